@@ -1,0 +1,33 @@
+# make demo: install into .venv and upscale a real photo; make test: all tests; make lint: style.
+# Another torch: make TORCH="torch --index-url ..." (a CPU or CUDA build of your choice, 2.11 or newer).
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test lint format clean
+
+demo: $(READY)
+	$(BIN)/python examples/demo.py
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# torch first, so that the package builds against it: that is what --no-build-isolation is for
+$(READY): pyproject.toml setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --upgrade-strategy only-if-needed $(TORCH) setuptools wheel
+	$(BIN)/python -m pip install --no-build-isolation --editable ".[demo,test]"
+	touch $(READY)
+
+clean:
+	rm -rf build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,7 @@
+"""``python -m liif_fast`` is the command ``liif-fast``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

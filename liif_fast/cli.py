@@ -1,0 +1,235 @@
+"""The command ``liif-fast``: upscale, eval, doctor. Exit codes: 0 all, 1 some failed, 2 usage, 130 interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class UsageError(Exception):
+    """Wrong arguments that only show after parsing: exit code 2."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, e.g. head
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _say(text: str) -> None:
+    print(f"liif-fast: {text}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from . import __version__
+
+    parser = argparse.ArgumentParser(prog="liif-fast", description="Upscale images to any size with LIIF.")
+    parser.add_argument("--version", action="version", version=f"liif-fast {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    p = commands.add_parser("upscale", help="enlarge image files", description="Enlarge image files to any size.")
+    p.set_defaults(run=_upscale)
+    p.add_argument("inputs", nargs="+", metavar="INPUT", help="image files or folders")
+    p.add_argument("-o", "--output", required=True, metavar="OUT", help="a file for one input file, else a folder")
+    size = p.add_mutually_exclusive_group(required=True)
+    size.add_argument("-s", "--scale", type=float, help="factor for both sides, any number above 0")
+    size.add_argument("--size", metavar="WxH", help="size of the result; leave out one side (800x, x600) to keep the shape")
+    _model_arguments(p)
+    p.add_argument("-r", "--recursive", action="store_true", help="folders with their sub-folders")
+    p.add_argument("--tile", default="auto", metavar="auto|0|N", help="tile side in input pixels; 0: none (%(default)s)")
+    p.add_argument("--format", help="png, jpg, webp, tif, ... (default: the output's suffix, or as the input)")
+    p.add_argument("--quality", type=int, help="of JPEG and WebP, 1 to 100 (default 95)")
+    p.add_argument("--suffix", default="", help="put behind the name of each file in a folder, e.g. _x4")
+    p.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    p.add_argument("--max-pixels", type=int, default=2**28, help="refuse larger inputs (%(default)s)")
+
+    p = commands.add_parser("eval", help="PSNR and SSIM of a model on a data set")
+    p.set_defaults(run=_eval)
+    p.add_argument("--data", required=True, metavar="DIR", help="folder with HR/ (and LR_bicubic/XS/), or of images")
+    p.add_argument("-s", "--scale", type=float, required=True)
+    p.add_argument("--protocol", choices=("benchmark", "div2k", "y"), default="benchmark")
+    p.add_argument("--lr", choices=("auto", "matlab", "pil"), default="auto", help="auto: LR files if there are any, else pil")
+    _model_arguments(p)
+
+    p = commands.add_parser("doctor", help="versions, devices, and which implementation runs")
+    p.set_defaults(run=_doctor)
+    p.add_argument("--json", action="store_true", help="machine-readable")
+    p.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    return parser
+
+
+def _model_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("-m", "--model", default="edsr-baseline-liif", help="a name or a checkpoint file (%(default)s)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (%(default)s)")
+    p.add_argument("--dtype", choices=_DTYPES, default="auto", help="of the computation (%(default)s)")
+    p.add_argument("--json", action="store_true", help="results as JSON on standard output")
+    p.add_argument("--debug", action="store_true", help="show a traceback with an error")
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"--device {name}: {str(error).splitlines()[0]} (try --device auto)") from error
+    return device
+
+
+def _dtype(name: str, device: Any) -> Any:
+    import torch
+
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _load(args: argparse.Namespace) -> tuple[Any, Any]:
+    from . import checkpoints
+
+    device = _device(args.device)
+    try:
+        return checkpoints.load(args.model, device=device), _dtype(args.dtype, device)
+    except checkpoints.UnknownModelError as error:
+        raise UsageError(str(error)) from error
+
+
+def _size(text: str) -> tuple[int | None, int | None]:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not any(parts) or not all(p == "" or (p.isdecimal() and int(p) > 0) for p in parts):
+        raise UsageError(f"--size {text}: WIDTHxHEIGHT in pixels is wanted, e.g. 1920x1080, 1920x or x1080")
+    width, height = (int(p) if p else None for p in parts)
+    return width, height
+
+
+def _tile(text: str) -> int | str:
+    if text != "auto" and not text.isdecimal():
+        raise UsageError(f"--tile {text}: auto, 0 or a number of pixels is wanted")
+    return text if text == "auto" else int(text)
+
+
+def _upscale_options(args: argparse.Namespace, dtype: Any) -> Any:
+    import math
+
+    from . import images
+    from .upscale import Options
+
+    if args.scale is not None and not (math.isfinite(args.scale) and args.scale > 0):
+        raise UsageError(f"--scale {args.scale:g}: a number above 0 is wanted")
+    if args.quality is not None and not 1 <= args.quality <= 100:
+        raise UsageError(f"--quality {args.quality}: 1 to 100 is wanted")
+    if args.format is not None:
+        try:
+            images.check_format(args.format)
+        except images.ImageError as error:
+            raise UsageError(f"--format: {error}") from error
+    size = _size(args.size) if args.size is not None else None
+    return Options(
+        scale=args.scale,
+        size=size,
+        tile=_tile(args.tile),
+        dtype=dtype,
+        format=args.format,
+        quality=args.quality,
+        suffix=args.suffix,
+        overwrite=args.overwrite,
+        max_pixels=args.max_pixels,
+    )
+
+
+def _upscale(args: argparse.Namespace) -> int:
+    import tqdm
+
+    from .upscale import upscale_files
+
+    _upscale_options(args, None)  # usage errors before the model is loaded
+    model, dtype = _load(args)
+    options = _upscale_options(args, dtype)
+    done = failed = 0
+    with tqdm.tqdm(total=1.0, unit="file", disable=not sys.stderr.isatty(), bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+
+        def progress(files: int, share: float) -> None:
+            bar.total = files
+            bar.update(share)
+
+        for result in upscale_files(
+            model, args.inputs, args.output, options, recursive=args.recursive, progress=progress
+        ):
+            done, failed = done + (result.error is None), failed + (result.error is not None)
+            with bar.external_write_mode(file=sys.stderr):
+                _report(result, args)
+    if not done and not failed:
+        raise UsageError("there is no image among the inputs; --recursive looks into sub-folders too")
+    return 1 if failed else 0
+
+
+def _report(result: Any, args: argparse.Namespace) -> None:
+    if args.json:
+        print(json.dumps(asdict(result)), flush=True)
+    for note in result.notes:
+        _say(f"note: {result.input}: {note}")
+    if result.error is not None:
+        if args.debug and result.exception is not None:
+            traceback.print_exception(result.exception)
+        _say(f"error: {result.error}" if result.input in result.error else f"error: {result.input}: {result.error}")
+    elif not args.json:
+        (w, h), (ow, oh) = result.in_size, result.out_size
+        print(f"{result.output}: {w}x{h} -> {ow}x{oh} in {result.seconds:.1f} s", flush=True)
+
+
+def _eval(args: argparse.Namespace) -> int:
+    import tqdm
+
+    from . import evaluate
+
+    try:
+        evaluate.check_arguments(args.data, args.scale, args.protocol, args.lr)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if args.model == "bicubic":
+        upscale = evaluate.bicubic
+    else:
+        model, dtype = _load(args)
+
+        def upscale(image: Any, size: Any) -> Any:
+            return model.upscale(image, size=size, dtype=dtype)
+
+    with tqdm.tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
+        report = evaluate.evaluate(upscale, args.data, args.scale, args.protocol, args.lr, progress=lambda *_: bar.update())
+    print(json.dumps({"model": args.model, "dtype": args.dtype, **report.to_json()}) if args.json else report.table())
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from . import doctor
+
+    facts = doctor.facts()
+    print(json.dumps(facts, indent=2) if args.json else doctor.text(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What ``liif-fast doctor`` shows: versions, devices, and which implementation of each operator would run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import torch
+
+from . import __version__, ops, pretrained
+
+_PACKAGES = ("torch", "numpy", "pillow", "safetensors", "triton", "torchmetrics")
+
+
+def facts() -> dict[str, Any]:
+    """Everything as one dictionary that JSON can hold."""
+    return {
+        "liif_fast": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "cpu": {"threads": torch.get_num_threads(), "capability": torch.backends.cpu.get_cpu_capability()},
+        "cuda": {
+            "built_with": torch.version.cuda,
+            "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+        "operators": {name: _implementations(name) for name in ops.NAMES},
+        "weights": {
+            "cache": str(pretrained.cache_dir()),
+            "files": sorted(p.name for p in pretrained.cache_dir().glob("*") if p.is_file()),
+        },
+        "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith("LIIF_FAST_")},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _implementations(name: str) -> dict[str, str]:
+    """What the dispatcher would run on each device, and why nothing faster."""
+    found = {}
+    for key in ("CPU", "CUDA"):
+        compiled = torch._C._dispatch_has_kernel_for_dispatch_key(f"liif_fast::{name}", key)
+        if compiled:
+            found[key.lower()] = "compiled kernel"
+        elif key == "CUDA" and not torch.cuda.is_available():
+            found["cuda"] = "unused: torch finds no CUDA device" + ("" if torch.version.cuda else " (a CPU build of torch)")
+        else:
+            found[key.lower()] = f"plain PyTorch: this version of liif_fast has no compiled {key} kernel"
+    return found
+
+
+def text(facts: dict[str, Any]) -> str:
+    """The facts for people."""
+    lines = [
+        f"liif_fast {facts['liif_fast']}, Python {facts['python']}, {facts['system']}",
+        "packages: " + ", ".join(f"{k} {v or 'not installed'}" for k, v in facts["packages"].items()),
+        f"cpu: {facts['cpu']['threads']} threads, {facts['cpu']['capability']}",
+        f"cuda: torch built with {facts['cuda']['built_with'] or 'none'}; "
+        f"devices: {', '.join(facts['cuda']['devices']) or 'none'}",
+    ]
+    for name, found in facts["operators"].items():
+        lines += [f"{name} on {device}: {how}" for device, how in found.items()]
+    lines.append(f"weights: {facts['weights']['cache']}: {', '.join(facts['weights']['files']) or 'none yet'}")
+    lines += [f"{k}={v}" for k, v in facts["environment"].items()]
+    return "\n".join(lines)

@@ -1,0 +1,225 @@
+"""LIIF's head as functions: the fold of the first layer into a convolution, then queries and whole grids.
+
+The first layer of LIIF's MLP is linear in the unfolded feature, so it is applied once per feature pixel, as a
+convolution, instead of once per query and corner::
+
+    W1 @ [unfold(feat)_p, rel, cell] + b1  ==  conv3x3(feat, W1[:, :9C], b1)_p + W1[:, 9C:] @ [rel, cell]
+
+Nothing is approximated. Sizes: B images, C feature channels, H x W feature pixels, Q queries, K corners, D hidden
+channels, O output channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import reference
+from .ops import geometry_dtype
+from .reference import make_coord
+
+__all__ = ["Head", "check_queries", "fold", "hidden_map", "make_coord", "query", "render", "render_grid"]
+
+
+class Head(NamedTuple):
+    """The folded MLP: what remains of LIIF's decoding function, layer by layer."""
+
+    w_conv: Tensor  # [D, C, 3, 3], or [D, C, 1, 1] without feature unfolding
+    b_conv: Tensor  # [D]
+    w_pos: Tensor  # [D, 4]: rel_y, rel_x, cell_y, cell_x
+    mlp: tuple[tuple[Tensor, Tensor], ...]  # L x ([D', D], [D'])
+    w_out: Tensor  # [O, D]
+    b_out: Tensor  # [O]
+
+
+def fold(layers: Sequence[tuple[Tensor, Tensor]], channels: int, feat_unfold: bool, cell_decode: bool) -> Head:
+    """Split the first layer of an MLP over ``[feature, rel, cell]`` into a convolution and a rank-4 (or 2) term.
+
+    Args:
+        layers: weight ``[out, in]`` and bias ``[out]`` of every linear layer; the first takes
+            ``channels * (9 if feat_unfold else 1) + 2 + (2 if cell_decode else 0)`` inputs.
+        channels: C, of the feature map before unfolding.
+
+    Equivalent to: the same MLP on ``F.unfold(feat, 3, padding=1)``, see the module's docstring. Differentiable.
+    """
+    (w_first, b_first), *rest = layers
+    k = 3 if feat_unfold else 1
+    n_feat = channels * k * k
+    w_pos = w_first[:, n_feat:]
+    if not cell_decode:
+        w_pos = F.pad(w_pos, (0, 2))
+    w_conv = w_first[:, :n_feat].unflatten(1, (channels, k, k))
+    if rest:
+        return Head(w_conv, b_first, w_pos, tuple(rest[:-1]), *rest[-1])
+    # An MLP of one linear layer has no ReLU, but the operators have one: x = relu(x) - relu(-x).
+    eye = torch.eye(w_first.shape[0], device=w_first.device, dtype=w_first.dtype)
+    both = (torch.cat([t, -t]) for t in (w_conv, b_first, w_pos))
+    return Head(*both, (), torch.cat([eye, -eye], 1), torch.zeros_like(b_first))
+
+
+def hidden_map(feat: Tensor, head: Head) -> Tensor:
+    """The first layer once per feature pixel, before its ReLU: ``[B, C, H, W] -> [B, H, W, D]``, channels last."""
+    feat = feat.contiguous(memory_format=torch.channels_last)
+    padding = head.w_conv.shape[-1] // 2
+    return F.conv2d(feat, head.w_conv, head.b_conv, padding=padding).permute(0, 2, 3, 1).contiguous()
+
+
+def check_queries(coord: Tensor, cell: Tensor | None, batch: int, device: torch.device) -> None:
+    """Raise TypeError or ValueError, naming the argument, unless coord and cell can be queried.
+
+    NaN and infinity are looked for on the CPU only: elsewhere it would wait for the device, and there NaN coordinates
+    give NaN colours.
+    """
+    for name, t in (("coord", coord), ("cell", cell)):
+        if t is None:
+            continue
+        if not isinstance(t, Tensor) or not t.is_floating_point():
+            got = t.dtype if isinstance(t, Tensor) else type(t).__name__
+            raise TypeError(f"{name}: a floating-point tensor [B, Q, 2] is wanted, got {got}")
+        if t.ndim != 3 or t.shape[-1] != 2 or t.shape[0] != batch:
+            raise ValueError(f"{name}: shape [B, Q, 2] with B = {batch} is wanted, got {list(t.shape)}")
+        if t.device != device:
+            raise ValueError(f"{name} is on {t.device} but the features are on {device}: move it with .to({str(device)!r})")
+        if t.device.type == "cpu" and not torch.compiler.is_compiling() and not t.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity: coordinates are (y, x) in [-1, 1], see make_coord")
+    if cell is not None and cell.shape != coord.shape:
+        raise ValueError(f"cell: the shape of coord, {list(coord.shape)}, is wanted, got {list(cell.shape)}")
+
+
+def _geometry(hidden: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.to(geometry_dtype(hidden.dtype)) for t in tensors]
+
+
+def query(
+    hidden: Tensor, head: Head, coord: Tensor, cell: Tensor | None = None, *, local_ensemble: bool = True
+) -> Tensor:
+    """Colours at coordinates, with gradients for everything: ``[B, H, W, D], [B, Q, 2] -> [B, Q, O]``.
+
+    Args:
+        hidden: from ``hidden_map``; float32, float64, bfloat16 or float16.
+        coord, cell: ``[B, Q, 2]``, (y, x), as ``reference.liif`` takes them; used as float32 (float64 with float64).
+
+    Returns:
+        float32 (float64 with float64).
+
+    Equivalent to: ``reference.liif(feat, coord, cell, mlp, local_ensemble=...)``, paper equations 2, 4 and 5.
+    """
+    coord, cell, w_pos = _geometry(hidden, coord, cell, head.w_pos)
+    h, weight = torch.ops.liif_fast.corner_gather(
+        hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), local_ensemble
+    )
+    for w, b in head.mlp:
+        h = F.relu(F.linear(h, w, b))
+    # The output layer before the blend: [B, Q, K, O] is small, a blend of [B, Q, K, D] in float32 is not.
+    colours = F.linear(h, head.w_out, head.b_out).to(weight.dtype)
+    return (colours * weight.unsqueeze(-1)).sum(-2)
+
+
+def _uniform(head: Head) -> tuple[Tensor, Tensor, Tensor]:
+    """w_mlp [L, D, D], b_mlp [L, D], w_out for the ``render`` operator; narrower layers are padded with zeros, which
+    ReLU keeps zero. The hidden map's own width comes first, see ``hidden_width``."""
+    D = hidden_width(head)
+    if head.mlp:
+        w_mlp = torch.stack([F.pad(w, (0, D - w.shape[1], 0, D - w.shape[0])) for w, _ in head.mlp])
+        b_mlp = torch.stack([F.pad(b, (0, D - b.shape[0])) for _, b in head.mlp])
+    else:
+        w_mlp, b_mlp = head.w_out.new_empty(0, D, D), head.w_out.new_empty(0, D)
+    return w_mlp, b_mlp, F.pad(head.w_out, (0, D - head.w_out.shape[1]))
+
+
+def hidden_width(head: Head) -> int:
+    """D of the ``render`` operator: the widest layer."""
+    return max([head.b_conv.shape[0], *(b.shape[0] for _, b in head.mlp)])
+
+
+def render(
+    hidden: Tensor,
+    head: Head,
+    coord: Tensor,
+    cell: Tensor | None = None,
+    *,
+    size: Sequence[int] | None = None,
+    origin: Sequence[int] = (0, 0),
+    local_ensemble: bool = True,
+) -> Tensor:
+    """``query`` for inference, in one operator whose memory does not grow with Q. No gradient.
+
+    Args:
+        hidden: ``[B, h, w, D]``, all of the hidden map or a part that holds every pixel the queries need.
+        size: (H, W) of the whole map; default: hidden is the whole.
+        origin: (row, column) where ``hidden`` starts in it.
+    """
+    coord, cell, w_pos = _geometry(hidden, coord, cell, head.w_pos)
+    w_mlp, b_mlp, w_out = _uniform(head)
+    pad = w_out.shape[1] - hidden.shape[-1]
+    if pad:
+        hidden, w_pos = F.pad(hidden, (0, pad)), F.pad(w_pos, (0, 0, 0, pad))
+    size = hidden.shape[1:3] if size is None else size
+    return torch.ops.liif_fast.render(
+        hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, head.b_out, size, origin, local_ensemble
+    )
+
+
+def grid_blocks(
+    size: Sequence[int], rows: tuple[int, int], cols: tuple[int, int], block: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[tuple[slice, Tensor]]:
+    """Coordinates of the pixels rows x cols of an image of ``size``, in pieces of whole rows, about ``block`` pixels
+    each: (slice of rows, counted from rows[0]; coord [n * width, 2])."""
+    ys, xs = (make_coord([n], device=device, dtype=dtype)[:, 0] for n in size)
+    ys, xs = ys[slice(*rows)], xs[slice(*cols)]
+    step = max(1, block // max(1, len(xs)))
+    for start in range(0, len(ys), step):
+        part = ys[start : start + step]
+        yield slice(start, start + len(part)), torch.cartesian_prod(part, xs)
+
+
+def render_grid(
+    colours: Callable[[Tensor, Tensor], Tensor],
+    size: Sequence[int],
+    out: Tensor,
+    rows: tuple[int, int],
+    cols: tuple[int, int],
+    block: int = 1 << 16,
+) -> Tensor:
+    """Fill ``out [B, O, rows, cols]`` with the pixels rows x cols of an image of ``size`` (H, W).
+
+    Args:
+        colours: coord, cell ``[B, Q, 2]`` -> ``[B, Q, O]``.
+
+    Only ``block`` coordinates exist at a time.
+    """
+    B, dtype = out.shape[0], geometry_dtype(out.dtype)
+    cell = torch.tensor([2 / size[0], 2 / size[1]], device=out.device, dtype=dtype)
+    for part, coord in grid_blocks(size, rows, cols, block, out.device, dtype):
+        coord = coord.expand(B, -1, -1)
+        pixels = colours(coord, cell.expand_as(coord))  # [B, n * width, O]
+        out[:, :, part] = pixels.transpose(1, 2).unflatten(-1, (-1, out.shape[-1]))
+    return out
+
+
+def query_reference(
+    feat: Tensor,
+    imnet: Callable[[Tensor], Tensor] | None,
+    coord: Tensor,
+    cell: Tensor | None,
+    *,
+    local_ensemble: bool,
+    feat_unfold: bool,
+    chunk: int = 30_000,
+) -> Tensor:
+    """``reference.liif`` for decoding functions that do not fold; in chunks when no gradient is wanted."""
+    feat = feat.to(geometry_dtype(feat.dtype))
+    coord, cell = _geometry(feat, coord, cell)
+    if torch.is_grad_enabled():
+        chunk = max(1, coord.shape[1])
+    pieces = [
+        reference.liif(feat, c, s, imnet, local_ensemble=local_ensemble, feat_unfold=feat_unfold)
+        for c, s in zip(
+            coord.split(chunk, 1), [None] * coord.shape[1] if cell is None else cell.split(chunk, 1), strict=False
+        )
+    ]
+    return torch.cat(pieces, 1)

@@ -1,0 +1,336 @@
+"""The LIIF module: constructor, methods, state-dict keys and numbers of the official ``models/liif.py``."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import functional, pictures, tiles
+from .mlp import MLP
+from .registry import make, register
+
+
+def _default_norm() -> dict[str, dict[str, list[float]]]:
+    return {key: {"sub": [0.5], "div": [0.5]} for key in ("inp", "gt")}
+
+
+@register("liif")
+class LIIF(nn.Module):
+    """Local Implicit Image Function (CVPR 2021): the colour of an image at any continuous coordinate.
+
+    Drop-in for the official ``LIIF``; the first MLP layer runs once per feature pixel (``liif_fast.functional``).
+
+    Args:
+        encoder_spec: ``{'name': ..., 'args': {...}}`` of a registered encoder, or an nn.Module with ``out_dim`` (its
+            number of output channels) that maps ``[B, 3, H, W]`` to ``[B, out_dim, H, W]``.
+        imnet_spec: spec of the decoding MLP without ``in_dim``; None: queries return the nearest feature.
+        local_ensemble: blend the predictions of the four nearest features (paper, equation 4).
+        feat_unfold: each feature together with its 3x3 neighbourhood (equation 2).
+        cell_decode: the size of the output pixel is an input of the MLP (equation 5).
+
+    Attributes:
+        data_norm: how images in [0, 1] become inputs and outputs become images, in the form of the official YAML
+            files: input = (image - sub) / div with ``data_norm['inp']``, image = output * div + sub with ``['gt']``.
+        feat: the features of the last ``gen_feat``.
+    """
+
+    def __init__(
+        self,
+        encoder_spec: Mapping[str, Any] | nn.Module,
+        imnet_spec: Mapping[str, Any] | None = None,
+        local_ensemble: bool = True,
+        feat_unfold: bool = True,
+        cell_decode: bool = True,
+    ) -> None:
+        super().__init__()
+        self.local_ensemble = local_ensemble
+        self.feat_unfold = feat_unfold
+        self.cell_decode = cell_decode
+        self.data_norm = _default_norm()
+        self.encoder = encoder_spec if isinstance(encoder_spec, nn.Module) else make(encoder_spec)
+        if not hasattr(self.encoder, "out_dim"):
+            raise TypeError(
+                f"encoder_spec: {type(self.encoder).__name__} has no attribute 'out_dim': set it to the number of "
+                "channels that the encoder puts out"
+            )
+        self._spec_args = {
+            "encoder_spec": encoder_spec,
+            "imnet_spec": imnet_spec,
+            "local_ensemble": local_ensemble,
+            "feat_unfold": feat_unfold,
+            "cell_decode": cell_decode,
+        }
+        self.imnet = None
+        if imnet_spec is not None:
+            in_dim = self.encoder.out_dim * (9 if feat_unfold else 1) + 2 + (2 if cell_decode else 0)
+            self.imnet = make(imnet_spec, args={"in_dim": in_dim})
+        self._forget()
+
+    # --- the official interface ---
+
+    def gen_feat(self, inp: Tensor) -> Tensor:
+        """Encode images for ``query_rgb``: ``[B, 3, H, W]``, normalised (see ``data_norm``), to ``[B, C, H, W]``."""
+        self._forget()
+        self.feat = self._encode(inp)
+        return self.feat
+
+    def query_rgb(self, coord: Tensor, cell: Tensor | None = None) -> Tensor:
+        """Colours of the last ``gen_feat``'s images at ``coord``; see ``query``.
+
+        Without gradients the hidden map is kept between calls, so that querying in chunks costs no more.
+        """
+        if self.feat is None:
+            raise RuntimeError("query_rgb: there are no features yet; call gen_feat(inp) first")
+        return self._query(self.feat, coord, cell, cached=True)
+
+    def forward(self, inp: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
+        """``gen_feat(inp)``, then ``query_rgb(coord, cell)``: ``[B, 3, H, W], [B, Q, 2] -> [B, Q, out_dim]``."""
+        if torch.compiler.is_compiling():  # keep no state in a graph
+            return self._query(self._encode(inp), coord, cell)
+        self.gen_feat(inp)
+        return self.query_rgb(coord, cell)
+
+    # --- stateless ---
+
+    def query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
+        """Colours (normalised) at any coordinates.
+
+        Args:
+            feat: ``[B, C, H, W]`` from the encoder.
+            coord: ``[B, Q, 2]``, (y, x), the image spans [-1, 1]; used in float32 whatever the model's dtype.
+            cell: ``[B, Q, 2]``, height and width of an output pixel, 2 / output size; needed with ``cell_decode``.
+
+        Returns:
+            ``[B, Q, out_dim]``, float32 (float64 for float64 features); with gradients when they are enabled.
+
+        Equivalent to: ``reference.liif(feat, coord, cell, self.imnet)``.
+
+        Raises:
+            TypeError, ValueError: wrong shape, dtype or device, NaN coordinates (seen on the CPU), missing cell.
+        """
+        return self._query(feat, coord, cell)
+
+    def render(self, inp: Tensor, size: Sequence[int]) -> Tensor:
+        """A whole image at ``size`` (height, width), without gradients: ``[B, 3, H, W] -> [B, out_dim, *size]``.
+
+        Input and output are normalised as the network's own (see ``data_norm``); ``upscale`` takes images. Neither
+        coordinates nor intermediate values of the whole grid ever exist at once.
+
+        Equivalent to: ``forward(inp, make_coord(size), cell=2 / size)``, reshaped.
+        """
+        size = _checked_size(size)
+        h, w = inp.shape[-2:]
+        return self.render_part(inp, (h, w), (0, 0), None, size, ((0, size[0]), (0, size[1])))
+
+    @torch.no_grad()
+    def render_part(
+        self,
+        inp: Tensor,
+        in_size: Sequence[int],
+        origin: Sequence[int],
+        hidden_span: tuple[tuple[int, int], tuple[int, int]] | None,
+        size: Sequence[int],
+        out_span: tuple[tuple[int, int], tuple[int, int]],
+    ) -> Tensor:
+        """The pixels ``out_span`` of the image at ``size``, from the part of the input that they depend on.
+
+        Args:
+            inp: ``[B, 3, h, w]``, the part of an input of ``in_size`` that starts at ``origin``.
+            hidden_span: rows and columns of the feature map (in the whole map) that are right in this part and
+                that the outputs need, see ``tiles.plan``; None: all.
+        """
+        feat = self._encode(inp)
+        rows, cols = out_span
+        head = self.head()
+        out_dim = self._out_dim()
+        dtype = functional.geometry_dtype(feat.dtype)
+        out = feat.new_empty(feat.shape[0], out_dim, rows[1] - rows[0], cols[1] - cols[0], dtype=dtype)
+        if head is None:
+            if tuple(in_size) != tuple(inp.shape[-2:]):
+                raise ValueError("tiles need a decoding MLP that folds: this model's imnet does not, use tile=0")
+            return functional.render_grid(lambda *at: self._query(feat, *at), size, out, rows, cols)
+        hidden = functional.hidden_map(feat, head)
+        map_size = tuple(hidden.shape[1:3])
+        if hidden_span is not None and map_size == tuple(inp.shape[-2:]):
+            (a, b), (c, d) = hidden_span
+            hidden = hidden[:, a - origin[0] : b - origin[0], c - origin[1] : d - origin[1]].contiguous()
+            origin, map_size = (a, c), tuple(in_size)
+
+        def colours(coord: Tensor, cell: Tensor) -> Tensor:
+            cell = cell if self.cell_decode else None
+            return functional.render(
+                hidden, head, coord, cell, size=map_size, origin=origin, local_ensemble=self.local_ensemble
+            )
+
+        return functional.render_grid(colours, size, out, rows, cols)
+
+    def upscale(
+        self,
+        image: Any,
+        scale: float | None = None,
+        size: Sequence[int] | None = None,
+        *,
+        tile: int | str = "auto",
+        dtype: torch.dtype | None = None,
+        progress: Any = None,
+    ) -> Any:
+        """Enlarge an image (or reduce it: any scale above 0), in bounded memory; returns the same kind as it gets.
+
+        Args:
+            image: PIL image; NumPy array ``[H, W]`` or ``[H, W, 1 | 3 | 4]``, uint8, uint16 or float in [0, 1]; tensor
+                ``[3, H, W]`` or ``[B, 3, H, W]``, uint8 or float in [0, 1] (colours are clamped to [0, 1]).
+            scale: factor for both sides, or
+            size: (height, width) of the result.
+            tile: side of the tiles in input pixels; 0: no tiles; "auto": as large as a memory budget allows. The
+                result is the same for any, to float32 rounding (``liif_fast.tiles``).
+            dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all.
+            progress: called with the share of the output that each finished tile makes up.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what came and what is wanted.
+        """
+        return pictures.apply(image, lambda pixels: self._upscale_tensor(pixels, scale, size, tile, dtype, progress))
+
+    def _upscale_tensor(self, pixels: Tensor, scale, size, tile, dtype, progress) -> Tensor:
+        """[B, 3 or 1, H, W] -> [B, 3 or 1, OH, OW] of the same dtype."""
+        out_size = output_size(pixels.shape[-2:], scale, size)
+        device = self.device or pixels.device
+        dtype = torch.float32 if dtype is None else dtype
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"dtype: torch.float32, bfloat16 or float16 is wanted, got {dtype}")
+        tileable = tiles.halo(self) is not None and self.head() is not None
+        if tile == "auto":
+            tile = tiles.auto_tile(self, device) if tileable else 0
+        elif not isinstance(tile, int) or tile < 0:
+            raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {tile!r}")
+        elif tile and not tileable:
+            raise ValueError(
+                f"tile: {type(self.encoder).__name__} sees the whole image (its receptive_field is unbounded or not "
+                "given), so there are no exact tiles; use tile=0"
+            )
+        layout = torch.channels_last if pixels.stride(1) == 1 else torch.contiguous_format
+        shape = (*pixels.shape[:2], *out_size)
+        out = torch.empty(shape, dtype=pixels.dtype, device=pixels.device, memory_format=layout)
+        with torch.no_grad():
+            return tiles.upscale(self, pixels, out, tile=tile, dtype=dtype, progress=progress)
+
+    # --- weights ---
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """``{'name': 'liif', 'args': {...}}``, from which ``liif_fast.make`` builds the same model."""
+        if isinstance(self._spec_args["encoder_spec"], nn.Module):
+            raise ValueError(
+                "this model has no spec: its encoder was given as a module; register the encoder's class with "
+                "liif_fast.register and build the model from encoder_spec={'name': ..., 'args': {...}}"
+            )
+        return {"name": "liif", "args": dict(self._spec_args)}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, spec and ``data_norm`` as safetensors; ``liif_fast.load(path)`` gives the model back."""
+        from . import checkpoints
+
+        checkpoints.save(self, path)
+
+    # --- inside ---
+
+    def head(self) -> functional.Head | None:
+        """The MLP with its first layer folded; None for a decoding function that is not liif_fast's own MLP."""
+        if type(self.imnet) is not MLP:
+            return None
+        layers = [(m.weight, m.bias) for m in self.imnet.layers if isinstance(m, nn.Linear)]
+        return functional.fold(layers, self.encoder.out_dim, self.feat_unfold, self.cell_decode)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the parameters are; None without any."""
+        return next((p.device for p in self.parameters()), None)
+
+    @property
+    def hidden_width(self) -> int:
+        """Channels of the hidden map; 0 where there is none."""
+        return 0 if type(self.imnet) is not MLP else self.imnet.layers[0].out_features
+
+    def _out_dim(self) -> int:
+        if self.imnet is None:
+            return self.encoder.out_dim
+        return [m for m in self.imnet.modules() if isinstance(m, nn.Linear)][-1].out_features
+
+    def _encode(self, inp: Tensor) -> Tensor:
+        if not isinstance(inp, Tensor) or not inp.is_floating_point():
+            got = inp.dtype if isinstance(inp, Tensor) else type(inp).__name__
+            raise TypeError(f"inp: a floating-point tensor [B, C, H, W] is wanted, got {got}; upscale takes images")
+        if inp.ndim != 4 or 0 in inp.shape:
+            raise ValueError(f"inp: shape [B, C, H, W] with no empty side is wanted, got {list(inp.shape)}")
+        weight = next(self.encoder.parameters(), inp)
+        if inp.device != weight.device:
+            raise ValueError(
+                f"inp is on {inp.device} but the model is on {weight.device}: move it with .to({str(weight.device)!r})"
+            )
+        # half-precision models take float32 images, as under autocast
+        return self.encoder(inp.to(weight.dtype))
+
+    def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
+        if feat.ndim != 4 or feat.shape[1] != self.encoder.out_dim:
+            raise ValueError(f"feat: shape [B, {self.encoder.out_dim}, H, W] is wanted, got {list(feat.shape)}")
+        if self.imnet is None or not self.cell_decode:
+            cell = None
+        elif cell is None:
+            raise ValueError("cell: this model has cell_decode=True and needs the cell of every query, [B, Q, 2]")
+        functional.check_queries(coord, cell, feat.shape[0], feat.device)
+        ensemble = self.local_ensemble
+        head = self.head()
+        if head is None:
+            return functional.query_reference(
+                feat, self.imnet, coord, cell, local_ensemble=ensemble, feat_unfold=self.feat_unfold
+            )
+        needs_grad = torch.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in (feat, coord, cell, *self.imnet.parameters())
+        )
+        if needs_grad:
+            return functional.query(functional.hidden_map(feat, head), head, coord, cell, local_ensemble=ensemble)
+        hidden = self._cached_hidden(feat, head) if cached else functional.hidden_map(feat, head)
+        return functional.render(hidden, head, coord, cell, local_ensemble=ensemble)
+
+    def _cached_hidden(self, feat: Tensor, head: functional.Head) -> Tensor:
+        key = [_version(t) for t in (feat, *self.imnet.parameters())]
+        key += [torch.is_autocast_enabled(feat.device.type), torch.get_autocast_dtype(feat.device.type)]
+        if self._hidden is None or self._hidden[0] is not feat or self._hidden[1] != key:
+            self._hidden = (feat, key, functional.hidden_map(feat, head))
+        return self._hidden[2]
+
+    def _forget(self) -> None:
+        self.feat: Tensor | None = None
+        self._hidden: tuple[Tensor, list[Any], Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # features of some last image are neither worth copying nor, with a gradient, possible to copy
+        return {**self.__dict__, "feat": None, "_hidden": None}
+
+
+def _version(t: Tensor) -> tuple[int, int]:
+    return t.data_ptr(), 0 if t.is_inference() else t._version
+
+
+def _checked_size(size: Sequence[int]) -> tuple[int, int]:
+    ok = isinstance(size, Sequence | torch.Size) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
+    if not ok:
+        raise ValueError(f"size: (height, width), two integers above 0, is wanted, got {size!r}")
+    return int(size[0]), int(size[1])
+
+
+def output_size(in_size: Sequence[int], scale: float | None, size: Sequence[int] | None) -> tuple[int, int]:
+    """(height, width) of an image of ``in_size`` enlarged by ``scale`` (rounded, at least 1) or to ``size``."""
+    if (scale is None) == (size is None):
+        raise ValueError(f"give either scale or size, got scale={scale!r} and size={size!r}")
+    if size is not None:
+        return _checked_size(size)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale) or scale <= 0:
+        raise ValueError(f"scale: a number above 0 is wanted, got {scale!r}")
+    return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))

@@ -1,0 +1,236 @@
+"""The operators of liif_fast: schemas, shapes, gradients, and an implementation in plain PyTorch for every device.
+
+The plain implementation is registered as CompositeExplicitAutograd: a compiled kernel for a dispatch key (CPU, CUDA)
+is then an upgrade of the same operator, and where there is none the operator works all the same. Call them as
+``torch.ops.liif_fast.*``; most users want ``liif_fast.LIIF`` or ``liif_fast.functional``.
+
+Sizes: B images, Q queries each, K corners per query (4, or 1 without local ensemble), D hidden channels, L hidden
+layers after the first, O output channels; ``hidden`` is h x w, a part of (or all of) a feature map of H x W.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .reference import corners
+
+_lib = torch.library.Library("liif_fast", "DEF")
+_lib.define(
+    "corner_gather(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, SymInt[2] size, SymInt[2] origin, "
+    "bool ensemble=True) -> (Tensor h, Tensor weight)"
+)
+_lib.define(
+    "corner_gather_backward(Tensor grad_h, Tensor h, Tensor coord, Tensor? cell, Tensor w_pos, SymInt[2] hidden_size, "
+    "SymInt[2] size, SymInt[2] origin, bool ensemble=True) -> (Tensor grad_hidden, Tensor grad_w_pos)"
+)
+_lib.define(
+    "render(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp, Tensor w_out, "
+    "Tensor b_out, SymInt[2] size, SymInt[2] origin, bool ensemble=True) -> Tensor"
+)
+
+
+def geometry_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Coordinates, cells and area weights are float32 whatever the features are; float64 with float64 features."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _chunks(hidden: Tensor, coord: Tensor) -> Iterator[tuple[int, slice]]:
+    """(image, queries) pieces that bound the memory of what is computed per row: 4 * 2048 rows stay in a CPU's cache,
+    a GPU wants enough rows to fill it."""
+    step = 2048 if hidden.device.type == "cpu" else 1 << 17
+    for b in range(coord.shape[0]):
+        for start in range(0, coord.shape[1], step):
+            yield b, slice(start, min(start + step, coord.shape[1]))
+
+
+def _rows(
+    hidden_size: Sequence[int],
+    coord: Tensor,
+    cell: Tensor | None,
+    w_pos: Tensor,
+    size: Sequence[int],
+    origin: Sequence[int],
+    ensemble: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For the queries of one image: row of the hidden map [q*K], its offset [q*K, 4 or 2] and w_pos to match, weight
+    [q, K]."""
+    index, rel, weight = corners(coord, size, ensemble)
+    row = (index[..., 0] - origin[0]) * hidden_size[1] + (index[..., 1] - origin[1])
+    pos = rel
+    if cell is not None:
+        pos = torch.cat([rel, _times_size(cell, size).unsqueeze(-2).expand_as(rel)], -1)
+    return row.flatten(), pos.flatten(0, 1), w_pos[:, : pos.shape[-1]], weight
+
+
+def _first_layer(hidden: Tensor, row: Tensor, pos: Tensor, w_pos: Tensor) -> Tensor:
+    """relu(hidden[row] + pos @ w_pos^T) in the precision of the geometry: [q*K, D]."""
+    h = hidden.index_select(0, row).to(w_pos.dtype)
+    return h.addmm_(pos, w_pos.t()).relu_()
+
+
+def _corner_gather(hidden, coord, cell, w_pos, size, origin, ensemble=True):
+    B, h, w, D = hidden.shape
+    Q, K = coord.shape[1], 4 if ensemble else 1
+    out, weight = hidden.new_empty(B, Q, K, D), coord.new_empty(B, Q, K)
+    flat = hidden.reshape(B, h * w, D)
+    for b, s in _chunks(hidden, coord):
+        row, pos, w_used, weight[b, s] = _rows(
+            (h, w), coord[b, s], None if cell is None else cell[b, s], w_pos, size, origin, ensemble
+        )
+        out[b, s] = _first_layer(flat[b], row, pos, w_used).view(-1, K, D)
+    return out, weight
+
+
+def _corner_gather_backward(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
+    B, D = h.shape[0], h.shape[-1]
+    grad_hidden = torch.zeros(B, hidden_size[0] * hidden_size[1], D, dtype=w_pos.dtype, device=h.device)
+    grad_w_pos = torch.zeros_like(w_pos)
+    for b, s in _chunks(h, coord):
+        row, pos, _, _ = _rows(
+            hidden_size, coord[b, s], None if cell is None else cell[b, s], w_pos, size, origin, ensemble
+        )
+        grad = (grad_h[b, s] * (h[b, s] > 0)).to(w_pos.dtype).flatten(0, 1)  # ReLU's mask: [q*K, D]
+        grad_hidden[b].index_add_(0, row, grad)
+        grad_w_pos[:, : pos.shape[-1]].addmm_(grad.t(), pos)
+    return grad_hidden.view(B, *hidden_size, D).to(h.dtype), grad_w_pos
+
+
+@functools.cache
+def _matmul_dtype(dtype: torch.dtype, device: str) -> torch.dtype:
+    """The precision in which the hidden layers of half-precision features run fastest: not every CPU multiplies
+    bfloat16 or float16 faster than float32 (some at half the rate), and no capability flag tells, so try once."""
+    if device != "cpu" or dtype not in (torch.bfloat16, torch.float16):
+        return dtype
+
+    def seconds(candidate: torch.dtype) -> float:
+        x, w, b = (torch.zeros(n, 256, dtype=candidate) for n in (1024, 256, 1))
+        best = float("inf")
+        for _ in range(5):  # the first runs warm up
+            start = time.perf_counter()
+            torch.addmm(b[0], x, w)
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    return dtype if seconds(dtype) < seconds(torch.float32) else torch.float32
+
+
+def _render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
+    B, h, w, D = hidden.shape
+    K = 4 if ensemble else 1
+    out = coord.new_empty(B, coord.shape[1], w_out.shape[0])
+    flat = hidden.reshape(B, h * w, D)
+    dtype = _matmul_dtype(hidden.dtype, hidden.device.type)
+    # weights are rounded to hidden's precision whatever they are multiplied in
+    w_mlp, b_mlp = (t.to(hidden.dtype).to(dtype) for t in (w_mlp, b_mlp))
+    layers = [(w_l.t(), b_l) for w_l, b_l in zip(w_mlp, b_mlp, strict=True)]
+    w_out, b_out = w_out.to(coord.dtype).t(), b_out.to(coord.dtype)
+    for b, s in _chunks(hidden, coord):
+        row, pos, w_used, weight = _rows(
+            (h, w), coord[b, s], None if cell is None else cell[b, s], w_pos, size, origin, ensemble
+        )
+        x = _first_layer(flat[b], row, pos, w_used).to(dtype)
+        for w_l, b_l in layers:
+            x = torch.addmm(b_l, x, w_l).relu_()
+        # the weights sum to 1 and the output layer is linear, so blending before it is exact
+        x = x.view(-1, K, D)
+        blended = torch.einsum("qk,qkd->qd", weight, x.to(weight.dtype)) if K > 1 else x[:, 0].to(weight.dtype)
+        torch.addmm(b_out, blended, w_out, out=out[b, s])
+    return out
+
+
+def _without_autocast(function):
+    """The operators choose the precision of every step themselves."""
+
+    @functools.wraps(function)
+    def wrapper(first, *args, **kwargs):
+        with torch.autocast(first.device.type, enabled=False):
+            return function(first, *args, **kwargs)
+
+    return wrapper
+
+
+_PLAIN = {"corner_gather": _corner_gather, "corner_gather_backward": _corner_gather_backward, "render": _render}
+NAMES = tuple(_PLAIN)
+for _name, _function in _PLAIN.items():
+    _lib.impl(_name, _without_autocast(_function), "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("liif_fast::corner_gather", lib=_lib)
+def _(hidden, coord, cell, w_pos, size, origin, ensemble=True):
+    B, Q, K = coord.shape[0], coord.shape[1], 4 if ensemble else 1
+    return hidden.new_empty(B, Q, K, hidden.shape[-1]), coord.new_empty(B, Q, K)
+
+
+@torch.library.register_fake("liif_fast::corner_gather_backward", lib=_lib)
+def _(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
+    return h.new_empty(h.shape[0], *hidden_size, h.shape[-1]), torch.empty_like(w_pos)
+
+
+@torch.library.register_fake("liif_fast::render", lib=_lib)
+def _(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
+    return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
+
+
+def _gather_setup(ctx, inputs, output):
+    hidden, coord, cell, w_pos, ctx.size, ctx.origin, ctx.ensemble = inputs
+    ctx.hidden_size = hidden.shape[1:3]
+    ctx.save_for_backward(output[0], coord, cell, w_pos)
+
+
+def _gather_backward(ctx, grad_h, grad_weight):
+    h, coord, cell, w_pos = ctx.saved_tensors
+    grad_hidden, grad_w_pos = torch.ops.liif_fast.corner_gather_backward(
+        grad_h, h, coord, cell, w_pos, ctx.hidden_size, ctx.size, ctx.origin, ctx.ensemble
+    )
+    grad_coord = grad_cell = None
+    if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+        grad_coord, grad_cell = _geometry_backward(grad_h, grad_weight, h, coord, cell, w_pos, ctx.size, ctx.ensemble)
+    return grad_hidden, grad_coord, grad_cell, grad_w_pos, None, None, None
+
+
+def _geometry_backward(grad_h, grad_weight, h, coord, cell, w_pos, size, ensemble):
+    """Gradients of coord and cell. The chosen pixels are piecewise constant in coord; rel and the areas are not."""
+    grad_pos = (grad_h * (h > 0)).to(w_pos.dtype) @ w_pos  # [B, Q, K, 4]
+    grad_rel = grad_pos[..., :2]
+    if ensemble:
+        _, rel, weight = corners(coord, size)
+        area = (rel[..., 0] * rel[..., 1]).abs() + 1e-9
+        # weight_k = area_(3-k) / total, so d/d area_j = (g_(3-j) - sum_k g_k weight_k) / total
+        grad_area = (grad_weight - (grad_weight * weight).sum(-1, keepdim=True)).flip(-1) / area.sum(-1, keepdim=True)
+        sign = (rel[..., 0] * rel[..., 1]).sign()
+        grad_rel = grad_rel + (grad_area * sign).unsqueeze(-1) * rel.flip(-1)
+    grad_coord = _times_size(grad_rel.sum(-2), size)
+    return grad_coord, None if cell is None else _times_size(grad_pos[..., 2:].sum(-2), size)
+
+
+def _times_size(x: Tensor, size: Sequence[int]) -> Tensor:
+    return torch.stack([x[..., 0] * size[0], x[..., 1] * size[1]], -1)
+
+
+def _no_gradient_setup(ctx, inputs, output):
+    raise RuntimeError(
+        "liif_fast::render is for inference and has no gradient: call it under torch.no_grad(), "
+        "or use liif_fast.functional.query, which has one"
+    )
+
+
+def _no_double_backward(ctx, inputs, output):
+    raise RuntimeError("liif_fast::corner_gather has no double backward: call backward() without create_graph=True")
+
+
+def _unreachable(ctx, *grads):
+    raise AssertionError("the setup raises")
+
+
+torch.library.register_autograd(
+    "liif_fast::corner_gather", _gather_backward, setup_context=_gather_setup, lib=_lib
+)
+torch.library.register_autograd("liif_fast::render", _unreachable, setup_context=_no_gradient_setup, lib=_lib)
+torch.library.register_autograd(
+    "liif_fast::corner_gather_backward", _unreachable, setup_context=_no_double_backward, lib=_lib
+)

@@ -1,0 +1,63 @@
+"""One way through for every kind of image: PIL, NumPy, tensor or file contents in, the same kind out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import images
+
+
+def apply(image: Any, enlarge: Callable[[Tensor], Tensor]) -> Any:
+    """Apply ``enlarge`` to an image of any kind that ``LIIF.upscale`` takes; returns the same kind.
+
+    Args:
+        enlarge: ``[B, 3 or 1, H, W]`` to the same number of channels and the same dtype; uint8, uint16 or float32 in
+            [0, 1].
+    """
+    if isinstance(image, Tensor):
+        return _tensor(image, enlarge)
+    photo = image if isinstance(image, images.Photo) else images.as_photo(image)
+    done = _photo(photo, enlarge)
+    return done if isinstance(image, images.Photo) else images.as_kind(done, image)
+
+
+def _tensor(image: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise TypeError(f"image: a tensor of dtype uint8 or floating point is wanted, got {image.dtype}")
+    if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or 0 in image.shape:
+        raise ValueError(f"image: a tensor [3, H, W] or [B, 3, H, W] is wanted (or 1 channel), got {list(image.shape)}")
+    if image.is_floating_point():
+        low, high = image.aminmax()
+        if not (low >= 0 and high <= 1):  # also when there is a NaN
+            raise ValueError(
+                f"image: floating-point colours must lie in [0, 1], got {low.item():.4g} to {high.item():.4g}: clamp "
+                "them, divide 0..255 by 255, or use render() for normalised network inputs"
+            )
+    batch = image if image.ndim == 4 else image.unsqueeze(0)
+    done = enlarge(batch)
+    return done if image.ndim == 4 else done.squeeze(0)
+
+
+def _photo(photo: images.Photo, enlarge: Callable[[Tensor], Tensor]) -> images.Photo:
+    pixels, alpha = photo.pixels, photo.alpha
+    if alpha is None:
+        return dataclasses.replace(photo, pixels=_array(pixels, enlarge))
+    # Colours and coverage apart: colours under transparent pixels mean nothing and would bleed into the edges.
+    colours = _array(images.fill_transparent(pixels, alpha), enlarge)
+    coverage = _array(np.ascontiguousarray(alpha[..., None]), enlarge)[..., 0]
+    if alpha.min() == alpha.max():  # a network's answer to a constant is nearly, not exactly, the constant
+        coverage.fill(alpha.flat[0])
+    return dataclasses.replace(photo, pixels=colours, alpha=coverage)
+
+
+def _array(pixels: np.ndarray, enlarge: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """[H, W, C] -> [OH, OW, C]; views both ways."""
+    if not pixels.flags.writeable or any(step < 0 for step in pixels.strides):
+        pixels = pixels.copy()  # torch has neither read-only tensors nor negative strides
+    return enlarge(torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0))[0].permute(1, 2, 0).numpy()

@@ -1,0 +1,129 @@
+"""LIIF as the paper writes it: the specification that everything else is tested against.
+
+Chen, Liu, Wang: "Learning Continuous Image Representation with Local Implicit Image Function", CVPR 2021
+(arXiv:2012.09161), equations 2 (feature unfolding), 4 (local ensemble) and 5 (cell decoding). Written for reading,
+not for speed. Sizes: B images, Q queries each, K corners per query, C feature channels, a feature map of H x W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def make_coord(
+    shape: Sequence[int],
+    ranges: Sequence[tuple[float, float]] | None = None,
+    flatten: bool = True,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Coordinates of the pixel centres of a grid; by default the image spans [-1, 1] along each axis.
+
+    Args:
+        shape: number of pixels along each axis, e.g. ``(H, W)``.
+        ranges: ``(from, to)`` for each axis instead of (-1, 1).
+        flatten: ``[prod(shape), len(shape)]`` instead of ``[*shape, len(shape)]``.
+
+    Returns:
+        float tensor of coordinates in the order of ``shape``: (y, x) for an image.
+    """
+    axes = []
+    for axis, n in enumerate(shape):
+        v0, v1 = (-1, 1) if ranges is None else ranges[axis]
+        r = (v1 - v0) / (2 * n)
+        axes.append(v0 + r + (2 * r) * torch.arange(n, device=device).to(dtype))
+    coord = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    return coord.flatten(0, -2) if flatten else coord
+
+
+def liif(
+    feat: Tensor,
+    coord: Tensor,
+    cell: Tensor | None,
+    imnet: Callable[[Tensor], Tensor] | None,
+    *,
+    local_ensemble: bool = True,
+    feat_unfold: bool = True,
+) -> Tensor:
+    """Colours at continuous coordinates, equation by equation.
+
+    ``I(x) = sum_t S_t / S * f(z_t, [x - v_t, cell])`` where t runs over the four corners around x.
+
+    Args:
+        feat: feature map M, ``[B, C, H, W]``.
+        coord: ``[B, Q, 2]``, (y, x) in [-1, 1], the dtype of ``feat``.
+        cell: ``[B, Q, 2]``, height and width of an output pixel in the same units (2 / output size); None: without
+            cell decoding.
+        imnet: the decoding function f on ``[B * Q, 9 * C + 2 (+ 2)]``; None: return the nearest feature itself.
+
+    Returns:
+        ``[B, Q, out_dim]``.
+    """
+    H, W = feat.shape[-2:]
+
+    def nearest(image: Tensor, at: Tensor) -> Tensor:  # [B, c, H, W], [B, Q, 2] -> [B, Q, c]
+        grid = at.flip(-1).unsqueeze(1)  # grid_sample wants (x, y)
+        return F.grid_sample(image, grid, mode="nearest", align_corners=False)[:, :, 0].transpose(1, 2)
+
+    if imnet is None:
+        return nearest(feat, coord)
+    if feat_unfold:
+        feat = F.unfold(feat, 3, padding=1).unflatten(-1, (H, W))  # [B, 9C, H, W], channel-major
+    feat_coord = make_coord((H, W), flatten=False, device=feat.device, dtype=feat.dtype)
+    feat_coord = feat_coord.permute(2, 0, 1).expand(feat.shape[0], 2, H, W)
+    map_size = coord.new_tensor([H, W])
+
+    signs, eps_shift = ((-1, 1), 1e-6) if local_ensemble else ((0,), 0.0)
+    preds, areas = [], []
+    for vy in signs:
+        for vx in signs:
+            # half a feature pixel towards the corner; eps_shift breaks ties, the clamp stays inside the map
+            at = torch.stack([coord[..., 0] + (vy / H + eps_shift), coord[..., 1] + (vx / W + eps_shift)], -1)
+            at = at.clamp(-1 + 1e-6, 1 - 1e-6)
+            z = nearest(feat, at)
+            rel_coord = (coord - nearest(feat_coord, at)) * map_size  # x - v_t, in feature pixels
+            inputs = [z, rel_coord] if cell is None else [z, rel_coord, cell * map_size]
+            preds.append(imnet(torch.cat(inputs, -1).flatten(0, 1)).unflatten(0, coord.shape[:2]))
+            areas.append((rel_coord[..., 0] * rel_coord[..., 1]).abs() + 1e-9)
+
+    total = torch.stack(areas).sum(0)
+    # S_t is the area of the corner diagonally opposite, hence the reversed order
+    return sum(pred * (area / total).unsqueeze(-1) for pred, area in zip(preds, reversed(areas), strict=True))
+
+
+def corners(coord: Tensor, size: Sequence[int], ensemble: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """Which feature pixels a query reads, where it lies from them, and how much each of them counts.
+
+    The index arithmetic of ``liif`` without its grid_samples, operation by operation in the same roundings, so that
+    both choose the same pixels (a test asserts it). Its twin in C++ is csrc/corners.h.
+
+    Args:
+        coord: ``[..., 2]``, (y, x), float32 or float64.
+        size: (H, W) of the whole feature map.
+        ensemble: K = 4 corners, k = 2 * (vy > 0) + (vx > 0); False: K = 1, the nearest pixel.
+
+    Returns:
+        index ``[..., K, 2]`` int64 (row, column; inside the map for any coordinate, NaN included),
+        rel ``[..., K, 2]`` in feature pixels, weight ``[..., K]`` (sums to 1), both in coord's dtype.
+    """
+    signs, eps_shift = ((-1, 1), 1e-6) if ensemble else ((0,), 0.0)
+    index, rel = [], []
+    for axis, n in enumerate(size):
+        c = coord[..., axis, None]
+        at = torch.cat([c + (v / n + eps_shift) for v in signs], -1).clamp(-1 + 1e-6, 1 - 1e-6)  # [..., len(signs)]
+        i = (((at + 1) * n - 1) / 2).round()
+        rel.append((c - ((2 / n) * i + (-1 + 1 / n))) * n)
+        index.append(i.to(torch.int64).clamp(0, n - 1))
+    # every row choice with every column choice, rows outer: [..., K, 2]
+    index, rel = (
+        torch.stack([a.repeat_interleave(len(signs), -1), b.repeat((1,) * (b.ndim - 1) + (len(signs),))], -1)
+        for a, b in (index, rel)
+    )
+    area = (rel[..., 0] * rel[..., 1]).abs() + 1e-9
+    total = sum(area.unbind(-1))  # in this order, as the compiled kernels add them
+    return index, rel, area.flip(-1) / total.unsqueeze(-1)

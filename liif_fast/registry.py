@@ -1,0 +1,63 @@
+"""Models by name, as the official repository's `models.register` and `models.make` have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_MODELS: dict[str, Callable[..., Any]] = {}
+
+
+def register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Class or function decorator: make a model available to specs as ``{'name': name, 'args': {...}}``.
+
+    A later registration of the same name replaces the earlier one, so that a user can override a built-in.
+
+    Example::
+
+        @liif_fast.register("my-encoder")
+        class MyEncoder(nn.Module):
+            def __init__(self, width=64):
+                self.out_dim = width  # LIIF asks an encoder for the number of its output channels
+                ...
+
+        model = liif_fast.make({"name": "liif", "args": {"encoder_spec": {"name": "my-encoder", "args": {}}, ...}})
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"register: name must be a non-empty string, got {name!r}")
+
+    def decorator(factory: Callable[..., Any]) -> Callable[..., Any]:
+        _MODELS[name] = factory
+        return factory
+
+    return decorator
+
+
+def names() -> list[str]:
+    """All registered names, sorted."""
+    return sorted(_MODELS)
+
+
+def make(model_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None, load_sd: bool = False) -> Any:
+    """Build a model from its spec ``{'name': str, 'args': dict, 'sd': state dict}``.
+
+    Args:
+        model_spec: name of a registered model and its keyword arguments; ``sd`` is needed only with ``load_sd``.
+        args: extra keyword arguments; they win over the spec's. The spec itself is not changed.
+        load_sd: also load ``model_spec['sd']``.
+
+    Raises:
+        KeyError: unknown name (the message lists the known ones), or ``load_sd`` without ``sd``.
+        TypeError: a spec that is not a mapping with ``name``, or arguments that the model does not take.
+    """
+    if not isinstance(model_spec, Mapping) or "name" not in model_spec:
+        raise TypeError(f"make: model_spec must be a mapping with 'name' and 'args', got {model_spec!r}")
+    name = model_spec["name"]
+    if name not in _MODELS:
+        raise KeyError(f"make: no model is registered as {name!r}; known: {', '.join(names())}. Use liif_fast.register")
+    model = _MODELS[name](**{**(model_spec.get("args") or {}), **(args or {})})
+    if load_sd:
+        if "sd" not in model_spec:
+            raise KeyError(f"make: load_sd=True needs model_spec['sd'], but the spec of {name!r} has none")
+        model.load_state_dict(model_spec["sd"])
+    return model

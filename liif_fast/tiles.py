@@ -1,0 +1,191 @@
+"""Exact tiles: an image of any size in bounded memory, equal to the whole image to float32 rounding.
+
+A tile is encoded with a halo of the encoder's receptive field and its pixels are rendered at their coordinates in the
+whole image, so there are no seams and nothing to blend. What an encoder sees must be bounded for that: see
+``receptive_field`` in ``liif_fast.encoders``.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import functional, reference
+
+if TYPE_CHECKING:
+    from .liif import LIIF
+
+Span = tuple[int, int]
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class Tile(NamedTuple):
+    """Spans of rows and columns, one pair for each resolution or map."""
+
+    out: tuple[Span, Span]  # of the output image
+    hidden: tuple[Span, Span]  # of the hidden map: every pixel that these outputs read
+    inp: tuple[Span, Span]  # of the input: hidden's with the halo
+
+
+def _axis_spans(n: int, out_n: int, tile: int, halo: int) -> list[tuple[Span, Span, Span]]:
+    """Tile spans (out, hidden, inp) along one axis of n input and out_n output pixels."""
+    spans = []
+    count = max(1, math.ceil(n / tile))
+    edges = [round(k * out_n / count) for k in range(count + 1)]
+    centres = functional.make_coord([out_n], dtype=torch.float64)[:, 0]
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        if start == stop:  # fewer output pixels than tiles
+            continue
+        ends = centres[[start, stop - 1]].float()
+        index, _, _ = reference.corners(torch.stack([ends, ends], -1), (n, n))
+        # float32 rounding of a centre may choose the neighbour: one pixel to spare
+        hidden = max(0, int(index.min()) - 1), min(n, int(index.max()) + 2)
+        spans.append(((start, stop), hidden, (max(0, hidden[0] - halo), min(n, hidden[1] + halo))))
+    return spans
+
+
+def plan(in_size: Span, out_size: Span, tile: int, halo: int) -> list[Tile]:
+    """Tiles of about ``tile`` x ``tile`` input pixels, row by row; ``tile`` 0: one tile for the whole."""
+    rows, cols = (_axis_spans(n, m, tile or n, halo) for n, m in zip(in_size, out_size, strict=True))
+    return [Tile(*zip(r, c, strict=True)) for r in rows for c in cols]
+
+
+def halo(model: LIIF) -> int | None:
+    """Input pixels around a tile that its hidden map depends on; None: the encoder sees the whole image."""
+    radius = getattr(model.encoder, "receptive_field", None)
+    return None if radius is None else radius + int(model.feat_unfold)
+
+
+def bytes_per_pixel(model: LIIF, itemsize: int = 4) -> int:
+    """Estimated peak memory of encoding one input pixel and holding its hidden vector (widest convolution's input and
+    output, three times over: torch's own buffers, residual branches; then the hidden map and a copy)."""
+    convs = [m for m in model.encoder.modules() if isinstance(m, nn.Conv2d)]
+    widest = max((m.in_channels + m.out_channels for m in convs), default=128)
+    return itemsize * (3 * widest + 2 * max(model.hidden_width, 1))
+
+
+def auto_tile(model: LIIF, device: torch.device, budget: int | None = None, itemsize: int = 4) -> int:
+    """Largest tile (a multiple of 16, at least 32) whose encoding fits ``budget`` bytes.
+
+    Default budget: half of a GPU's free memory; on the CPU 512 MiB, beyond which a larger tile is no faster.
+    """
+    if budget is None:
+        budget = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 512 << 20
+    side = math.isqrt(max(1, budget // bytes_per_pixel(model, itemsize))) - 2 * (halo(model) or 0)
+    return max(32, side // 16 * 16)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch's CPU allocator reports by a plain RuntimeError
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
+def upscale(
+    model: LIIF,
+    image: Tensor,
+    out: Tensor,
+    *,
+    tile: int,
+    dtype: torch.dtype,
+    progress: Callable[[float], None] | None = None,
+) -> Tensor:
+    """Fill ``out [B, 3, OH, OW]`` with the upscaled ``image [B, 3, H, W]``; grey images have one channel in both.
+
+    Both are in [0, 1] if floating point, else cover their integer type's range. ``image`` may be on another device
+    than the model; ``out`` is filled where it is. Out of memory: the tile is halved and the work goes on.
+
+    Args:
+        tile: side of a tile in input pixels, 0: the whole image at once.
+        dtype: of the computation; half precision runs under autocast, and a tile with a result that is not finite is
+            computed again in float32, with a warning.
+        progress: called with the share of the output that each finished tile makes up.
+    """
+    in_size, out_size = tuple(image.shape[-2:]), tuple(out.shape[-2:])
+    border = halo(model) or 0
+    pending = plan(in_size, out_size, tile, border)
+    while pending:
+        done = 0
+        try:
+            for t in pending:
+                _upscale_tile(model, image, out, t, dtype)
+                done += 1
+                if progress:
+                    progress(_area(t.out) / (out_size[0] * out_size[1]))
+            return out
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            pending = pending[done:]
+            side = max(b - a for t in pending for a, b in t.hidden) // 2
+            if side < 16 or halo(model) is None:
+                raise
+            warnings.warn(f"out of memory: trying again with tiles of {side} pixels", stacklevel=2)
+        if model.device is not None and model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        pending = list(_split(pending, in_size, out_size, side, border))
+    return out
+
+
+def _split(pending: list[Tile], in_size: Span, out_size: Span, side: int, border: int) -> Iterator[Tile]:
+    """The tiles of a finer plan that lie in what is still to do; parts may be done twice, none is left out."""
+    for t in plan(in_size, out_size, side, border):
+        if any(all(a < d and c < b for (a, b), (c, d) in zip(t.out, old.out, strict=True)) for old in pending):
+            yield t
+
+
+def _area(spans: tuple[Span, Span]) -> int:
+    return (spans[0][1] - spans[0][0]) * (spans[1][1] - spans[1][0])
+
+
+def _upscale_tile(model: LIIF, image: Tensor, out: Tensor, tile: Tile, dtype: torch.dtype) -> None:
+    colours = _tile_colours(model, image, out.shape[-2:], tile, dtype)
+    if not colours.isfinite().all() and dtype in _HALF:
+        warnings.warn(f"a result in {dtype} is not finite: computed again in float32", stacklevel=3)
+        colours = _tile_colours(model, image, out.shape[-2:], tile, torch.float32)
+    colours = colours.clamp_(0, 1)
+    if out.shape[1] == 1:
+        colours = colours.mean(1, keepdim=True)
+    rows, cols = tile.out
+    out[:, :, slice(*rows), slice(*cols)] = to_dtype(colours, out.dtype)
+
+
+def _tile_colours(model: LIIF, image: Tensor, out_size: Span, tile: Tile, dtype: torch.dtype) -> Tensor:
+    """[B, 3, rows, cols], float32, not yet clamped to [0, 1], on the model's device."""
+    device = model.device or image.device
+    if dtype == torch.float32 and any(p.dtype in _HALF for p in model.parameters()):
+        model = copy.deepcopy(model).float()
+    rows, cols = tile.inp
+    x = from_dtype(image[:, :, slice(*rows), slice(*cols)].to(device))
+    inp, gt = ({k: _channels(v, x) for k, v in model.data_norm[key].items()} for key in ("inp", "gt"))
+    x = x.expand(-1, 3, -1, -1)  # grey, if it has one channel
+    x = ((x - inp["sub"]) / inp["div"]).contiguous(memory_format=torch.channels_last)
+    half = dtype in _HALF
+    with torch.autocast(device.type, dtype=dtype if half else torch.bfloat16, enabled=half):
+        y = model.render_part(x, image.shape[-2:], (rows[0], cols[0]), tile.hidden, out_size, tile.out)
+    return y * gt["div"] + gt["sub"]
+
+
+def _channels(values: list[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
+
+
+def from_dtype(image: Tensor) -> Tensor:
+    """Integer images to float32 in [0, 1]; floating point as float32."""
+    if image.is_floating_point():
+        return image.float()
+    return image.float() / torch.iinfo(image.dtype).max
+
+
+def to_dtype(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """float32 in [0, 1] to ``dtype``: integers are rounded, half to even."""
+    if dtype.is_floating_point:
+        return image.to(dtype)
+    return (image * torch.iinfo(dtype).max).round_().to(dtype)

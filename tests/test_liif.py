@@ -1,0 +1,297 @@
+"""The module against the reference: values, gradients, flags, dtypes, compilation; and its answers to bad input."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+
+import brute_force
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+import liif_fast
+from liif_fast import functional, reference
+
+FLAGS = [
+    dict(zip(("local_ensemble", "feat_unfold", "cell_decode"), values, strict=True))
+    for values in itertools.product((True, False), repeat=3)
+]
+HIDDEN = [[16, 16, 16], [16], [], [24, 8, 16], [10, 12]]
+
+
+def queries(B, Q, dtype=torch.float32):
+    return torch.rand(B, Q, 2, dtype=dtype) * 2 - 1, torch.rand(B, Q, 2, dtype=dtype) / 8
+
+
+def by_reference(model, inp, coord, cell):
+    """The official computation with the model's own parts."""
+    feat = model.encoder(inp)
+    cell = cell if model.cell_decode else None
+    flags = {"local_ensemble": model.local_ensemble, "feat_unfold": model.feat_unfold}
+    return reference.liif(feat, coord.to(feat.dtype), cell, model.imnet, **flags)
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
+@pytest.mark.parametrize("hidden", HIDDEN, ids=str)
+def test_values_and_gradients_in_float64(tiny, flags, hidden):
+    model = tiny(hidden, **flags).double()
+    inp = torch.randn(2, 3, 7, 5, dtype=torch.float64, requires_grad=True)
+    coord, cell = (t.requires_grad_() for t in queries(2, 40, torch.float64))
+    leaves = [inp, coord, *([cell] if flags["cell_decode"] else []), *model.parameters()]
+    got, want = model(inp, coord, cell), by_reference(model, inp, coord, cell)
+    # the same sums in another order; 1/total area amplifies a gradient by up to 1e5
+    assert_close(got, want, rtol=1e-10, atol=1e-12)
+    grad = torch.randn_like(want)
+    for a, b in zip(torch.autograd.grad(got, leaves, grad), torch.autograd.grad(want, leaves, grad), strict=True):
+        assert_close(a, b, rtol=1e-8, atol=1e-10)
+    with torch.no_grad():
+        assert_close(model(inp, coord, cell), want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        {"name": "edsr-baseline", "args": {"n_resblocks": 2, "n_feats": 8, "no_upsampling": True}},
+        {"name": "rdn", "args": {"G0": 8, "no_upsampling": True}},
+        {"name": "rcan", "args": {"n_resgroups": 1, "n_resblocks": 2, "n_feats": 8, "reduction": 2, "no_upsampling": True}},
+        {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "scale": 2}},
+    ],
+    ids=lambda e: f"{e['name']}-{e['args'].get('no_upsampling', False)}",
+)
+def test_official_encoders(encoder):
+    spec = {
+        "name": "liif",
+        "args": {"encoder_spec": encoder, "imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}}},
+    }
+    model = liif_fast.make(spec)
+    inp = torch.rand(2, 3, 6, 8)
+    coord, cell = queries(2, 30)
+    got, want = model(inp, coord, cell), by_reference(model, inp, coord, cell)
+    assert_close(got, want, rtol=1e-5, atol=1e-5)  # float32: 1e-7 times the depth of the sums
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    grads = [torch.autograd.grad(y.square().sum(), parameters, allow_unused=True) for y in (got, want)]
+    for a, b in zip(*grads, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert_close(a, b, rtol=1e-3, atol=1e-4 * max(1.0, b.abs().max().item()))
+    assert model.spec["name"] == "liif"
+    assert model.spec["args"] == {**spec["args"], "local_ensemble": True, "feat_unfold": True, "cell_decode": True}
+    again = liif_fast.make({**model.spec, "sd": model.state_dict()}, load_sd=True)
+    assert torch.equal(again(inp, coord, cell), got)
+
+
+GRIDS = [((13, 17), s) for s in (1.5, 2, 3, 4, 6, 8)] + [((1, 1), 8), ((2, 5), 7.3), ((48, 48), None)]
+
+
+@pytest.mark.parametrize(("size", "scale"), GRIDS, ids=str)
+def test_fp32_head_against_float64_brute_force(official, size, scale):
+    feat = torch.randn(1, 64, *size) * 0.5  # the official encoder's features have a spread of about 0.5
+    if scale is None:
+        coord = torch.rand(1, 3000, 2) * 2 - 1
+        cell = torch.rand(1, 3000, 2) * 2 / 48
+    else:
+        out = [max(1, round(n * scale)) for n in size]
+        coord = functional.make_coord(out)[None]
+        cell = torch.tensor([2 / out[0], 2 / out[1]]).expand_as(coord)
+    with torch.no_grad():
+        got = official.query(feat, coord, cell)[0].double().numpy()
+    layers = [(m.weight.detach().double().numpy(), m.bias.detach().double().numpy()) for m in official.imnet.layers[::2]]
+    double = [t[0].double().numpy() for t in (feat, coord, cell)]
+    want, total = brute_force.liif(*double, layers)
+    # Where all four areas vanish (a query on a pixel centre of the last row or column), the weights are rounding
+    # noise over 1e-9 in the specification itself: apart, and counted.
+    ill = total < 1e-5
+    error = np.abs(got - want).max(1) / (want.max() - want.min())
+    assert error[~ill].max() <= 2e-6
+    rows = sum(size) * (8 if size == (1, 1) else 1)
+    assert ill.sum() <= rows * (scale or 0)
+    print(f"{size} x{scale}: {error[~ill].max():.1e}; {ill.sum()} of {len(ill)} ill-conditioned")
+
+
+def test_imnet_none_is_the_nearest_feature(tiny):
+    model = tiny(None)
+    inp, (coord, cell) = torch.randn(1, 3, 4, 5), queries(1, 20)
+    want = reference.liif(model.encoder(inp), coord, None, None)
+    assert torch.equal(model(inp, coord, cell), want)
+    assert model.render(inp, (8, 9)).shape == (1, 6, 8, 9)
+
+
+def test_an_mlp_of_ones_own_goes_by_the_reference():
+    @liif_fast.register("test-sine")
+    class Sine(torch.nn.Module):
+        def __init__(self, in_dim, out_dim):
+            super().__init__()
+            self.linear = torch.nn.Linear(in_dim, out_dim)
+
+        def forward(self, x):
+            return self.linear(x).sin()
+
+    encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 4, "no_upsampling": True}}
+    model = liif_fast.LIIF(encoder, {"name": "test-sine", "args": {"out_dim": 3}})
+    inp, (coord, cell) = torch.rand(1, 3, 5, 4), queries(1, 25)
+    assert torch.equal(model(inp, coord, cell), by_reference(model, inp, coord, cell))
+    with torch.no_grad():
+        size = (10, 9)
+        whole = model(inp, functional.make_coord(size)[None], torch.tensor([[[2 / 10, 2 / 9]]]).expand(1, 90, 2))
+        assert_close(model.render(inp, size).flatten(2).transpose(1, 2), whole)
+
+
+def test_official_usage_in_chunks(tiny):
+    """gen_feat, then query_rgb over chunks: the hidden map is computed once, and not kept when anything changes."""
+    model = tiny().eval()
+    inp, (coord, cell) = torch.randn(1, 3, 8, 8), queries(1, 50)
+    with torch.no_grad():
+        want = by_reference(model, inp, coord, cell)
+        model.gen_feat(inp)
+        chunks = [model.query_rgb(c, s) for c, s in zip(coord.split(7, 1), cell.split(7, 1), strict=True)]
+        assert_close(torch.cat(chunks, 1), want, rtol=1e-5, atol=1e-5)
+        kept = model._hidden[2]
+        model.query_rgb(coord, cell)
+        assert model._hidden[2] is kept
+        model.imnet.layers[0].weight.mul_(2)
+        assert_close(model.query_rgb(coord, cell), by_reference(model, inp, coord, cell), rtol=1e-5, atol=1e-5)
+        model.feat.add_(1)
+        assert_close(model.query_rgb(coord, cell), model.query(model.feat, coord, cell))
+    with torch.inference_mode():
+        model.gen_feat(inp)
+        assert_close(model.query_rgb(coord, cell), by_reference(model, inp, coord, cell), rtol=1e-5, atol=1e-5)
+
+
+def test_copies_and_pickles_after_a_training_step(tiny):
+    model = tiny()
+    inp, (coord, cell) = torch.randn(1, 3, 4, 4), queries(1, 5)
+    model(inp, coord, cell).sum().backward()
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert_close(other(inp, coord, cell), model(inp, coord, cell))
+
+
+@pytest.mark.parametrize("size", [(9, 14), (3, 3), (40, 1)])
+@pytest.mark.parametrize("flags", [FLAGS[0], FLAGS[-1]], ids=str)
+def test_render_is_forward_on_the_grid(tiny, flags, size):
+    model = tiny(**flags)
+    inp = torch.randn(2, 3, 7, 6)
+    coord = functional.make_coord(size).expand(2, -1, -1)
+    cell = torch.tensor([2 / size[0], 2 / size[1]]).expand_as(coord)
+    want = model(inp, coord, cell).transpose(1, 2).unflatten(-1, size)
+    assert_close(model.render(inp, size), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("grad", [True, False])
+def test_half_precision_by_autocast_and_by_to(tiny, dtype, grad):
+    model = tiny([32, 32, 32], 16)
+    inp, (coord, cell) = torch.randn(2, 3, 8, 8), queries(2, 500)
+    with torch.set_grad_enabled(grad):
+        want = model(inp, coord, cell)
+        with torch.autocast("cpu", dtype=dtype):
+            cast = model(inp, coord, cell)
+            reference_error = (by_reference(model, inp, coord, cell) - want).abs().max()
+        half = copy.deepcopy(model).to(dtype)(inp, coord, cell)
+    # as good as plain torch in that precision is, twice over for another order of roundings
+    for got in (cast, half):
+        assert got.dtype == torch.float32
+        assert (got - want).abs().max() <= 2 * max(reference_error, torch.finfo(dtype).eps * want.abs().max())
+
+
+def test_half_precision_coordinates_stay_float32(tiny):
+    """At width 2000, float32 queries must not be rounded to bfloat16 (three digits) inside a bfloat16 model."""
+    model = tiny().to(torch.bfloat16)
+    coord = functional.make_coord((1, 2000))[None]
+    feat = torch.randn(1, 6, 1, 2000, dtype=torch.bfloat16)
+    with torch.no_grad():
+        got = model.query(feat, coord, torch.full_like(coord, 1e-3))
+        want = model.float().query(feat.float(), coord, torch.full_like(coord, 1e-3))
+    assert (got - want).abs().mean() <= 2**-7 * want.abs().mean() * 4  # bfloat16's step, a few layers deep
+
+
+@pytest.mark.parametrize("layout", ["strided", "channels_last"])
+def test_non_contiguous_inputs(tiny, layout):
+    model = tiny()
+    inp = torch.randn(2, 8, 3, 9).permute(0, 2, 1, 3)
+    inp = inp if layout == "strided" else inp.contiguous(memory_format=torch.channels_last)
+    coord = (torch.rand(2, 2, 30) * 2 - 1).transpose(1, 2)
+    cell = torch.full((1, 1, 2), 0.1).expand(2, 30, 2)
+    want = by_reference(model, inp.contiguous(), coord.contiguous(), cell.contiguous())
+    assert_close(model(inp, coord, cell), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_compile_fullgraph(tiny, grad):
+    model = tiny()
+    inp, (coord, cell) = torch.randn(2, 3, 6, 6), queries(2, 20)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    with torch.set_grad_enabled(grad):
+        for Q in (20, 13):
+            got, want = compiled(inp, coord[:, :Q], cell[:, :Q]), model(inp, coord[:, :Q], cell[:, :Q])
+            assert_close(got, want)
+    if grad:
+        parameters = list(model.parameters())
+        for a, b in zip(*(torch.autograd.grad(y.square().sum(), parameters) for y in (got, want)), strict=True):
+            assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_an_official_training_step_learns(tiny):
+    """The official loop's calls, unchanged: forward, L1 loss, Adam."""
+    model = tiny()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    inp, (coord, cell), gt = torch.rand(2, 3, 8, 8), queries(2, 64), torch.full((2, 64, 3), 0.3)
+    losses = []
+    for _ in range(30):
+        loss = torch.nn.functional.l1_loss(model(inp, coord, cell), gt)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 3
+
+
+def test_bad_input(tiny):
+    model = tiny()
+    inp, (coord, cell) = torch.rand(1, 3, 4, 4), queries(1, 5)
+    nan = coord.clone()
+    nan[0, 2, 1] = float("nan")
+    for arguments, error, words in [
+        ((inp[0], coord, cell), ValueError, "inp: shape"),
+        ((inp.to(torch.uint8), coord, cell), TypeError, "inp: a floating-point"),
+        ((inp[..., :0], coord, cell), ValueError, "inp: shape .*empty"),
+        ((inp, coord[0], cell), ValueError, "coord: shape"),
+        ((inp, coord.expand(2, -1, -1), cell), ValueError, "coord: shape .* B = 1"),
+        ((inp, coord[..., :1], cell), ValueError, "coord: shape"),
+        ((inp, coord.long(), cell), TypeError, "coord: a floating-point"),
+        ((inp, coord.tolist(), cell), TypeError, "coord: .*list"),
+        ((inp, nan, cell), ValueError, "coord holds NaN"),
+        ((inp, coord, nan), ValueError, "cell holds NaN"),
+        ((inp, coord), ValueError, "cell: .*cell_decode"),
+        ((inp, coord, cell[:, :2]), ValueError, "cell: the shape of coord"),
+        ((inp, coord.to("meta"), cell), ValueError, "coord is on meta"),
+        ((inp.to("meta"), coord, cell), ValueError, "inp is on meta"),
+    ]:
+        with pytest.raises(error, match=words) as caught:
+            model(*arguments)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(RuntimeError, match="call gen_feat"):
+        tiny().query_rgb(coord, cell)
+    with pytest.raises(ValueError, match=r"feat: shape \[B, 6"):
+        model.query(torch.rand(1, 5, 4, 4), coord, cell)
+    with pytest.raises(TypeError, match="out_dim"):
+        liif_fast.LIIF(torch.nn.Conv2d(3, 3, 1))
+    with pytest.raises(ValueError, match=r"no spec.*register"):
+        _ = model.spec
+    for size in [(0, 3), (3,), (2.5, 4), "44", None]:
+        with pytest.raises(ValueError, match="size: "):
+            model.render(inp, size)
+
+
+def test_registry():
+    with pytest.raises(KeyError, match=r"no model is registered as 'nothing'; known: .*liif"):
+        liif_fast.make({"name": "nothing", "args": {}})
+    with pytest.raises(TypeError, match="must be a mapping"):
+        liif_fast.make("liif")
+    with pytest.raises(KeyError, match="load_sd"):
+        liif_fast.make({"name": "mlp", "args": {"in_dim": 2, "out_dim": 3, "hidden_list": []}}, load_sd=True)
+    spec = {"name": "mlp", "args": {"in_dim": 2, "out_dim": 3, "hidden_list": [4]}}
+    assert liif_fast.make(spec, args={"out_dim": 5})(torch.zeros(1, 2)).shape == (1, 5)
+    assert spec["args"]["out_dim"] == 3

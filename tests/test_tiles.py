@@ -1,0 +1,121 @@
+"""Tiles are exact: same pixels as the whole image, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from liif_fast import tiles
+
+
+def whole_and_tiled(model, image, scale, tile, dtype=None):
+    whole = model.upscale(image, scale=scale, tile=0, dtype=dtype)
+    return whole, model.upscale(image, scale=scale, tile=tile, dtype=dtype)
+
+
+@pytest.mark.parametrize("scale", [0.4, 1, 2, 2.7, 4])
+@pytest.mark.parametrize("tile", [1, 5, 16])
+@pytest.mark.parametrize("unfold", [True, False])
+def test_tiled_is_untiled(tiny, scale, tile, unfold):
+    model = tiny(feat_unfold=unfold)
+    whole, tiled = whole_and_tiled(model, torch.rand(2, 3, 21, 13), scale, tile)
+    # float32 rounding of convolutions whose sums are blocked differently
+    assert (whole - tiled).abs().max() <= 1e-5
+
+
+def test_tiled_official_model(official):
+    """The receptive field of EDSR is the halo: a smaller one would show at once."""
+    image = torch.rand(1, 3, 110, 97)
+    whole, tiled = whole_and_tiled(official, image, 1.7, 32)
+    assert (whole - tiled).abs().max() <= 1e-5
+    bytes_whole, bytes_tiled = whole_and_tiled(official, (image * 255).round().to(torch.uint8), 1.7, 32)
+    difference = (bytes_whole.int() - bytes_tiled.int()).abs()
+    assert difference.max() <= 1
+    assert difference.count_nonzero() <= max(1, difference.numel() // 1_000_000)
+
+
+def test_the_halo_is_needed(tiny):
+    model = tiny()
+    image = torch.rand(1, 3, 20, 20)
+    model.encoder.receptive_field = 0
+    whole, tiled = whole_and_tiled(model, image, 2, 5)
+    assert (whole - tiled).abs().max() > 1e-4
+
+
+def test_plan_covers_every_output_pixel_once():
+    for in_size, out_size, tile in [((7, 9), (20, 3), 2), ((1, 1), (8, 8), 5), ((50, 40), (9, 200), 16)]:
+        seen = np.zeros(out_size, int)
+        for t in tiles.plan(in_size, out_size, tile, 3):
+            (a, b), (c, d) = t.out
+            seen[a:b, c:d] += 1
+            for (lo, hi), (inner_lo, inner_hi), n in zip(t.inp, t.hidden, in_size, strict=True):
+                assert 0 <= lo <= inner_lo < inner_hi <= hi <= n
+        assert (seen == 1).all()
+
+
+def test_auto_tile_follows_the_budget(tiny):
+    model = tiny()
+    device = torch.device("cpu")
+    small, large = (tiles.auto_tile(model, device, budget) for budget in (1 << 20, 1 << 26))
+    assert 32 <= small < large
+    assert (large + 2 * tiles.halo(model)) ** 2 * tiles.bytes_per_pixel(model) <= 1 << 26
+
+
+def test_global_encoders_have_no_tiles(tiny):
+    model = tiny()
+    del model.encoder.receptive_field
+    image = torch.rand(1, 3, 9, 8)
+    assert model.upscale(image, scale=2).shape == (1, 3, 18, 16)
+    with pytest.raises(ValueError, match=r"tile: TinyEncoder sees the whole image.*tile=0"):
+        model.upscale(image, scale=2, tile=4)
+
+
+def test_a_result_that_is_not_finite_is_computed_again(tiny):
+    model = tiny()
+    with torch.no_grad():
+        model.imnet.layers[0].weight.mul_(2e5)  # the sums go over float16's 65504
+        model.imnet.layers[2].weight.mul_(5e-6)
+    image = torch.rand(1, 3, 8, 8)
+    with pytest.warns(UserWarning, match="computed again in float32"):
+        got = model.upscale(image, scale=2, dtype=torch.float16)
+    assert torch.equal(got, model.upscale(image, scale=2))
+    with pytest.warns(UserWarning, match="computed again in float32"):
+        half = model.half().upscale(image, scale=2, dtype=torch.float16)
+    assert half.isfinite().all()
+
+
+def test_out_of_memory_makes_smaller_tiles(tiny, monkeypatch):
+    model = tiny()
+    image = torch.rand(1, 3, 40, 70)
+    want = model.upscale(image, scale=2, tile=0)
+    encode = model._encode
+    shares = []
+
+    def limited(inp):
+        if inp.shape[-2] * inp.shape[-1] > 30 * 30:
+            raise torch.OutOfMemoryError("out of memory")
+        return encode(inp)
+
+    monkeypatch.setattr(model, "_encode", limited)
+    with pytest.warns(UserWarning, match="out of memory: trying again with tiles"):
+        got = model.upscale(image, scale=2, tile=0, progress=shares.append)
+    assert (got - want).abs().max() <= 1e-5
+
+    def never(inp):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    monkeypatch.setattr(model, "_encode", never)
+    with warnings.catch_warnings(), pytest.raises(RuntimeError, match="allocate memory"):
+        warnings.simplefilter("ignore")
+        model.upscale(image, scale=2)
+
+
+def test_progress_adds_up_to_one(tiny):
+    shares = []
+    tiny().upscale(torch.rand(1, 3, 30, 20), scale=1.3, tile=8, progress=shares.append)
+    assert len(shares) == math.ceil(30 / 8) * math.ceil(20 / 8)
+    assert sum(shares) == pytest.approx(1)
