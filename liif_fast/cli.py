@@ -51,10 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", required=True, metavar="OUT", help="a file for one input file, else a folder")
     size = p.add_mutually_exclusive_group(required=True)
     size.add_argument("-s", "--scale", type=float, help="factor for both sides, any number above 0")
-    size.add_argument("--size", metavar="WxH", help="size of the result; leave out one side (800x, x600) to keep the shape")
+    size.add_argument(
+        "--size", metavar="WxH", help="size of the result; leave out one side (800x, x600) to keep the shape"
+    )
     _model_arguments(p)
     p.add_argument("-r", "--recursive", action="store_true", help="folders with their sub-folders")
-    p.add_argument("--tile", default="auto", metavar="auto|0|N", help="tile side in input pixels; 0: none (%(default)s)")
+    p.add_argument(
+        "--tile", default="auto", metavar="auto|0|N", help="tile side in input pixels; 0: none (%(default)s)"
+    )
     p.add_argument("--format", help="png, jpg, webp, tif, ... (default: the output's suffix, or as the input)")
     p.add_argument("--quality", type=int, help="of JPEG and WebP, 1 to 100 (default 95)")
     p.add_argument("--suffix", default="", help="put behind the name of each file in a folder, e.g. _x4")
@@ -66,7 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--data", required=True, metavar="DIR", help="folder with HR/ (and LR_bicubic/XS/), or of images")
     p.add_argument("-s", "--scale", type=float, required=True)
     p.add_argument("--protocol", choices=("benchmark", "div2k", "y"), default="benchmark")
-    p.add_argument("--lr", choices=("auto", "matlab", "pil"), default="auto", help="auto: LR files if there are any, else pil")
+    p.add_argument(
+        "--lr",
+        choices=("auto", "files", "matlab", "pil"),
+        default="auto",
+        help="low-resolution images: LR_bicubic/XS files, or HR reduced; auto: files if there are any, else pil",
+    )
     _model_arguments(p)
 
     p = commands.add_parser("doctor", help="versions, devices, and which implementation runs")
@@ -143,7 +152,7 @@ def _upscale_options(args: argparse.Namespace, dtype: Any) -> Any:
         raise UsageError(f"--quality {args.quality}: 1 to 100 is wanted")
     if args.format is not None:
         try:
-            images.check_format(args.format)
+            images.output_format(args.output, args.format)
         except images.ImageError as error:
             raise UsageError(f"--format: {error}") from error
     size = _size(args.size) if args.size is not None else None
@@ -168,8 +177,10 @@ def _upscale(args: argparse.Namespace) -> int:
     _upscale_options(args, None)  # usage errors before the model is loaded
     model, dtype = _load(args)
     options = _upscale_options(args, dtype)
-    done = failed = 0
-    with tqdm.tqdm(total=1.0, unit="file", disable=not sys.stderr.isatty(), bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+    failed = 0
+    with tqdm.tqdm(
+        total=1.0, unit="file", disable=not sys.stderr.isatty(), bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
+    ) as bar:
 
         def progress(files: int, share: float) -> None:
             bar.total = files
@@ -178,11 +189,9 @@ def _upscale(args: argparse.Namespace) -> int:
         for result in upscale_files(
             model, args.inputs, args.output, options, recursive=args.recursive, progress=progress
         ):
-            done, failed = done + (result.error is None), failed + (result.error is not None)
+            failed += result.error is not None
             with bar.external_write_mode(file=sys.stderr):
                 _report(result, args)
-    if not done and not failed:
-        raise UsageError("there is no image among the inputs; --recursive looks into sub-folders too")
     return 1 if failed else 0
 
 
@@ -218,7 +227,12 @@ def _eval(args: argparse.Namespace) -> int:
             return model.upscale(image, size=size, dtype=dtype)
 
     with tqdm.tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
-        report = evaluate.evaluate(upscale, args.data, args.scale, args.protocol, args.lr, progress=lambda *_: bar.update())
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = evaluate.evaluate(upscale, args.data, args.scale, args.protocol, args.lr, progress=progress)
     print(json.dumps({"model": args.model, "dtype": args.dtype, **report.to_json()}) if args.json else report.table())
     return 0
 

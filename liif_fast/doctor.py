@@ -50,7 +50,9 @@ def _implementations(name: str) -> dict[str, str]:
         if compiled:
             found[key.lower()] = "compiled kernel"
         elif key == "CUDA" and not torch.cuda.is_available():
-            found["cuda"] = "unused: torch finds no CUDA device" + ("" if torch.version.cuda else " (a CPU build of torch)")
+            found["cuda"] = "unused: torch finds no CUDA device" + (
+                "" if torch.version.cuda else " (a CPU build of torch)"
+            )
         else:
             found[key.lower()] = f"plain PyTorch: this version of liif_fast has no compiled {key} kernel"
     return found

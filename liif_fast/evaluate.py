@@ -178,7 +178,7 @@ def evaluate(
 
 
 def check_arguments(data: str | PathLike, scale: float, protocol: str = "benchmark", lr: str = "auto") -> None:
-    """What `evaluate` would say of its arguments before it looks at the images: ValueError, FileNotFoundError or nothing."""
+    """Raises what `evaluate` would (ValueError, FileNotFoundError) before it looks for images."""
     metrics.border(protocol, scale)  # reports a bad protocol or scale
     if lr not in LR_SOURCES:
         raise ValueError(f"lr must be one of {', '.join(LR_SOURCES)}, got {lr!r}")

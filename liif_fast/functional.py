@@ -83,7 +83,9 @@ def check_queries(coord: Tensor, cell: Tensor | None, batch: int, device: torch.
         if t.ndim != 3 or t.shape[-1] != 2 or t.shape[0] != batch:
             raise ValueError(f"{name}: shape [B, Q, 2] with B = {batch} is wanted, got {list(t.shape)}")
         if t.device != device:
-            raise ValueError(f"{name} is on {t.device} but the features are on {device}: move it with .to({str(device)!r})")
+            raise ValueError(
+                f"{name} is on {t.device} but the features are on {device}: move it with .to({str(device)!r})"
+            )
         if t.device.type == "cpu" and not torch.compiler.is_compiling() and not t.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity: coordinates are (y, x) in [-1, 1], see make_coord")
     if cell is not None and cell.shape != coord.shape:
@@ -109,9 +111,7 @@ def query(
     Equivalent to: ``reference.liif(feat, coord, cell, mlp, local_ensemble=...)``, paper equations 2, 4 and 5.
     """
     coord, cell, w_pos = _geometry(hidden, coord, cell, head.w_pos)
-    h, weight = torch.ops.liif_fast.corner_gather(
-        hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), local_ensemble
-    )
+    h, weight = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), local_ensemble)
     for w, b in head.mlp:
         h = F.relu(F.linear(h, w, b))
     # The output layer before the blend: [B, Q, K, O] is small, a blend of [B, Q, K, D] in float32 is not.
@@ -165,7 +165,12 @@ def render(
 
 
 def grid_blocks(
-    size: Sequence[int], rows: tuple[int, int], cols: tuple[int, int], block: int, device: torch.device, dtype: torch.dtype
+    size: Sequence[int],
+    rows: tuple[int, int],
+    cols: tuple[int, int],
+    block: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Coordinates of the pixels rows x cols of an image of ``size``, in pieces of whole rows, about ``block`` pixels
     each: (slice of rows, counted from rows[0]; coord [n * width, 2])."""

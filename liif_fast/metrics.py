@@ -63,7 +63,7 @@ def ssim(sr: Tensor, hr: Tensor, scale: float = 1) -> float:
 
     On the luma of 8-bit images (itself not rounded), a border of ``scale`` left out, Gaussian window 11x11 with sigma
     1.5, K1 = 0.01, K2 = 0.03, mean over the places where the window lies inside the image. Computed by torchmetrics
-    in float32, which is within 2e-5 of float64.
+    in float32: within 1e-5 of float64 on photos, 1e-4 on bright, almost flat images.
 
     Args:
         sr, hr: as for `psnr`; a batch gives the mean over its images.

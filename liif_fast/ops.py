@@ -227,9 +227,7 @@ def _unreachable(ctx, *grads):
     raise AssertionError("the setup raises")
 
 
-torch.library.register_autograd(
-    "liif_fast::corner_gather", _gather_backward, setup_context=_gather_setup, lib=_lib
-)
+torch.library.register_autograd("liif_fast::corner_gather", _gather_backward, setup_context=_gather_setup, lib=_lib)
 torch.library.register_autograd("liif_fast::render", _unreachable, setup_context=_no_gradient_setup, lib=_lib)
 torch.library.register_autograd(
     "liif_fast::corner_gather_backward", _unreachable, setup_context=_no_double_backward, lib=_lib

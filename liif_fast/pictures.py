@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import images
+from .photo import Photo, as_kind, as_photo, fill_transparent
 
 
 def apply(image: Any, enlarge: Callable[[Tensor], Tensor]) -> Any:
@@ -22,9 +22,9 @@ def apply(image: Any, enlarge: Callable[[Tensor], Tensor]) -> Any:
     """
     if isinstance(image, Tensor):
         return _tensor(image, enlarge)
-    photo = image if isinstance(image, images.Photo) else images.as_photo(image)
+    photo = image if isinstance(image, Photo) else as_photo(image)
     done = _photo(photo, enlarge)
-    return done if isinstance(image, images.Photo) else images.as_kind(done, image)
+    return done if isinstance(image, Photo) else as_kind(done, image)
 
 
 def _tensor(image: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
@@ -44,12 +44,12 @@ def _tensor(image: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
     return done if image.ndim == 4 else done.squeeze(0)
 
 
-def _photo(photo: images.Photo, enlarge: Callable[[Tensor], Tensor]) -> images.Photo:
+def _photo(photo: Photo, enlarge: Callable[[Tensor], Tensor]) -> Photo:
     pixels, alpha = photo.pixels, photo.alpha
     if alpha is None:
         return dataclasses.replace(photo, pixels=_array(pixels, enlarge))
     # Colours and coverage apart: colours under transparent pixels mean nothing and would bleed into the edges.
-    colours = _array(images.fill_transparent(pixels, alpha), enlarge)
+    colours = _array(fill_transparent(pixels, alpha), enlarge)
     coverage = _array(np.ascontiguousarray(alpha[..., None]), enlarge)[..., 0]
     if alpha.min() == alpha.max():  # a network's answer to a constant is nearly, not exactly, the constant
         coverage.fill(alpha.flat[0])

@@ -52,7 +52,10 @@ def _axis_spans(n: int, out_n: int, tile: int, halo: int) -> list[tuple[Span, Sp
 
 def plan(in_size: Span, out_size: Span, tile: int, halo: int) -> list[Tile]:
     """Tiles of about ``tile`` x ``tile`` input pixels, row by row; ``tile`` 0: one tile for the whole."""
-    rows, cols = (_axis_spans(n, m, tile or n, halo) for n, m in zip(in_size, out_size, strict=True))
+    if not tile:
+        whole = ((0, in_size[0]), (0, in_size[1]))
+        return [Tile(((0, out_size[0]), (0, out_size[1])), whole, whole)]
+    rows, cols = (_axis_spans(n, m, tile, halo) for n, m in zip(in_size, out_size, strict=True))
     return [Tile(*zip(r, c, strict=True)) for r in rows for c in cols]
 
 

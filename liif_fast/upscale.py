@@ -78,30 +78,33 @@ def upscale_file(
     start = time.perf_counter()
     if target.exists() and not options.overwrite:
         raise images.ImageError(f"{target} exists: give --overwrite, --suffix or another output")
+    images.output_format(target, options.format)
     photo = images.read(source, max_pixels=options.max_pixels)
     height, width = photo.pixels.shape[:2]
     size = target_size(width, height, options)
-    _check_output(target, size, options)
+    limit = options.max_pixels * 64
+    if math.prod(size) > limit:
+        raise images.ImageError(
+            f"{source}: an output of {size[1]}x{size[0]} is over the limit of {limit} pixels; "
+            "choose a smaller scale, or raise --max-pixels"
+        )
+    _make_folder(target.parent)
+    images.check_output(target, size=size, format=options.format, overwrite=options.overwrite)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         photo = model.upscale(photo, size=size, tile=options.tile, dtype=options.dtype, progress=progress)
     notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    notes += images.write(
-        target, photo, format=options.format, quality=options.quality, overwrite=options.overwrite
-    )
+    notes += images.write(target, photo, format=options.format, quality=options.quality, overwrite=options.overwrite)
     seconds = time.perf_counter() - start
     return Result(str(source), str(target), (width, height), (size[1], size[0]), seconds, notes)
 
 
-def _check_output(target: Path, size: tuple[int, int], options: Options) -> None:
-    """Before the work: what could not be written afterwards."""
-    if math.prod(size) > options.max_pixels * 64:
-        raise images.ImageError(
-            f"an output of {size[1]}x{size[0]} is over the limit of {options.max_pixels * 64} pixels: "
-            "choose a smaller scale, or raise --max-pixels"
-        )
-    images.check_writable(target, size, format=options.format)
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise images.ImageError(f"{folder}: this folder cannot be made ({reason}); choose another output") from error
 
 
 def upscale_files(
@@ -121,8 +124,8 @@ def upscale_files(
     """
     inputs, output = [Path(p) for p in inputs], Path(output)
     found, errors = images.find_images(inputs, recursive)
-    for path, message in errors:
-        yield Result(str(path), error=message)
+    for error in errors:
+        yield _failed(str(error).split(":")[0], error)
     single = len(inputs) == 1 and not inputs[0].is_dir()
     written: set[Path] = set()
     for source, relative in found:
@@ -141,11 +144,16 @@ def upscale_files(
             written.add(target.absolute())
             result = upscale_file(model, source, target, options, step)
         except (images.ImageError, ValueError, TypeError, OSError, MemoryError, RuntimeError) as error:
-            result = Result(str(source), error=_one_line(error))
-            result.exception = error
+            result = _failed(str(source), error)
         if progress:
             progress(len(found), max(0.0, 1.0 - share))
         yield result
+
+
+def _failed(source: str, error: BaseException) -> Result:
+    result = Result(source, error=_one_line(error))
+    result.exception = error
+    return result
 
 
 def _one_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import brute_force
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 
 import liif_fast
@@ -56,7 +57,10 @@ def test_values_and_gradients_in_float64(tiny, flags, hidden):
     [
         {"name": "edsr-baseline", "args": {"n_resblocks": 2, "n_feats": 8, "no_upsampling": True}},
         {"name": "rdn", "args": {"G0": 8, "no_upsampling": True}},
-        {"name": "rcan", "args": {"n_resgroups": 1, "n_resblocks": 2, "n_feats": 8, "reduction": 2, "no_upsampling": True}},
+        {
+            "name": "rcan",
+            "args": {"n_resgroups": 1, "n_resblocks": 2, "n_feats": 8, "reduction": 2, "no_upsampling": True},
+        },
         {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "scale": 2}},
     ],
     ids=lambda e: f"{e['name']}-{e['args'].get('no_upsampling', False)}",
@@ -64,7 +68,10 @@ def test_values_and_gradients_in_float64(tiny, flags, hidden):
 def test_official_encoders(encoder):
     spec = {
         "name": "liif",
-        "args": {"encoder_spec": encoder, "imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}}},
+        "args": {
+            "encoder_spec": encoder,
+            "imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}},
+        },
     }
     model = liif_fast.make(spec)
     inp = torch.rand(2, 3, 6, 8)
@@ -83,32 +90,40 @@ def test_official_encoders(encoder):
     assert torch.equal(again(inp, coord, cell), got)
 
 
-GRIDS = [((13, 17), s) for s in (1.5, 2, 3, 4, 6, 8)] + [((1, 1), 8), ((2, 5), 7.3), ((48, 48), None)]
+GRIDS = [((13, 17), s) for s in (1.5, 2, 3, 4, 6, 8)]
+GRIDS += [((1, 1), 8), ((2, 5), 7.3), ((13, 17), None), ((32, 32), None), ((96, 96), None)]
 
 
 @pytest.mark.parametrize(("size", "scale"), GRIDS, ids=str)
-def test_fp32_head_against_float64_brute_force(official, size, scale):
-    feat = torch.randn(1, 64, *size) * 0.5  # the official encoder's features have a spread of about 0.5
+def test_fp32_head_against_float64_brute_force(official, data_dir, size, scale):
+    """Official weights on a real photo: queries on grids, and (scale None) anywhere."""
+    photo = np.asarray(Image.open(data_dir / "benchmark/Set5/LR_bicubic/X2/butterflyx2.png").convert("RGB"))
+    pixels = torch.from_numpy(photo[20 : 20 + size[0], 20 : 20 + size[1]] / 127.5 - 1).float()
     if scale is None:
-        coord = torch.rand(1, 3000, 2) * 2 - 1
-        cell = torch.rand(1, 3000, 2) * 2 / 48
+        coord, cell = torch.rand(1, 3000, 2) * 2 - 1, torch.rand(1, 3000, 2) * 2 / size[0]
     else:
         out = [max(1, round(n * scale)) for n in size]
         coord = functional.make_coord(out)[None]
         cell = torch.tensor([2 / out[0], 2 / out[1]]).expand_as(coord)
     with torch.no_grad():
+        feat = official.gen_feat(pixels.permute(2, 0, 1)[None])
         got = official.query(feat, coord, cell)[0].double().numpy()
-    layers = [(m.weight.detach().double().numpy(), m.bias.detach().double().numpy()) for m in official.imnet.layers[::2]]
-    double = [t[0].double().numpy() for t in (feat, coord, cell)]
-    want, total = brute_force.liif(*double, layers)
+        specification = reference.liif(feat, coord, cell, official.imnet)[0].double().numpy()
+    layers = [
+        (m.weight.detach().double().numpy(), m.bias.detach().double().numpy()) for m in official.imnet.layers[::2]
+    ]
+    want, total = brute_force.liif(*(t[0].double().numpy() for t in (feat, coord, cell)), layers)
     # Where all four areas vanish (a query on a pixel centre of the last row or column), the weights are rounding
     # noise over 1e-9 in the specification itself: apart, and counted.
     ill = total < 1e-5
-    error = np.abs(got - want).max(1) / (want.max() - want.min())
-    assert error[~ill].max() <= 2e-6
-    rows = sum(size) * (8 if size == (1, 1) else 1)
-    assert ill.sum() <= rows * (scale or 0)
-    print(f"{size} x{scale}: {error[~ill].max():.1e}; {ill.sum()} of {len(ill)} ill-conditioned")
+    error, floor = (np.abs(x - want).max(1)[~ill].max() / np.ptp(want) for x in (got, specification))
+    # 2e-6: some ten roundings of 2^-24 through five layers. On larger maps the float32 pixel centres of the
+    # specification are themselves off by 2^-24 * size feature pixels, which no implementation that agrees with it
+    # in its choice of pixels can avoid: there, no worse than the specification in float32.
+    assert error <= max(2e-6, 1.1 * floor)
+    assert error <= 2e-6 or max(size) > 32
+    assert ill.sum() <= (sum(size) * scale if scale == 3 else 0)  # the last row and column, at most
+    print(f"{size} x{scale}: {error:.1e} (specification {floor:.1e}); {ill.sum()} of {len(ill)} ill-conditioned")
 
 
 def test_imnet_none_is_the_nearest_feature(tiny):

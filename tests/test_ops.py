@@ -37,7 +37,16 @@ def sample(shape, dtype=torch.float32, cell=True, ensemble=True, strided=False):
     c = torch.rand(B, Q, 2, dtype=geometry) if cell else None
     w_pos = torch.randn(D, 4, dtype=geometry)
     mlp = [torch.randn(*s, dtype=geometry) / D**0.5 for s in ((L, D, D), (L, D), (out, D), (out,))]
-    return (hidden, coord, c, w_pos, (h, w), (0, 0), ensemble), (hidden, coord, c, w_pos, *mlp, (h, w), (0, 0), ensemble)
+    return (hidden, coord, c, w_pos, (h, w), (0, 0), ensemble), (
+        hidden,
+        coord,
+        c,
+        w_pos,
+        *mlp,
+        (h, w),
+        (0, 0),
+        ensemble,
+    )
 
 
 def expected_gather(hidden, coord, cell, w_pos, size, origin, ensemble):

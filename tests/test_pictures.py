@@ -44,12 +44,16 @@ def test_pil(nearest, mode):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 def test_numpy(nearest, shape, dtype):
     rng = np.random.default_rng(0)
-    array = rng.random(shape).astype(dtype) if np.dtype(dtype).kind == "f" else rng.integers(1, 255, shape).astype(dtype)
+    array = (
+        rng.random(shape).astype(dtype) if np.dtype(dtype).kind == "f" else rng.integers(1, 255, shape).astype(dtype)
+    )
     for given in (array, np.asfortranarray(array), array[::-1], array[:, ::-1]):
         done = nearest.upscale(given, scale=3)
         assert done.dtype == dtype
         # float32 inside: 2^-24 for each of a few roundings
-        np.testing.assert_allclose(done, given.repeat(3, 0).repeat(3, 1), rtol=0, atol=5e-7 if array.dtype.kind == "f" else 0)
+        np.testing.assert_allclose(
+            done, given.repeat(3, 0).repeat(3, 1), rtol=0, atol=5e-7 if array.dtype.kind == "f" else 0
+        )
 
 
 @pytest.mark.parametrize("shape", [(3, *SIZE), (2, 3, *SIZE), (1, *SIZE), (2, 1, *SIZE)])

@@ -17,8 +17,7 @@ SIZES = [(13, 17), (1, 1), (2, 5), (7, 1), (48, 48)]
 
 def random_layers(widths, dtype=torch.float64):
     return [
-        (torch.randn(n, m, dtype=dtype) / m**0.5, torch.randn(n, dtype=dtype))
-        for m, n in itertools.pairwise(widths)
+        (torch.randn(n, m, dtype=dtype) / m**0.5, torch.randn(n, dtype=dtype)) for m, n in itertools.pairwise(widths)
     ]
 
 

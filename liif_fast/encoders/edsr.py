@@ -64,9 +64,7 @@ class EDSR(nn.Module):
         self.sub_mean = MeanShift(rgb_range, -1)
         self.add_mean = MeanShift(rgb_range, 1)
         self.head = nn.Sequential(conv(3, n_feats))
-        self.body = nn.Sequential(
-            *(ResBlock(n_feats, res_scale) for _ in range(n_resblocks)), conv(n_feats, n_feats)
-        )
+        self.body = nn.Sequential(*(ResBlock(n_feats, res_scale) for _ in range(n_resblocks)), conv(n_feats, n_feats))
         self.tail = None if no_upsampling else nn.Sequential(upsampler(scale, n_feats), conv(n_feats, 3))
         self.out_dim = n_feats if no_upsampling else 3
         self.receptive_field = 2 * n_resblocks + 2 if no_upsampling else None

@@ -1,0 +1,272 @@
+"""Writing image files: what each format holds, and a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin, features
+
+from .image_exif import HEIGHT, WIDTH, descriptive_tags, patched
+from .image_modes import strips
+from .photo import ImageError, Photo, as_photo, convert_depth, to_image
+
+COMMON = ".png, .jpg, .webp, .tif, .bmp"
+_ALL, _OPAQUE = ("L", "LA", "RGB", "RGBA"), ("L", "RGB")
+# What each format holds so that it is read back the same; a format not named here (a plug-in's) gets _OPAQUE.
+_MODES = {
+    **dict.fromkeys(("PNG", "TIFF", "JPEG2000", "IM"), (*_ALL, "I;16")),
+    **dict.fromkeys(("WEBP", "AVIF", "TGA", "DDS", "GIF"), _ALL),
+    **{"SGI": ("L", "RGB", "RGBA"), "QOI": ("RGB", "RGBA"), "PPM": (*_OPAQUE, "I;16")},
+}
+_METADATA = {
+    **dict.fromkeys(("JPEG", "MPO", "TIFF"), ("exif", "icc", "xmp", "dpi")),
+    "PNG": ("exif", "icc", "xmp", "dpi", "text"),
+    **dict.fromkeys(("WEBP", "AVIF"), ("exif", "icc", "xmp")),
+    **dict.fromkeys(("BMP", "DIB"), ("dpi",)),
+}
+# Formats whose writers in Pillow resize the image, want another kind of image, or are only stubs.
+_UNFIT = {"ICO", "ICNS", "SPIDER", "MSP", "XBM", "PALM", "BLP", "BUFR", "GRIB", "HDF5", "WMF"}
+_LONGEST_SIDE = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "PCX": 65535, "SGI": 65535}
+_MARKER = 65533  # bytes that one JPEG segment holds
+
+
+def write(
+    path: str | os.PathLike[str],
+    image: Photo | Image.Image | np.ndarray,
+    *,
+    format: str | None = None,
+    quality: int | None = None,
+    overwrite: bool = False,
+) -> list[str]:
+    """Write an image so that the file appears whole or not at all.
+
+    The data go to a temporary file in the same folder, which is then renamed, or removed if anything fails. Without
+    `overwrite` an existing file is never touched, even one that appears while this function works.
+
+    Args:
+        path: the file; its folder must exist. With `overwrite` a symbolic link is followed.
+        image: a `Photo`, or anything that `as_photo` takes. Floating-point samples become 8 bit.
+        format: Pillow's name of a format ("PNG") or a suffix ("jpg"); by default the suffix of `path` decides.
+        quality: 1 to 100 for JPEG, WebP and AVIF, by default 95; others are written without loss and ignore it.
+            JPEG keeps full colour resolution (4:4:4) from 90 up, and halves it (4:2:0) below.
+
+    Returns:
+        What the file could not hold, one sentence each.
+
+    Raises:
+        ImageError: an unknown or unfit format, too large for it, an existing file, a full disk, no permission, ...
+        TypeError, ValueError: as `as_photo`; a quality out of range.
+    """
+    photo = as_photo(image)
+    if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
+        raise ValueError(f"quality: got {quality!r}; pass a whole number from 1 to 100")
+    height, width = photo.pixels.shape[:2]
+    format = check_output(path, size=(height, width), format=format, overwrite=overwrite)
+    notes: list[str] = []
+    picture = _fit(photo, format, notes)
+    options = {**_metadata(photo, format, picture.mode, notes), **_encoding(format, quality)}
+    try:
+        _write_whole(picture, os.fspath(path), format, options, overwrite)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise ImageError(_why_not_written(path, error)) from error
+    except (ValueError, RuntimeError, OverflowError, TypeError, KeyError) as error:  # what encoders raise
+        reason = str(error).split("\n")[0]
+        raise ImageError(f"{path}: Pillow cannot write this image as {format} ({reason}); use PNG") from error
+    return notes
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """The format that `write` would use; raises its `ImageError` before any work is done.
+
+    Args:
+        path, format, overwrite: as for `write`.
+        size: (H, W) of the image to be written, where known.
+    """
+    chosen = output_format(path, format)
+    longest = _LONGEST_SIDE.get(chosen)
+    if size is not None and longest is not None and max(size) > longest:
+        fits = "PNG or TIFF" if max(size) > 65500 else "PNG, TIFF or JPEG"
+        raise ImageError(f"{path}: {size[1]}x{size[0]} is too large for {chosen} (sides up to {longest}); use {fits}")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ImageError(f"{path}: there is no folder {folder}; create it first")
+    if os.path.isdir(path):
+        raise ImageError(f"{path}: is a folder; give the name of a file")
+    if os.path.lexists(path) and not overwrite:
+        raise _exists(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # renaming over a device would remove it
+        raise ImageError(f"{path}: is not a regular file; give another name")
+    return chosen
+
+
+def _exists(path: Any) -> ImageError:
+    return ImageError(f"{path}: already exists; give another name, or overwrite=True (--overwrite) to replace it")
+
+
+def output_format(path: str | os.PathLike[str], format: str | None = None) -> str:
+    """Pillow's name of the format that `write` would use; raises ImageError if there is none."""
+    Image.init()  # loads all of Pillow's plug-ins
+    suffixes = Image.registered_extensions()
+    name = format if format is not None else os.path.splitext(path)[1]
+    chosen = name.upper() if name.upper() in Image.SAVE else suffixes.get("." + name.lower().lstrip("."), "")
+    if chosen in Image.SAVE and chosen not in _UNFIT:
+        return chosen
+    what = f"format {format!r}" if format is not None else f"suffix {name!r}" if name else "a name without suffix"
+    raise ImageError(f"{path}: {what} is none that an image can be written in; use one of {COMMON}")
+
+
+def _fit(photo: Photo, format: str, notes: list[str]) -> Image.Image:
+    """The photo as a Pillow image of a mode that the format holds."""
+    modes = _MODES.get(format, _OPAQUE)
+    pixels, alpha = photo.pixels, photo.alpha
+    deep = pixels.dtype == np.uint16 and pixels.shape[2] == 1 and alpha is None and "I;16" in modes
+    if not deep:
+        if pixels.dtype == np.uint16:
+            only = "16 only for grey without alpha here" if "I;16" in modes else "no more"
+            notes.append(f"16 bits per channel are written as 8: {format} holds {only}")
+        pixels, alpha = convert_depth(pixels, np.uint8), convert_depth(alpha, np.uint8)
+    mode = ("L" if pixels.shape[2] == 1 else "RGB") + ("A" if alpha is not None else "")
+    if alpha is not None and mode not in modes and "RGBA" not in modes:
+        if int(alpha.min()) < 255:
+            notes.append(f"{format} has no alpha: transparent parts are laid on white")
+            pixels = _on_white(pixels, alpha)
+        alpha = None
+    if format == "GIF":
+        notes.append("GIF holds 256 colours and on/off transparency: colours are reduced")
+    picture = to_image(pixels, alpha)
+    if deep or picture.mode in modes:
+        return picture
+    return picture.convert("RGBA" if alpha is not None else "RGB")  # grey in a format of colours only
+
+
+def _on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """uint8 pixels [H, W, C] over white, rounded to nearest."""
+    out = np.empty_like(pixels)
+    for rows in strips(*alpha.shape):
+        a = alpha[rows, :, None].astype(np.uint16)  # at most 255 * 255 + 127 < 2^16
+        out[rows] = (pixels[rows] * a + 255 * (255 - a) + 127) // 255
+    return out
+
+
+def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[str, Any]:
+    """Pillow's save options for what goes along with the pixels."""
+    held = set(_METADATA.get(format, ()))
+    exif, icc, xmp, dpi, text = photo.exif, photo.icc, photo.xmp, photo.dpi, dict(photo.text)
+    grey = mode in ("L", "LA", "I;16") and format != "WEBP"
+    height, width = photo.pixels.shape[:2]
+    dropped = []
+    if icc and ("icc" not in held or (icc[16:20] == b"GRAY") != grey):
+        dropped.append("ICC profile")
+        icc = None
+    if exif and ("exif" not in held or (format in ("JPEG", "MPO") and len(exif) > _MARKER)):
+        dropped.append("EXIF")
+        exif = None
+    exif = exif and patched(exif, {WIDTH: width, HEIGHT: height})  # these tags describe the file that is written
+    if xmp and ("xmp" not in held or (format in ("JPEG", "MPO") and len(xmp) > _MARKER - 29)):
+        dropped.append("XMP")
+        xmp = None
+    if dpi and "dpi" not in held:
+        if {round(value) for value in dpi} - {72, 96}:  # these two only say that nothing is known
+            dropped.append("resolution (dpi)")
+        dpi = None
+    comment = text.pop("Comment", "").encode() if format in ("JPEG", "MPO") else b""
+    if (text and "text" not in held) or len(comment) > _MARKER:
+        dropped.append("text fields")
+        comment = comment[:_MARKER]
+    if dropped:
+        notes.append(f"{format} cannot hold this image's {', '.join(dropped)}: dropped")
+    options: dict[str, Any] = {"exif": exif, "icc_profile": icc, "dpi": dpi, "xmp": xmp, "comment": comment}
+    if format == "PNG":
+        chunks = PngImagePlugin.PngInfo()
+        for key, value in text.items():
+            chunks.add_text(key, value)
+        if options.pop("xmp"):
+            chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+        options["pnginfo"] = chunks
+    elif format == "TIFF":
+        options["exif"] = tags = descriptive_tags(exif)
+        if options.pop("xmp"):
+            tags[700] = xmp
+    return {key: value for key, value in options.items() if value}
+
+
+def _encoding(format: str, quality: int | None) -> dict[str, Any]:
+    """Pillow's save options for the encoder."""
+    quality = 95 if quality is None else quality
+    if format in ("JPEG", "MPO"):
+        return {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
+    if format == "AVIF":
+        return {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
+    if format == "WEBP":
+        return {"quality": quality}
+    if format == "TIFF" and features.check("libtiff"):
+        return {"compression": "tiff_adobe_deflate"}
+    return {}
+
+
+class _Stream(io.BufferedWriter):
+    """A file that hides its descriptor: Pillow's encoders take a short write to a descriptor for a whole one."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
+
+
+def _write_whole(picture: Image.Image, path: str, format: str, options: dict[str, Any], overwrite: bool) -> None:
+    target = os.path.realpath(path) if overwrite else os.path.abspath(path)
+    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(16)}.part")
+    try:
+        with _Stream(io.FileIO(temporary, "x")) as stream:
+            if format == "JPEG2000":  # its encoder loops for ever when a write fails
+                memory = io.BytesIO()
+                picture.save(memory, format, **options)
+                stream.write(memory.getbuffer())
+            else:
+                picture.save(stream, format, **options)
+        if overwrite:
+            with suppress(OSError):  # nothing there yet, or a file system without modes
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
+        else:
+            _publish(temporary, target)
+    finally:  # also on KeyboardInterrupt; nothing to remove after a rename
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _publish(temporary: str, target: str) -> None:
+    """Give a file its name unless that is taken: FileExistsError, whoever was first."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except (OSError, AttributeError):  # no hard links here (FAT, some network folders)
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # reserves the name
+        try:
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(target)
+            raise
+
+
+def _why_not_written(path: Any, error: OSError) -> str:
+    folder = os.path.dirname(os.path.abspath(path))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{path}: the disk is full ({error.strerror}); free some space or write to another folder"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path}: no permission to write in {folder} ({error.strerror}); write to another folder"
+    return f"{path}: cannot be written ({error.strerror or error}); write to another folder or in another format"

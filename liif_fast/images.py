@@ -1,0 +1,260 @@
+"""Image files: find them, read them whole with nothing lost silently, write them whole or not at all.
+
+The rest of the package uses this module; `photo` holds the in-memory part and `image_writing` the writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from .image_exif import ORIENTATION, PREFIX, descriptive_tags, patched
+from .image_modes import SampleError, fitting_profile, raw_mode, split
+from .image_writing import check_output, output_format, write
+from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent
+
+__all__ = [
+    "ImageError",
+    "Photo",
+    "as_kind",
+    "as_photo",
+    "check_output",
+    "convert_depth",
+    "fill_transparent",
+    "find_images",
+    "output_format",
+    "read",
+    "write",
+]
+
+MAX_PIXELS = 2**28
+_lock = threading.Lock()
+# Suffixes that Pillow claims but that are documents, videos or data which it opens only with other programs, if at all.
+_NO_PHOTOS = {"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG", "IPTC"}
+
+
+def find_images(
+    inputs: Iterable[str | os.PathLike[str]], recursive: bool = False
+) -> tuple[list[tuple[Path, Path]], list[ImageError]]:
+    """Image files named by `inputs`: files as they are, folders as the images in them.
+
+    Args:
+        inputs: files (of any suffix, also hidden ones) and folders, in the order of the result.
+        recursive: also look into sub-folders.
+
+    Returns:
+        ``[(path, relative)]``, where `relative` is the path below the given folder, or just the name of a given file;
+        and an error for each input that is missing, unreadable or a folder without images. Within a folder: sorted,
+        files and folders that begin with a dot left out, links to folders not followed, chosen by suffix.
+    """
+    Image.init()
+    suffixes = {s for s, f in Image.registered_extensions().items() if f in Image.OPEN and f not in _NO_PHOTOS}
+    found: list[tuple[Path, Path]] = []
+    errors: list[ImageError] = []
+
+    def unreadable(error: OSError) -> None:
+        errors.append(ImageError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions"))
+
+    for given in map(Path, inputs):
+        if not given.is_dir():
+            if os.path.lexists(given):
+                found.append((given, Path(given.name)))
+            else:
+                errors.append(ImageError(f"{given}: no such file or folder; check the name"))
+            continue
+        inside: list[Path] = []
+        problems = len(errors)
+        for folder, folders, names in os.walk(given, onerror=unreadable):
+            folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+            inside += [
+                Path(folder, name)
+                for name in names
+                if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
+            ]
+        found += [(path, path.relative_to(given)) for path in sorted(inside)]
+        if not inside and len(errors) == problems:
+            cure = "name image files, or another folder" if recursive else "use -r to look into sub-folders"
+            errors.append(ImageError(f"{given}: no images in this folder; {cure}"))
+    return found, errors
+
+
+def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read the first image of a file, upright, as arrays.
+
+    Palettes, bilevel, CMYK, LAB, YCbCr, ... become RGB or grey of 8 bits (alpha kept apart); 16-bit grey stays 16 bit,
+    floating-point grey in [0, 1] becomes 16 bit. EXIF orientation is applied to the pixels and set to 1 in the tags.
+    What is lost on the way is said in the photo's `notes`. One file is decoded at a time, whatever the threads.
+
+    Args:
+        path: the file.
+        max_pixels: refuse images of more pixels, before they are decoded (decompression bombs).
+
+    Raises:
+        ImageError: not found, a folder, no permission, empty, not an image, damaged or truncated, too many pixels.
+    """
+    name = os.fspath(path)
+    try:
+        if os.path.isdir(name):
+            raise ImageError(f"{name}: is a folder; name a file in it")
+        with open(name, "rb") as stream:
+            if os.path.isfile(name) and os.fstat(stream.fileno()).st_size == 0:
+                raise ImageError(f"{name}: the file is empty; get a complete copy")
+            with _decoding(max_pixels) as seen:
+                photo = _decode(stream, name, max_pixels)
+            photo.notes += [note for note in dict.fromkeys(seen()) if note not in photo.notes]
+            return photo
+    except ImageError:
+        raise
+    except SampleError as error:
+        raise ImageError(f"{name}: {error}") from None
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file; check the name") from None
+    except PermissionError:
+        raise ImageError(f"{name}: no permission to read it; check the file's permissions") from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{name}: not an image of a known format, or its header is damaged; convert it to PNG"
+        ) from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{name}: more than {max_pixels} pixels; {_RAISE}") from None
+    except MemoryError:
+        raise ImageError(f"{name}: not enough memory to decode it; close other programs or reduce the image") from None
+    except Exception as error:  # decoders meet damaged data with nearly any exception
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"{name}: cannot be decoded ({reason}); get a complete copy or convert it to PNG") from error
+
+
+_RAISE = "if you trust the file, raise the limit with max_pixels (--max-pixels)"
+
+
+@contextlib.contextmanager
+def _decoding(max_pixels: int) -> Iterator[Any]:
+    """Pillow's module-wide switches set for one decode and put back; yields a function that lists its warnings."""
+    with _lock, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        limit, truncated = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+        # Raised only, so that other threads lose no image they could open; our own limit is checked in _decode.
+        Image.MAX_IMAGE_PIXELS = None if limit is None else max(limit, max_pixels)
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        try:
+            yield lambda: [
+                f"Pillow: {' '.join(str(w.message).split())}"
+                for w in caught
+                if not issubclass(w.category, (Image.DecompressionBombWarning, DeprecationWarning))
+            ]
+        finally:
+            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limit, truncated
+
+
+def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
+    with Image.open(stream) as image:
+        if image.width * image.height > max_pixels:
+            size = f"{image.width}x{image.height} is more than {max_pixels} pixels"
+            raise ImageError(f"{name}: {size}; {_RAISE}")
+        notes: list[str] = []
+        format, mode = image.format or "", image.mode
+        if getattr(image, "is_animated", False):
+            kind = "layers: they are read merged" if format == "PSD" else "frames or pages: only the first is read"
+            notes.append(f"the file holds several {kind}")
+        bits = _depth(image, stream)
+        if bits > 8 and ";16" not in raw_mode(image) and not mode.startswith("I"):
+            notes.append(f"{bits} bits per channel are read as 8 (Pillow's limit for colour)")
+        pixels, alpha = split(image, notes)
+        orientation, exif, xmp = _tags(image, notes)
+        icc = fitting_profile(image.info.get("icc_profile"), pixels, mode, notes)
+        text, dpi = _text(image, notes), _resolution(image.info.get("dpi"))
+        image.close()  # before the copies below
+    if orientation >= 5 and dpi:
+        dpi = dpi[::-1]
+    if pixels.dtype == np.float32:
+        notes.append("floating-point samples are read as 16 bit")
+        pixels = convert_depth(pixels, np.uint16)
+    pixels, alpha = _upright(pixels, orientation), None if alpha is None else _upright(alpha, orientation)
+    return Photo(pixels, alpha, exif, icc, xmp, dpi, text, format, mode, notes)
+
+
+def _depth(image: Image.Image, stream: IO[bytes]) -> int:
+    """Bits per channel in formats where Pillow does not tell: JPEG 2000, AVIF; 8 for the others."""
+    if image.format not in ("JPEG2000", "AVIF"):
+        return 8
+    position = stream.tell()
+    stream.seek(0)
+    head = stream.read(1 << 18)
+    stream.seek(position)
+    if image.format == "AVIF":
+        at = head.find(b"av1C")
+        flags = head[at + 6] if at >= 0 and at + 6 < len(head) else 0
+        return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+    at = head.find(b"\xff\x4f\xff\x51")  # start of codestream, then the SIZ segment
+    return (head[at + 42] & 0x7F) + 1 if at >= 0 and at + 42 < len(head) else 8
+
+
+def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, bytes | None]:
+    """Orientation, EXIF block and XMP packet, both with orientation 1."""
+    xmp = image.info.get("xmp")
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    exif = image.info.get("exif")
+    try:
+        tags = image.getexif()
+        orientation = tags.get(ORIENTATION, 1)
+        if not isinstance(exif, bytes) or not exif:
+            exif = tags.tobytes() if len(tags) else None
+            if image.format == "TIFF":
+                kept = descriptive_tags(exif)
+                exif = kept.tobytes() if len(kept) else None
+    except Exception:  # as for pixels: damaged data raise nearly anything
+        notes.append("EXIF data are damaged: dropped")
+        orientation, exif = 1, None
+    if exif and not exif.startswith(PREFIX):
+        exif = PREFIX + exif
+    if xmp:
+        xmp = re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
+    orientation = orientation if orientation in range(1, 9) else 1
+    if exif:  # a thumbnail lies the way the pixels did, so it goes when these are turned
+        exif = patched(exif, {ORIENTATION: 1}, unlink_thumbnail=orientation != 1)
+    return orientation, exif, xmp or None
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """[H, W, ...] turned and mirrored as the EXIF orientation says (Exif 2.32, tag 0x0112)."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)  # mirrored at the main diagonal
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return np.ascontiguousarray(array)
+
+
+def _resolution(dpi: Any) -> tuple[float, float] | None:
+    try:
+        x, y = (float(value) for value in dpi)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (x, y) if min(x, y) > 1 and max(x, y) < 1e6 else None  # also None for NaN, and TIFF's "1, no unit"
+
+
+def _text(image: Image.Image, notes: list[str]) -> dict[str, str]:
+    """Text fields that can be written back, and notes on metadata that Pillow cannot write."""
+    info = image.info
+    if image.format in ("JPEG", "MPO") and isinstance(info.get("photoshop"), dict) and 0x0404 in info["photoshop"]:
+        notes.append("IPTC metadata dropped: Pillow cannot write them")
+    gamma = info.get("gamma")
+    if gamma and not info.get("icc_profile") and "srgb" not in info and abs(gamma * 2.2 - 1) > 0.01:
+        notes.append(f"the file asks for gamma {gamma:g}, which is dropped: brightness may look different")
+    if image.format == "PNG":
+        text = getattr(image, "text", {})
+        return {k: v for k, v in text.items() if k != "XML:com.adobe.xmp" and not k.startswith("Raw profile type")}
+    comment = info.get("comment")
+    if isinstance(comment, bytes):
+        comment = comment.decode("utf-8", "replace")
+    return {"Comment": comment} if comment and isinstance(comment, str) else {}
