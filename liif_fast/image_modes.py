@@ -113,6 +113,8 @@ def _conversion(image: Image.Image, raw: str, notes: list[str]) -> tuple[str, Ca
     key = image.info.get("transparency")
     if raw in ("L;2", "L;4") and isinstance(key, int):
         key = key * 255 // (2 ** int(raw[-1]) - 1)  # Pillow stretches the pixels but not the key
+    elif image.mode == "1" and key:
+        key = 255  # Pillow before 12 says 1
     elif ";16" in raw and isinstance(key, tuple):
         key = tuple(value >> 8 for value in key)  # as Pillow does with the pixels
         notes.append("the transparent colour is compared at 8 bits per channel")

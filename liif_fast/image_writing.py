@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, features
+from PIL import Image, PngImagePlugin
 
 from .image_exif import HEIGHT, WIDTH, descriptive_tags, patched
 from .image_modes import strips
@@ -22,7 +22,7 @@ _ALL, _OPAQUE = ("L", "LA", "RGB", "RGBA"), ("L", "RGB")
 # What each format holds so that it is read back the same; a format not named here (a plug-in's) gets _OPAQUE.
 _MODES = {
     **dict.fromkeys(("PNG", "TIFF", "JPEG2000", "IM"), (*_ALL, "I;16")),
-    **dict.fromkeys(("WEBP", "AVIF", "TGA", "DDS", "GIF"), _ALL),
+    **dict.fromkeys(("WEBP", "AVIF", "TGA", "DDS"), _ALL),
     **{"SGI": ("L", "RGB", "RGBA"), "QOI": ("RGB", "RGBA"), "PPM": (*_OPAQUE, "I;16")},
 }
 _METADATA = {
@@ -34,6 +34,7 @@ _METADATA = {
 # Formats whose writers in Pillow resize the image, want another kind of image, or are only stubs.
 _UNFIT = {"ICO", "ICNS", "SPIDER", "MSP", "XBM", "PALM", "BLP", "BUFR", "GRIB", "HDF5", "WMF"}
 _LONGEST_SIDE = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "PCX": 65535, "SGI": 65535}
+_TIFF_BYTES = 2**32 - 2**24  # of pixels: TIFF has 32-bit offsets, and this leaves room for the rest
 _MARKER = 65533  # bytes that one JPEG segment holds
 
 
@@ -55,7 +56,7 @@ def write(
         image: a `Photo`, or anything that `as_photo` takes. Floating-point samples become 8 bit.
         format: Pillow's name of a format ("PNG") or a suffix ("jpg"); by default the suffix of `path` decides.
         quality: 1 to 100 for JPEG, WebP and AVIF, by default 95; others are written without loss and ignore it.
-            JPEG keeps full colour resolution (4:4:4) from 90 up, and halves it (4:2:0) below.
+            JPEG and AVIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below.
 
     Returns:
         What the file could not hold, one sentence each.
@@ -78,7 +79,9 @@ def write(
         raise _exists(path) from None
     except OSError as error:
         raise ImageError(_why_not_written(path, error)) from error
-    except (ValueError, RuntimeError, OverflowError, TypeError, KeyError) as error:  # what encoders raise
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders raise nearly anything
         reason = str(error).split("\n")[0]
         raise ImageError(f"{path}: Pillow cannot write this image as {format} ({reason}); use PNG") from error
     return notes
@@ -102,6 +105,8 @@ def check_output(
     if size is not None and longest is not None and max(size) > longest:
         fits = "PNG or TIFF" if max(size) > 65500 else "PNG, TIFF or JPEG"
         raise ImageError(f"{path}: {size[1]}x{size[0]} is too large for {chosen} (sides up to {longest}); use {fits}")
+    if size is not None and chosen == "TIFF" and size[0] * size[1] * 3 > _TIFF_BYTES:
+        raise ImageError(f"{path}: {size[1]}x{size[0]} is too large for TIFF (4 GB uncompressed); use PNG")
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise ImageError(f"{path}: there is no folder {folder}; create it first")
@@ -147,7 +152,7 @@ def _fit(photo: Photo, format: str, notes: list[str]) -> Image.Image:
             pixels = _on_white(pixels, alpha)
         alpha = None
     if format == "GIF":
-        notes.append("GIF holds 256 colours and on/off transparency: colours are reduced")
+        notes.append("GIF holds 256 colours: colours are reduced")
     picture = to_image(pixels, alpha)
     if deep or picture.mode in modes:
         return picture
@@ -208,14 +213,11 @@ def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[st
 def _encoding(format: str, quality: int | None) -> dict[str, Any]:
     """Pillow's save options for the encoder."""
     quality = 95 if quality is None else quality
-    if format in ("JPEG", "MPO"):
-        return {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
-    if format == "AVIF":
+    if format in ("JPEG", "MPO", "AVIF"):
         return {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
     if format == "WEBP":
         return {"quality": quality}
-    if format == "TIFF" and features.check("libtiff"):
-        return {"compression": "tiff_adobe_deflate"}
+    # TIFF stays uncompressed: compressing, Pillow cannot write EXIF's nested directories and keeps the file in memory
     return {}
 
 

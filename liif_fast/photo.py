@@ -122,7 +122,8 @@ def as_kind(photo: Photo, like: Any) -> Any:
         raise ValueError(f"photo: has {channels} channels (alpha included), but an array with {wanted} was asked for")
     pixels = convert_depth(photo.pixels, like.dtype)
     if photo.alpha is not None:
-        return np.dstack((pixels, convert_depth(photo.alpha, like.dtype)))  # [H, W, 4]
+        both = np.dstack((pixels, convert_depth(photo.alpha, like.dtype)))  # [H, W, 4]
+        return both.astype(like.dtype, copy=False)  # byte order, which dstack makes native
     return pixels[:, :, 0] if like.ndim == 2 else pixels
 
 

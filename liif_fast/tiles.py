@@ -8,6 +8,7 @@ whole image, so there are no seams and nothing to blend. What an encoder sees mu
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ def _axis_spans(n: int, out_n: int, tile: int, halo: int) -> list[tuple[Span, Sp
     count = max(1, math.ceil(n / tile))
     edges = [round(k * out_n / count) for k in range(count + 1)]
     centres = functional.make_coord([out_n], dtype=torch.float64)[:, 0]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         if start == stop:  # fewer output pixels than tiles
             continue
         ends = centres[[start, stop - 1]].float()

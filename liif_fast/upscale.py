@@ -136,7 +136,7 @@ def upscale_files(
             nonlocal share
             share += part
             if progress:
-                progress(len(found), part)  # noqa: B023 - called only within this turn of the loop
+                progress(len(found), part)
 
         try:
             if target.absolute() in written:

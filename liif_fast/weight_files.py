@@ -7,6 +7,7 @@ import pickle
 import re
 import secrets
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,10 @@ def _read_torch(path: Path) -> Any:
 
 def _unpickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # not the path: torch may take its suffix for the format
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they announce what then fails, in an error of ours
+            return torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # a damaged pickle can fail in any way

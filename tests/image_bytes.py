@@ -31,9 +31,7 @@ def tiff(size: tuple[int, int], bits: list[int], photometric: int, data: bytes, 
             offset = at + 2 + 12 * len(tags) + 4 + len(long_values)
             long_values, packed = long_values + packed, struct.pack("<I", offset)
         entries += struct.pack("<HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
-    return (
-        b"II*\0" + struct.pack("<I", at) + data + struct.pack("<H", len(tags)) + entries + bytes(4) + long_values
-    )
+    return b"II*\0" + struct.pack("<I", at) + data + struct.pack("<H", len(tags)) + entries + bytes(4) + long_values
 
 
 def exif(orientation: int, thumbnail: bytes = b"") -> bytes:
@@ -64,9 +62,9 @@ def profile(space: bytes) -> bytes:
 
 
 def cmyk_profile(lab_of_ink: tuple[int, int, int], lab_of_paper: tuple[int, int, int]) -> bytes:
-    """A CMYK printer profile that knows two colours: any ink at all, and paper. Lab in 8 bits (L * 2.55, a + 128)."""
+    """A CMYK printer profile of three colours: paper, some ink, all inks (black). Lab in 8 bits (L * 2.55, a + 128)."""
     identity = bytes(range(256))
-    grid = bytes(lab_of_paper) + bytes(lab_of_ink) * 15  # 2 points along each of 4 inputs
+    grid = bytes(lab_of_paper) + bytes(lab_of_ink) * 14 + bytes([0, 128, 128])  # 2 points along each of 4 inputs
     unit = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
     lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + unit + identity * 4 + grid + identity * 3
     text = b"desc" + bytes(4) + struct.pack(">I", 2) + b"x\0" + bytes(8 + 2 + 1 + 67)

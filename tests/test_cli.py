@@ -257,7 +257,8 @@ def test_alpha_orientation_and_profile(run, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by 90 degrees
     exif[0x010F] = "maker"
-    Image.new("RGB", (8, 6), "red").save(tmp_path / "turned.jpg", exif=exif, icc_profile=_profile())
+    profile = _profile()  # holds the time of its making
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "turned.jpg", exif=exif, icc_profile=profile)
     code, _, stderr = run(tmp_path / "alpha.png", tmp_path / "turned.jpg", "-o", tmp_path / "out", "-s", "2")
     assert (code, stderr) == (0, "")
     assert Image.open(tmp_path / "out" / "alpha.png").mode == "RGBA"
@@ -265,7 +266,7 @@ def test_alpha_orientation_and_profile(run, tmp_path):
     assert turned.size == (12, 16)
     assert turned.getexif()[0x010F] == "maker"
     assert turned.getexif().get(0x0112, 1) == 1
-    assert turned.info["icc_profile"] == _profile()
+    assert turned.info["icc_profile"] == profile
 
 
 def _profile() -> bytes:

@@ -3,8 +3,15 @@
 An encoder is any ``nn.Module`` that maps ``[B, 3, H, W]`` to ``[B, out_dim, H, W]`` and has
 
 - ``out_dim``: the number of its output channels;
-- ``receptive_field`` (optional): how many input pixels away an output pixel can see, along each axis. It is the halo
-  of exact tiles; None or missing: the whole image, so there are no tiles.
+- ``receptive_field: int | None`` (optional): how many input pixels away an output pixel can see, along each axis: the
+  sum of (kernel size - 1) / 2 of the convolutions on the longest path. It is the halo of exact tiles: too small, and
+  tiles show seams. None or missing: no exact tiles. So it must be for what looks at the whole image (attention,
+  pooling, normalisation over it) and for what depends on where in the image a pixel lies (windows, strides,
+  position encodings).
+
+Pass such a module as ``encoder_spec`` to ``LIIF``, or name its class with ``liif_fast.register`` to use it in specs.
+Those below have the names, arguments, defaults and state-dict keys of the official registry. Their
+``receptive_field`` is an int for EDSR and RDN with ``no_upsampling=True``, else None.
 """
 
 from .edsr import EDSR

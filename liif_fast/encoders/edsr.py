@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -47,9 +45,11 @@ class EDSR(nn.Module):
         no_upsampling: leave that end out; ``out_dim`` is then ``n_feats``, otherwise 3 at ``scale`` times the size.
         rgb_range: value range of the images, for the mean colour in the state dict.
 
-    ``receptive_field`` without upsampling: one pixel for each 3x3 convolution on the longest path; None with it,
-    because the output is of another size.
+    ``receptive_field``: the halo that an exact tile needs, in input pixels: one for each 3x3 convolution on the longest
+    path. None with upsampling, where output pixels are not input pixels and a tile has no such halo.
     """
+
+    receptive_field: int | None
 
     def __init__(
         self,
@@ -75,19 +75,27 @@ class EDSR(nn.Module):
         return x if self.tail is None else self.tail(x)
 
 
-def _factory(blocks: int, feats: int, residual: float) -> Callable[..., EDSR]:
-    def make(
-        n_resblocks: int = blocks,
-        n_feats: int = feats,
-        res_scale: float = residual,
-        scale: int = 2,
-        no_upsampling: bool = False,
-        rgb_range: float = 1,
-    ) -> EDSR:
-        return EDSR(n_resblocks, n_feats, res_scale, scale, no_upsampling, rgb_range)
+@register("edsr-baseline")
+def make_edsr_baseline(
+    n_resblocks: int = 16,
+    n_feats: int = 64,
+    res_scale: float = 1,
+    scale: int = 2,
+    no_upsampling: bool = False,
+    rgb_range: float = 1,
+) -> EDSR:
+    """EDSR with the defaults of its small version: 16 blocks of 64 channels. Arguments as for ``EDSR``."""
+    return EDSR(n_resblocks, n_feats, res_scale, scale, no_upsampling, rgb_range)
 
-    return make
 
-
-make_edsr_baseline = register("edsr-baseline")(_factory(16, 64, 1))
-make_edsr = register("edsr")(_factory(32, 256, 0.1))
+@register("edsr")
+def make_edsr(
+    n_resblocks: int = 32,
+    n_feats: int = 256,
+    res_scale: float = 0.1,
+    scale: int = 2,
+    no_upsampling: bool = False,
+    rgb_range: float = 1,
+) -> EDSR:
+    """EDSR with the defaults of its large version: 32 blocks of 256 channels. Arguments as for ``EDSR``."""
+    return EDSR(n_resblocks, n_feats, res_scale, scale, no_upsampling, rgb_range)

@@ -43,10 +43,14 @@ class RCAN(nn.Module):
         n_feats, reduction: channels, and by how much the attention narrows them.
         scale, no_upsampling, rgb_range: as for EDSR.
 
-    ``receptive_field`` is None: channel attention averages over the whole image, so a tile sees another average.
+    ``receptive_field`` (the halo of exact tiles) is None: channel attention averages over the whole image, so a tile
+    sees another average, whatever its halo.
+
+    Raises:
+        ValueError: ``reduction`` above ``n_feats``, which leaves the attention no channel.
     """
 
-    receptive_field = None
+    receptive_field: int | None = None
 
     def __init__(
         self,
@@ -59,6 +63,8 @@ class RCAN(nn.Module):
         rgb_range: float = 1,
     ) -> None:
         super().__init__()
+        if not 1 <= reduction <= n_feats:
+            raise ValueError(f"reduction: a number from 1 to n_feats = {n_feats} is wanted, got {reduction}")
 
         def block() -> Residual:
             two = conv(n_feats, n_feats), nn.ReLU(inplace=True), conv(n_feats, n_feats)
@@ -67,10 +73,13 @@ class RCAN(nn.Module):
         def group() -> Residual:
             return Residual(*(block() for _ in range(n_resblocks)), conv(n_feats, n_feats))
 
+        # made in the order of the official program, so that one seed gives the same initial weights; the order of the
+        # state dict is that of the assignments
         self.sub_mean = MeanShift(rgb_range, -1)
+        head = nn.Sequential(conv(3, n_feats))
+        body = nn.Sequential(*(group() for _ in range(n_resgroups)), conv(n_feats, n_feats))
         self.add_mean = MeanShift(rgb_range, 1)
-        self.head = nn.Sequential(conv(3, n_feats))
-        self.body = nn.Sequential(*(group() for _ in range(n_resgroups)), conv(n_feats, n_feats))
+        self.head, self.body = head, body
         self.tail = None if no_upsampling else nn.Sequential(upsampler(scale, n_feats), conv(n_feats, 3))
         self.out_dim = n_feats if no_upsampling else 3
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import register
-from .common import conv, upsampler
+from .common import conv
 
 _CONFIGS = {"A": (20, 6, 32), "B": (16, 8, 64)}  # blocks D, convolutions in each C, growth G
 
@@ -40,13 +40,18 @@ class RDN(nn.Module):
 
     Args:
         G0: number of feature channels, ``out_dim`` without upsampling (3 with it).
-        RDNkSize: kernel size of the convolutions outside the dense blocks (inside it is 3).
+        RDNkSize: kernel size, odd, of the convolutions outside the dense blocks (inside it is 3).
         RDNconfig: "A" (20 blocks of 6 convolutions, growth 32) or "B" (16 of 8, growth 64).
         scale, no_upsampling: as for EDSR; with upsampling the scale is 2, 3 or 4.
 
+    ``receptive_field``: the halo that an exact tile needs, in input pixels (131 for "B", 123 for "A"). None with
+    upsampling, where output pixels are not input pixels.
+
     Raises:
-        ValueError: unknown RDNconfig.
+        ValueError: unknown RDNconfig, even RDNkSize, or a scale of the upsampling end other than 2, 3, 4.
     """
+
+    receptive_field: int | None
 
     def __init__(
         self, G0: int = 64, RDNkSize: int = 3, RDNconfig: str = "B", scale: int = 2, no_upsampling: bool = False
@@ -54,6 +59,8 @@ class RDN(nn.Module):
         super().__init__()
         if RDNconfig not in _CONFIGS:
             raise ValueError(f"RDNconfig: 'A' or 'B' is wanted, got {RDNconfig!r}")
+        if RDNkSize % 2 == 0:
+            raise ValueError(f"RDNkSize: an odd number is wanted, as an even one changes the size, got {RDNkSize}")
         n_blocks, n_convs, growth = _CONFIGS[RDNconfig]
         self.SFENet1 = conv(3, G0, RDNkSize)
         self.SFENet2 = conv(G0, G0, RDNkSize)
