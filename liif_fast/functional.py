@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import reference
+from . import int8, reference
 from .ops import geometry_dtype
 from .reference import make_coord
 
-__all__ = ["Head", "check_queries", "fold", "hidden_map", "make_coord", "query", "render", "render_grid"]
+__all__ = ["Head", "check_queries", "fold", "hidden_map", "make_coord", "query", "render", "render_grid", "render_int8"]
 
 
 class Head(NamedTuple):
@@ -119,21 +119,19 @@ def query(
     return (colours * weight.unsqueeze(-1)).sum(-2)
 
 
-def _uniform(head: Head) -> tuple[Tensor, Tensor, Tensor]:
-    """w_mlp [L, D, D], b_mlp [L, D], w_out for the ``render`` operator; narrower layers are padded with zeros, which
-    ReLU keeps zero. The hidden map's own width comes first, see ``hidden_width``."""
-    D = hidden_width(head)
+def _uniform(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """hidden, w_pos, w_mlp [L, D, D], b_mlp [L, D], w_out, all of the widest layer's D: narrower ones are padded with
+    zeros, which ReLU keeps zero."""
+    D = max([head.b_conv.shape[0], *(b.shape[0] for _, b in head.mlp)])
     if head.mlp:
         w_mlp = torch.stack([F.pad(w, (0, D - w.shape[1], 0, D - w.shape[0])) for w, _ in head.mlp])
         b_mlp = torch.stack([F.pad(b, (0, D - b.shape[0])) for _, b in head.mlp])
     else:
         w_mlp, b_mlp = head.w_out.new_empty(0, D, D), head.w_out.new_empty(0, D)
-    return w_mlp, b_mlp, F.pad(head.w_out, (0, D - head.w_out.shape[1]))
-
-
-def hidden_width(head: Head) -> int:
-    """D of the ``render`` operator: the widest layer."""
-    return max([head.b_conv.shape[0], *(b.shape[0] for _, b in head.mlp)])
+    (w_pos,) = _geometry(hidden, head.w_pos)
+    if hidden.shape[-1] < D:
+        hidden, w_pos = F.pad(hidden, (0, D - hidden.shape[-1])), F.pad(w_pos, (0, 0, 0, D - w_pos.shape[0]))
+    return hidden, w_pos, w_mlp, b_mlp, F.pad(head.w_out, (0, D - head.w_out.shape[1]))
 
 
 def render(
@@ -153,15 +151,38 @@ def render(
         size: (H, W) of the whole map; default: hidden is the whole.
         origin: (row, column) where ``hidden`` starts in it.
     """
-    coord, cell, w_pos = _geometry(hidden, coord, cell, head.w_pos)
-    w_mlp, b_mlp, w_out = _uniform(head)
-    pad = w_out.shape[1] - hidden.shape[-1]
-    if pad:
-        hidden, w_pos = F.pad(hidden, (0, pad)), F.pad(w_pos, (0, 0, 0, pad))
+    hidden, w_pos, w_mlp, b_mlp, w_out = _uniform(hidden, head)
+    coord, cell = _geometry(hidden, coord, cell)
     size = hidden.shape[1:3] if size is None else size
     return torch.ops.liif_fast.render(
         hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, head.b_out, size, origin, local_ensemble
     )
+
+
+def render_int8(
+    hidden: Tensor,
+    head: Head,
+    act_scale: Tensor,
+    coord: Tensor,
+    cell: Tensor | None = None,
+    *,
+    size: Sequence[int] | None = None,
+    origin: Sequence[int] = (0, 0),
+    local_ensemble: bool = True,
+) -> Tensor:
+    """``render`` with hidden layers on 8-bit integers; ``int8`` says exactly how.
+
+    Args:
+        act_scale: ``[L]`` float32, one step of each hidden layer's input.
+    """
+    hidden, w_pos, w_mlp, b_mlp, w_out = (t.float() for t in _uniform(hidden, head))
+    coord, cell = _geometry(hidden, coord, cell)
+    w_q, w_scale = int8.quantize_weights(w_mlp)
+    size = hidden.shape[1:3] if size is None else size
+    return torch.ops.liif_fast.render_int8(
+        hidden, coord, cell, w_pos, w_q, w_scale, b_mlp, act_scale, w_out, head.b_out.float(), size, origin,
+        local_ensemble,
+    )  # fmt: skip
 
 
 def grid_blocks(

@@ -162,12 +162,15 @@ class LIIF(nn.Module):
             origin, map_size = (a, c), tuple(in_size)
 
         def colours(coord: Tensor, cell: Tensor) -> Tensor:
-            cell = cell if self.cell_decode else None
-            return functional.render(
-                hidden, head, coord, cell, size=map_size, origin=origin, local_ensemble=self.local_ensemble
-            )
+            return self._colours(hidden, head, coord, cell if self.cell_decode else None, map_size, origin)
 
         return functional.render_grid(colours, size, out, rows, cols)
+
+    def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
+        """Inference: [B, h, w, D], [B, Q, 2] -> [B, Q, out_dim]."""
+        return functional.render(
+            hidden, head, coord, cell, size=size, origin=origin, local_ensemble=self.local_ensemble
+        )
 
     def upscale(
         self,
@@ -188,7 +191,8 @@ class LIIF(nn.Module):
             size: (height, width) of the result.
             tile: side of the tiles in input pixels; 0: no tiles; "auto": as large as a memory budget allows. The
                 result is the same for any, to float32 rounding (``liif_fast.tiles``).
-            dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all.
+            dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all. int8:
+                ``quantize(image)`` first.
             progress: called with the share of the output that each finished tile makes up.
 
         Raises:
@@ -201,8 +205,10 @@ class LIIF(nn.Module):
         out_size = output_size(pixels.shape[-2:], scale, size)
         device = self.device or pixels.device
         dtype = torch.float32 if dtype is None else dtype
+        if dtype == torch.int8:
+            return self.quantize(pixels)._upscale_tensor(pixels, scale, size, tile, None, progress)
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(f"dtype: torch.float32, bfloat16 or float16 is wanted, got {dtype}")
+            raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
         tileable = tiles.halo(self) is not None and self.head() is not None
         if tile == "auto":
             tile = tiles.auto_tile(self, device) if tileable else 0
@@ -218,6 +224,17 @@ class LIIF(nn.Module):
         out = torch.empty(shape, dtype=pixels.dtype, device=pixels.device, memory_format=layout)
         with torch.no_grad():
             return tiles.upscale(self, pixels, out, tile=tile, dtype=dtype, progress=progress)
+
+    def quantize(self, images: Any = None) -> LIIF:
+        """A copy for inference whose hidden layers run on 8-bit integers (see ``liif_fast.quantized``).
+
+        Args:
+            images: an image, or a list of images, of any kind that ``upscale`` takes, to calibrate with; None: the
+                first image that the copy upscales. The calibration is saved with the copy.
+        """
+        from .quantized import QuantizedLIIF
+
+        return QuantizedLIIF.of(self, images)
 
     # --- weights ---
 
@@ -295,7 +312,7 @@ class LIIF(nn.Module):
         if needs_grad:
             return functional.query(functional.hidden_map(feat, head), head, coord, cell, local_ensemble=ensemble)
         hidden = self._cached_hidden(feat, head) if cached else functional.hidden_map(feat, head)
-        return functional.render(hidden, head, coord, cell, local_ensemble=ensemble)
+        return self._colours(hidden, head, coord, cell)
 
     def _cached_hidden(self, feat: Tensor, head: functional.Head) -> Tensor:
         key = [_version(t) for t in (feat, *self.imnet.parameters())]

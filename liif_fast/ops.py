@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from . import _extension, int8
 from .reference import corners
 
 _lib = torch.library.Library("liif_fast", "DEF")
@@ -31,6 +32,10 @@ _lib.define(
 _lib.define(
     "render(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp, Tensor w_out, "
     "Tensor b_out, SymInt[2] size, SymInt[2] origin, bool ensemble=True) -> Tensor"
+)
+_lib.define(
+    "render_int8(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, Tensor w_q, Tensor w_scale, Tensor b_mlp, "
+    "Tensor act_scale, Tensor w_out, Tensor b_out, SymInt[2] size, SymInt[2] origin, bool ensemble=True) -> Tensor"
 )
 
 
@@ -154,7 +159,12 @@ def _without_autocast(function):
     return wrapper
 
 
-_PLAIN = {"corner_gather": _corner_gather, "corner_gather_backward": _corner_gather_backward, "render": _render}
+_PLAIN = {
+    "corner_gather": _corner_gather,
+    "corner_gather_backward": _corner_gather_backward,
+    "render": _render,
+    "render_int8": int8.render_int8,
+}
 NAMES = tuple(_PLAIN)
 for _name, _function in _PLAIN.items():
     _lib.impl(_name, _without_autocast(_function), "CompositeExplicitAutograd")
@@ -173,6 +183,11 @@ def _(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
 
 @torch.library.register_fake("liif_fast::render", lib=_lib)
 def _(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
+    return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
+
+
+@torch.library.register_fake("liif_fast::render_int8", lib=_lib)
+def _(hidden, coord, cell, w_pos, w_q, w_scale, b_mlp, act_scale, w_out, b_out, size, origin, ensemble=True):
     return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
 
 
@@ -214,7 +229,7 @@ def _times_size(x: Tensor, size: Sequence[int]) -> Tensor:
 
 def _no_gradient_setup(ctx, inputs, output):
     raise RuntimeError(
-        "liif_fast::render is for inference and has no gradient: call it under torch.no_grad(), "
+        "liif_fast: rendering is for inference and has no gradient: call it under torch.no_grad(), "
         "or use liif_fast.functional.query, which has one"
     )
 
@@ -229,6 +244,9 @@ def _unreachable(ctx, *grads):
 
 torch.library.register_autograd("liif_fast::corner_gather", _gather_backward, setup_context=_gather_setup, lib=_lib)
 torch.library.register_autograd("liif_fast::render", _unreachable, setup_context=_no_gradient_setup, lib=_lib)
+torch.library.register_autograd("liif_fast::render_int8", _unreachable, setup_context=_no_gradient_setup, lib=_lib)
 torch.library.register_autograd(
     "liif_fast::corner_gather_backward", _unreachable, setup_context=_no_double_backward, lib=_lib
 )
+
+_extension.load()  # its kernels are for the operators defined above

@@ -27,6 +27,18 @@ def apply(image: Any, enlarge: Callable[[Tensor], Tensor]) -> Any:
     return done if isinstance(image, Photo) else as_kind(done, image)
 
 
+def pixels_of(image: Any) -> Tensor:
+    """The colours of an image of any kind that ``apply`` takes: ``[B, 3 or 1, H, W]``."""
+    seen: list[Tensor] = []
+
+    def look(pixels: Tensor) -> Tensor:
+        seen.append(pixels)
+        return pixels
+
+    apply(image, look)
+    return seen[0]
+
+
 def _tensor(image: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise TypeError(f"image: a tensor of dtype uint8 or floating point is wanted, got {image.dtype}")

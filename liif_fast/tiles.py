@@ -167,14 +167,19 @@ def _tile_colours(model: LIIF, image: Tensor, out_size: Span, tile: Tile, dtype:
     if dtype == torch.float32 and any(p.dtype in _HALF for p in model.parameters()):
         model = copy.deepcopy(model).float()
     rows, cols = tile.inp
-    x = from_dtype(image[:, :, slice(*rows), slice(*cols)].to(device))
-    inp, gt = ({k: _channels(v, x) for k, v in model.data_norm[key].items()} for key in ("inp", "gt"))
-    x = x.expand(-1, 3, -1, -1)  # grey, if it has one channel
-    x = ((x - inp["sub"]) / inp["div"]).contiguous(memory_format=torch.channels_last)
+    x = normalised(model, image[:, :, slice(*rows), slice(*cols)].to(device))
+    gt = {k: _channels(v, x) for k, v in model.data_norm["gt"].items()}
     half = dtype in _HALF
     with torch.autocast(device.type, dtype=dtype if half else torch.bfloat16, enabled=half):
         y = model.render_part(x, image.shape[-2:], (rows[0], cols[0]), tile.hidden, out_size, tile.out)
     return y * gt["div"] + gt["sub"]
+
+
+def normalised(model: LIIF, image: Tensor) -> Tensor:
+    """An image [B, 3 or 1, H, W] of any dtype as the network's input: [B, 3, H, W] float32, channels last."""
+    x = from_dtype(image).expand(-1, 3, -1, -1)
+    inp = {k: _channels(v, x) for k, v in model.data_norm["inp"].items()}
+    return ((x - inp["sub"]) / inp["div"]).contiguous(memory_format=torch.channels_last)
 
 
 def _channels(values: list[float], like: Tensor) -> Tensor:

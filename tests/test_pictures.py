@@ -106,7 +106,7 @@ def test_scale_and_size(nearest):
         ({"size": 4}, "size: "),
         ({"scale": 2, "tile": -1}, "tile: "),
         ({"scale": 2, "tile": "big"}, "tile: "),
-        ({"scale": 2, "dtype": torch.int8}, "dtype: "),
+        ({"scale": 2, "dtype": torch.int32}, "dtype: "),
     ]:
         with pytest.raises(ValueError, match=words):
             nearest.upscale(image, **arguments)

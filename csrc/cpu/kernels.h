@@ -1,0 +1,138 @@
+// What the torch-facing code and the kernels of each instruction set agree on. Plain data: files compiled with
+// different instruction sets include it, so no function here may be instantiated twice (see corners.h, LIIF_HD).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "../corners.h"
+
+namespace liif {
+
+struct Bf16 {
+  uint16_t bits;
+};
+struct Half {
+  uint16_t bits;
+};
+
+// Order of the entries in the tables below.
+enum HiddenType { kFloat = 0, kBf16 = 1, kHalf = 2, kHiddenTypes = 3 };
+
+// Everything about the queries. S: float, or double with a double hidden map.
+template <class S>
+struct Queries {
+  Axis<S> y, x;
+  bool ensemble;
+  const void* hidden;  // [B, h, w, D]
+  const S* coord;      // [B, Q, 2]
+  const S* cell;       // [B, Q, 2] or null
+  const S* w_pos;      // [4, width]: one row per column of the operator's w_pos, padded with zeros
+  int64_t queries;     // Q
+  int64_t image;       // h * w
+  int64_t d;           // D
+  int64_t width;       // D padded to a multiple of 64
+  int32_t* outside;    // set to 1 when a query needs a pixel that hidden does not hold
+};
+
+// ---- the whole head: gather, hidden layers, blend, output -----------------------------------------------------------
+
+// Of packed weights. kFixed: 16-bit fixed point, quantized from floats when they are packed (see Head::act_max).
+enum Element { kF64, kF32, kBF16, kS8, kS16, kFixed };
+
+template <class S>
+struct Head {
+  Queries<S> in;
+  int64_t layers;       // L
+  const char* weights;  // L x layer_bytes, packed as HeadKernel says
+  int64_t layer_bytes;
+  const S* bias;        // [L, width]
+  const S* multiplier;  // [L, width], integer kernels: sums are multiplied by it before bias is added
+  S first_scale;        // 8-bit kernels: the first layer's values are multiplied by it before they are rounded
+  S act_max;            // fixed-point kernels: each row of activations is scaled so that its largest becomes this
+  const S* w_out;       // [O, width]
+  const S* b_out;       // [O]
+  int64_t outputs;      // O
+  S* out;               // [B, Q, O]
+};
+
+// Corners below this weight need no MLP: the rest is scaled up to a sum of 1, which changes the result by less than
+// 3e-6 of the *difference* between two corners' colours.
+constexpr double kNoWeight = 1e-6;
+
+// Rows (corners of queries) that go through all the layers together: activations and one layer's weights stay in L2.
+// A multiple of every kernel's tile.
+constexpr int kBlockRows = 192;
+constexpr int kGeometryBlock = 64;
+
+template <class S>
+struct HeadKernel {
+  const char* path;
+  Element element;
+  int lanes;         // columns per vector
+  int panel;         // vectors of columns per weight panel; the last panel holds what is left
+  int group;         // consecutive inputs of one column that lie together
+  int act_bytes;     // bytes per activation
+  // Queries [begin, end) of B * Q; scratch of scratch_bytes(width), aligned to 64.
+  void (*render[kHiddenTypes])(const Head<S>&, int64_t begin, int64_t end, char* scratch);
+};
+
+// Bytes of one row of activations. One cache line more than needed: rows a power of two apart would share cache sets.
+LIIF_HD constexpr int64_t row_bytes(int64_t width, int64_t element) { return width * element + 64; }
+
+template <class S>
+LIIF_HD constexpr int64_t scratch_bytes(int64_t width, int act_bytes) {
+  return kBlockRows * (2 * row_bytes(width, act_bytes) + row_bytes(width, sizeof(S))) + row_bytes(width, sizeof(S));
+}
+
+// ---- the gather alone, for training ---------------------------------------------------------------------------------
+
+// A row of the gathered map in the order of hidden pixels, for the backward pass.
+template <class S>
+struct SortedRow {
+  int64_t row;  // of h and grad_h, in [0, B * Q * K)
+  S pos[4];     // rel_y, rel_x, cell_y, cell_x
+};
+
+template <class S>
+struct GatherKernel {
+  const char* path;
+  // h [B, Q, K, D] and weight [B, Q, K] of queries [begin, end).
+  void (*forward[kHiddenTypes])(const Queries<S>&, int64_t begin, int64_t end, void* h, S* weight);
+  // sum[D] += gradient, grad_w_pos[4, width] += gradient x pos, where gradient = grad_h * (h > 0), rows in order.
+  void (*backward[kHiddenTypes])(const void* grad_h, const void* h, int64_t d, int64_t width, const SortedRow<S>* rows,
+                                 int64_t count, S* sum, S* grad_w_pos);
+  // Round a sum to the hidden type.
+  void (*round[kHiddenTypes])(const S* sum, int64_t d, void* out);
+};
+
+// ---- one table per file that is compiled for an instruction set; null where it was not compiled in ------------------
+
+struct PathKernels {
+  const char* name;
+  const GatherKernel<float>* gather;
+  const HeadKernel<float>* float32;
+  const HeadKernel<float>* bfloat16;  // activations rounded to bfloat16 between layers
+  const HeadKernel<float>* int8;
+};
+
+extern const PathKernels path_portable, path_avx2, path_avx_vnni, path_avx512, path_avx512_vnni, path_avx512_bf16;
+extern const GatherKernel<double> gather_double;
+extern const HeadKernel<double> head_double;
+
+// ---- choice at run time (paths.cpp) ---------------------------------------------------------------------------------
+
+enum class Compute { kFloat32, kBfloat16, kInt8 };
+const HeadKernel<float>& head_kernel(Compute compute);
+const GatherKernel<float>& gather_kernel();
+
+}  // namespace liif
+
+// Tables out of the templates in gather_impl.h and head_impl.h.
+#define LIIF_GATHER_KERNEL(path, V)                                                 \
+  {path,                                                                            \
+   {gather_forward<V, float>, gather_forward<V, Bf16>, gather_forward<V, Half>},    \
+   {gather_backward<V, float>, gather_backward<V, Bf16>, gather_backward<V, Half>}, \
+   {gather_round<V, float>, gather_round<V, Bf16>, gather_round<V, Half>}}
+
+#define LIIF_HEAD_KERNEL(path, K)                                                                                  \
+  {path, K::element, K::Vec::N, K::panel, K::group, K::act_bytes, {render<K, float>, render<K, Bf16>, render<K, Half>}}

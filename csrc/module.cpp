@@ -1,0 +1,21 @@
+// Registration. Schemas, fakes and gradients live in liif_fast/ops.py; this library adds kernels for dispatch keys.
+#include "common.h"
+
+STABLE_TORCH_LIBRARY_IMPL(liif_fast, CPU, m) {
+  m.impl("corner_gather", TORCH_BOX(&liif::corner_gather_cpu));
+  m.impl("corner_gather_backward", TORCH_BOX(&liif::corner_gather_backward_cpu));
+  m.impl("render", TORCH_BOX(&liif::render_cpu));
+  m.impl("render_int8", TORCH_BOX(&liif::render_int8_cpu));
+}
+
+// Only this library has these two: which instruction sets the processor offers and which are in use, and a way to force
+// one (for tests and measurements).
+STABLE_TORCH_LIBRARY_FRAGMENT(liif_fast, m) {
+  m.def("cpu_info() -> str");
+  m.def("cpu_use(str path) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(liif_fast, CompositeExplicitAutograd, m) {
+  m.impl("cpu_info", TORCH_BOX(&liif::cpu_info));
+  m.impl("cpu_use", TORCH_BOX(&liif::cpu_use));
+}

@@ -1,0 +1,124 @@
+"""LIIF for inference with its hidden layers on 8-bit integers.
+
+Activations are unsigned, with one scale for each layer from a calibration; weights signed, with one scale for each
+output channel; sums exact. ``int8`` is the exact specification. The rest stays in floating point.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import functional, pictures, tiles
+from .liif import LIIF
+from .registry import register
+
+_CROP = 96  # pixels; the official model's encoder sees 69
+_QUERIES = 4096  # in each crop
+
+
+@register("liif-int8")
+class QuantizedLIIF(LIIF):
+    """Made by ``LIIF.quantize``. Its state dict is LIIF's and ``act_scale`` ``[L]``: the value of one step of each
+    hidden layer's input; zeros before the calibration."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        head = self.head()
+        if head is None:
+            raise ValueError("imnet_spec: 8-bit layers are for liif_fast's own MLP, this model's imnet is another")
+        self.register_buffer("act_scale", torch.zeros(len(head.mlp)))
+
+    @classmethod
+    def of(cls, model: LIIF, images: Any = None) -> QuantizedLIIF:
+        """A quantised copy of a model; see ``LIIF.quantize``."""
+        quantized = cls(**{**model._spec_args, "encoder_spec": copy.deepcopy(model.encoder)})
+        quantized._spec_args = model._spec_args
+        quantized.imnet = copy.deepcopy(model.imnet)
+        quantized.data_norm = copy.deepcopy(model.data_norm)
+        quantized.to(model.device).eval()
+        if images is not None:
+            quantized.calibrate(images)
+        return quantized
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {**super().spec, "name": "liif-int8"}
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there are activation scales yet."""
+        return bool((self.act_scale > 0).all())
+
+    @torch.no_grad()
+    def calibrate(self, images: Any) -> None:
+        """Set the activation scales from the largest activations on an image or a list of images."""
+        images = images if isinstance(images, list | tuple) else [images]
+        if not images:
+            raise ValueError("images: at least one image is wanted to calibrate with, got an empty list")
+        largest = torch.zeros_like(self.act_scale, dtype=torch.float32)
+        random = torch.Generator().manual_seed(0)  # the same image gives the same scales
+        for image in images:
+            for crop in _crops(pictures.pixels_of(image)):
+                largest = torch.maximum(largest, self._activations(crop, random).to(largest.device))
+        # a layer that never fires needs a scale all the same
+        self.act_scale = torch.where(largest > 0, largest, torch.ones_like(largest)) / 255
+
+    def _activations(self, crop: Tensor, random: torch.Generator) -> Tensor:
+        """The largest input of each hidden layer over random queries of a crop [B, 3, H, W], at scales 1 to 4."""
+        x = tiles.normalised(self, crop)
+        B, _, H, W = x.shape
+        head = functional.Head(*self.head())
+        hidden = functional.hidden_map(self._encode(x), head)
+        coord = (torch.rand(B, _QUERIES, 2, generator=random) * 2 - 1).to(x.device)
+        scale = (1 + 3 * torch.rand(B, _QUERIES, 1, generator=random)).to(x.device)
+        cell = 2 / (scale * scale.new_tensor([H, W])) if self.cell_decode else None
+        w_pos = head.w_pos.to(coord.dtype)
+        h, _ = torch.ops.liif_fast.corner_gather(
+            hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), self.local_ensemble
+        )
+        largest = []
+        for w, b in head.mlp:
+            largest.append(h.amax())
+            h = F.relu(F.linear(h, w, b))
+        return torch.stack(largest).float() if largest else torch.zeros(0)
+
+    def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
+        if not self.calibrated:
+            raise RuntimeError("this quantised model is not calibrated: call calibrate(images), or upscale an image")
+        return functional.render_int8(
+            hidden, head, self.act_scale, coord, cell, size=size, origin=origin, local_ensemble=self.local_ensemble
+        )
+
+    def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
+        with torch.no_grad():  # rounding to integers has no gradient
+            return super()._query(feat, coord, cell, cached)
+
+    def _upscale_tensor(self, pixels: Tensor, *args: Any) -> Tensor:
+        if not self.calibrated:
+            self.calibrate(pixels)
+        return super()._upscale_tensor(pixels, *args)
+
+    def quantize(self, images: Any = None) -> QuantizedLIIF:
+        """A copy, calibrated anew if images are given."""
+        copied = copy.deepcopy(self)
+        if images is not None:
+            copied.calibrate(images)
+        return copied
+
+
+def _crops(pixels: Tensor) -> Iterator[Tensor]:
+    """Four crops around the quarter points of an image, or the whole of a small one."""
+    H, W = pixels.shape[-2:]
+    for y in _starts(H):
+        for x in _starts(W):
+            yield pixels[..., y : y + _CROP, x : x + _CROP]
+
+
+def _starts(n: int) -> list[int]:
+    return [0] if n < 2 * _CROP else [n // 4 - _CROP // 2, 3 * n // 4 - _CROP // 2]
