@@ -28,7 +28,7 @@ def load() -> None:
     try:
         torch.ops.load_library(str(path))
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error.__cause__ or error).split())  # the linker's own words
         status = f"does not load: {reason}"
         warnings.warn(f"liif_fast: {path.name} does not load, plain PyTorch is used instead: {reason}", stacklevel=2)
         return

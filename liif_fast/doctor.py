@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from . import __version__, ops, pretrained
+from . import __version__, _extension, ops, pretrained
 
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors", "triton", "torchmetrics")
 
@@ -21,7 +21,12 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(name) for name in _PACKAGES},
-        "cpu": {"threads": torch.get_num_threads(), "capability": torch.backends.cpu.get_cpu_capability()},
+        "library": _extension.status,
+        "cpu": {
+            "threads": torch.get_num_threads(),
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "kernels": torch.ops.liif_fast.cpu_info() if _extension.status == "loaded" else "none",
+        },
         "cuda": {
             "built_with": torch.version.cuda,
             "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -53,8 +58,10 @@ def _implementations(name: str) -> dict[str, str]:
             found["cuda"] = "unused: torch finds no CUDA device" + (
                 "" if torch.version.cuda else " (a CPU build of torch)"
             )
+        elif key == "CPU":
+            found["cpu"] = f"plain PyTorch: the compiled library is {_extension.status}"
         else:
-            found[key.lower()] = f"plain PyTorch: this version of liif_fast has no compiled {key} kernel"
+            found["cuda"] = "plain PyTorch: this version of liif_fast has no compiled CUDA kernel"
     return found
 
 
@@ -63,7 +70,8 @@ def text(facts: dict[str, Any]) -> str:
     lines = [
         f"liif_fast {facts['liif_fast']}, Python {facts['python']}, {facts['system']}",
         "packages: " + ", ".join(f"{k} {v or 'not installed'}" for k, v in facts["packages"].items()),
-        f"cpu: {facts['cpu']['threads']} threads, {facts['cpu']['capability']}",
+        f"compiled library: {facts['library']}",
+        f"cpu: {facts['cpu']['threads']} threads, {facts['cpu']['capability']}; kernels: {facts['cpu']['kernels']}",
         f"cuda: torch built with {facts['cuda']['built_with'] or 'none'}; "
         f"devices: {', '.join(facts['cuda']['devices']) or 'none'}",
     ]

@@ -248,6 +248,45 @@ def test_compile_fullgraph(tiny, grad):
             assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_compile_with_inductor_and_autocast(tiny):
+    """Whole model, forward and backward, dynamic shapes, once with the real backend."""
+    model = tiny()
+    inp, (coord, cell) = torch.randn(2, 3, 6, 6), queries(2, 20)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    parameters = list(model.parameters())
+    for Q, enabled in ((20, False), (13, False), (20, True)):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            got, want = compiled(inp, coord[:, :Q], cell[:, :Q]), model(inp, coord[:, :Q], cell[:, :Q])
+        # inductor fuses: float32 sums in another order, bfloat16 rounded less often
+        assert_close(got, want, rtol=1e-4, atol=2e-2 if enabled else 1e-5)
+        for a, b in zip(*(torch.autograd.grad(y.square().sum(), parameters) for y in (got, want)), strict=True):
+            assert_close(a, b, rtol=1e-4, atol=5e-2 * max(1.0, b.abs().max().item()) if enabled else 1e-4)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_export(tiny, grad):
+    model = tiny()
+    inp, (coord, cell) = torch.randn(2, 3, 6, 6), queries(2, 20)
+    B, H, W, Q = (torch.export.Dim(name, min=1 if name in "BQ" else 2) for name in "BHWQ")
+    shapes = {"inp": {0: B, 2: H, 3: W}, "coord": {0: B, 1: Q}, "cell": {0: B, 1: Q}}
+    with torch.set_grad_enabled(grad):
+        exported = torch.export.export(model, (inp, coord, cell), dynamic_shapes=shapes).module()
+        other, at = torch.randn(3, 3, 9, 7), queries(3, 11)
+        assert_close(exported(other, *at), model(other, *at))
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.filterwarnings("ignore:.*performance drop")
+def test_vmap(tiny, grad):
+    """By torch's own fallback, one call for each element."""
+    model = tiny()
+    feat, (coord, cell) = torch.randn(4, 1, 6, 5, 5), queries(1, 9)
+    with torch.set_grad_enabled(grad):
+        got = torch.vmap(lambda f: model.query(f, coord, cell))(feat)
+    for a, f in zip(got, feat, strict=True):
+        assert_close(a, model.query(f, coord, cell), rtol=1e-5, atol=1e-5)
+
+
 def test_an_official_training_step_learns(tiny):
     """The official loop's calls, unchanged: forward, L1 loss, Adam."""
     model = tiny()
