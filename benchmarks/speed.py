@@ -1,10 +1,10 @@
-"""Time of LIIF's head, each contender checked against the float32 reference first, then timed in turns.
+"""Times of LIIF's parts on the CPU: each contender is checked against the reference first, then timed in turns.
 
-    python benchmarks/speed.py                    # 64x64 features, x4, official weights
-    python benchmarks/speed.py --features 48 --scale 3 --json
+    python benchmarks/speed.py                        # head inference, 64x64 features, x4, official weights
+    python benchmarks/speed.py train upscale --json   # one row for each contender
 
 The reference is LIIF as the official code runs it: unfolded features, four grid_samples, a 580-wide MLP, chunks of
-30,000 queries.
+30,000 queries. The share of the ceiling compares with loops of nothing but multiply-adds, measured in the same run.
 """
 
 from __future__ import annotations
@@ -13,97 +13,92 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
 import time
-from collections.abc import Callable
+from pathlib import Path
 
+import cases
 import torch
-from torch import Tensor
+from ceiling import ceilings
 
 import liif_fast
-from liif_fast import functional, reference
-
-CHUNK = 30_000
-# largest allowed difference from the float32 reference, whose colours span about 2: float32 differs by the order of
-# sums, bfloat16 by its 8 bits through four layers
-TOLERANCE = {"float32": 1e-5, "bfloat16": 4e-2, "float16": 5e-3}
 
 
-def contenders(model: liif_fast.LIIF, feat: Tensor, size: tuple[int, int]) -> dict[str, Callable[[], Tensor]]:
-    """Name -> a function that returns the colours [B, Q, 3] of the whole grid."""
-    coord = functional.make_coord(size)[None]
-    cell = torch.tensor([2 / size[0], 2 / size[1]]).expand_as(coord)
-
-    def by_reference() -> Tensor:
-        pieces = zip(coord.split(CHUNK, 1), cell.split(CHUNK, 1), strict=True)
-        return torch.cat([reference.liif(feat, c, s, model.imnet) for c, s in pieces], 1)
-
-    def by_fold(dtype: torch.dtype) -> Callable[[], Tensor]:
-        head = functional.Head(*_cast(model.head(), dtype))
-        x = feat.to(dtype)
-        return lambda: functional.render(functional.hidden_map(x, head), head, coord, cell)
-
-    folds = {f"liif_fast {name}": by_fold(getattr(torch, name)) for name in TOLERANCE}
-    return {"reference float32": by_reference, **folds}
-
-
-def _cast(value, dtype: torch.dtype):
-    return value.to(dtype) if isinstance(value, Tensor) else tuple(_cast(v, dtype) for v in value)
-
-
-def measure(functions: dict[str, Callable[[], Tensor]], rounds: int) -> list[dict]:
-    """Check every function, then time them in turns: A B C A B C ..."""
-    names = list(functions)
-    want = functions[names[0]]()
-    rows = []
-    for name in names:
-        error = (functions[name]() - want).abs().max().item()
-        ok = error <= TOLERANCE[name.split()[-1]]
-        rows.append({"contender": name, "error": error, "ok": ok, "seconds": []})
+def measure(contenders: list[cases.Contender], rounds: int) -> list[dict]:
+    """Check every contender, then time them in turns: A B C A B C ..."""
+    want = contenders[0].run()
+    rows, runs = [], []
+    for c in contenders:
+        error = (c.run() - want).abs().max().item()
+        ok = error <= c.tolerance
+        rows.append({"contender": c.name, "dtype": c.kind, "error": error, "ok": ok, "ops": c.ops})
+        runs.append(c.run if ok else None)
+    times: list[list[float]] = [[] for _ in rows]
     for _ in range(rounds):
-        for row in rows:
-            if row["ok"]:
+        for run, taken in zip(runs, times, strict=True):
+            if run is not None:
                 start = time.perf_counter()
-                functions[row["contender"]]()
-                row["seconds"].append(time.perf_counter() - start)
-    for row in rows:
-        times = row.pop("seconds")
-        row["median"] = statistics.median(times) if times else None
-    for row in rows:
-        row["ratio"] = rows[0]["median"] / row["median"] if row["ok"] else None
+                run()
+                taken.append(time.perf_counter() - start)
+    for row, taken in zip(rows, times, strict=True):
+        if taken:
+            row["median"] = statistics.median(taken)
+            row["q20"], row["q80"] = (sorted(taken)[round(q * (len(taken) - 1))] for q in (0.2, 0.8))
+            row["ratio"] = rows[0]["median"] / row["median"]
     return rows
+
+
+def about() -> dict:
+    """Where and with what."""
+    root = Path(__file__).parents[1]
+    commit = subprocess.run(["git", "-C", root, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    info = Path("/proc/cpuinfo")
+    model = info.read_text().split("model name", 1)[1].split(":", 1)[1].split("\n")[0] if info.exists() else ""
+    return {
+        "cpu": model.strip() or platform.processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=["head"], help=f"any of {', '.join(cases.CASES)} (default: head)")
     parser.add_argument("--model", default="edsr-baseline-liif")
-    parser.add_argument("--features", type=int, default=64, help="side of the feature map")
-    parser.add_argument("--scale", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="one row for each contender")
     args = parser.parse_args()
+    if unknown := set(args.cases) - set(cases.CASES):
+        parser.error(f"unknown case {', '.join(sorted(unknown))}; known: {', '.join(cases.CASES)}")
 
     model = liif_fast.load(args.model)
-    torch.manual_seed(0)
-    size = (round(args.features * args.scale),) * 2
-    with torch.inference_mode():
-        feat = model.encoder(torch.rand(1, 3, args.features, args.features) * 2 - 1)
-        rows = measure(contenders(model, feat, size), args.rounds)
-    case = {
-        "case": f"head {args.features}x{args.features} x{args.scale:g}",
-        "threads": torch.get_num_threads(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "liif_fast": liif_fast.__version__,
-    }
-    if args.json:
+    machine, ceiling = about(), ceilings()
+    if not args.json:
+        print(", ".join(f"{k} {v}" for k, v in machine.items()))
+        print("ceilings, Gop/s: " + ", ".join(f"{k} {v / 1e9:.0f}" for k, v in ceiling.items()))
+    for name in args.cases:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            rows = measure(cases.CASES[name](model), args.rounds)
         for row in rows:
-            print(json.dumps({**case, **row}))
+            report(name, row, machine, ceiling, args.json)
+
+
+def report(case: str, row: dict, machine: dict, ceiling: dict[str, float], as_json: bool) -> None:
+    rate = row.pop("ops") / row["median"] if row["ok"] else 0
+    row["share"] = rate / ceiling[row["dtype"]] if rate and row["dtype"] in ceiling else None
+    if as_json:
+        print(json.dumps({"case": case, **row, "ceiling": ceiling.get(row["dtype"]), **machine}), flush=True)
         return
-    print(", ".join(f"{k} {v}" for k, v in case.items()))
-    for row in rows:
-        shown = f"{row['median']:.3f} s, {row['ratio']:.2f} x" if row["ok"] else "wrong: not timed"
-        print(f"{row['contender']:<22} max error {row['error']:.1e}  {shown}")
+    line = f"{case:<8}{row['contender']:<23}{row['dtype']:<10}max error {row['error']:.1e}  "
+    if not row["ok"]:
+        print(f"{line}WRONG: not timed", flush=True)
+        return
+    share = f"  {row['share']:.0%} of the ceiling" if row["share"] else ""
+    spread = f"({row['q20']:.3f} to {row['q80']:.3f})"
+    print(f"{line}{row['median']:.3f} s {spread}  {row['ratio']:.2f} x{share}", flush=True)
 
 
 if __name__ == "__main__":

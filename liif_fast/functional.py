@@ -22,7 +22,18 @@ from . import int8, reference
 from .ops import geometry_dtype
 from .reference import make_coord
 
-__all__ = ["Head", "check_queries", "fold", "hidden_map", "make_coord", "query", "render", "render_grid", "render_int8"]
+__all__ = [
+    "Head",
+    "check_queries",
+    "fold",
+    "hidden_map",
+    "make_coord",
+    "query",
+    "render",
+    "render_grid",
+    "render_int8",
+    "uniform",
+]
 
 
 class Head(NamedTuple):
@@ -119,7 +130,7 @@ def query(
     return (colours * weight.unsqueeze(-1)).sum(-2)
 
 
-def _uniform(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def uniform(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """hidden, w_pos, w_mlp [L, D, D], b_mlp [L, D], w_out, all of the widest layer's D: narrower ones are padded with
     zeros, which ReLU keeps zero."""
     D = max([head.b_conv.shape[0], *(b.shape[0] for _, b in head.mlp)])
@@ -151,7 +162,7 @@ def render(
         size: (H, W) of the whole map; default: hidden is the whole.
         origin: (row, column) where ``hidden`` starts in it.
     """
-    hidden, w_pos, w_mlp, b_mlp, w_out = _uniform(hidden, head)
+    hidden, w_pos, w_mlp, b_mlp, w_out = uniform(hidden, head)
     coord, cell = _geometry(hidden, coord, cell)
     size = hidden.shape[1:3] if size is None else size
     return torch.ops.liif_fast.render(
@@ -175,7 +186,7 @@ def render_int8(
     Args:
         act_scale: ``[L]`` float32, one step of each hidden layer's input.
     """
-    hidden, w_pos, w_mlp, b_mlp, w_out = (t.float() for t in _uniform(hidden, head))
+    hidden, w_pos, w_mlp, b_mlp, w_out = (t.float() for t in uniform(hidden, head))
     coord, cell = _geometry(hidden, coord, cell)
     w_q, w_scale = int8.quantize_weights(w_mlp)
     size = hidden.shape[1:3] if size is None else size

@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_queries():
     def largest(Q):
         _, render = sample((1, (4, 4), 64, Q, 1, 3))
         with Largest() as mode:
-            ops._PLAIN["render"](*render)
+            ops.PLAIN["render"](*render)
         return mode.size
 
     assert largest(100_000) == largest(10_000)

@@ -136,4 +136,4 @@ def test_set5_loss(official, data_dir, scale, loss):
 
 
 def test_plain_operator_is_the_specification():
-    assert ops._PLAIN["render_int8"] is int8.render_int8
+    assert ops.PLAIN["render_int8"] is int8.render_int8
