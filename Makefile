@@ -25,7 +25,7 @@ format: $(READY)
 # torch first, so that the package builds against it: that is what --no-build-isolation is for
 $(READY): pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --upgrade-strategy only-if-needed $(TORCH) setuptools wheel
+	$(BIN)/python -m pip install --upgrade-strategy only-if-needed $(TORCH) "setuptools>=77" wheel
 	$(BIN)/python -m pip install --no-build-isolation --editable ".[demo,test]"
 	touch $(READY)
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
-from setuptools.modified import newer_group
 
 ROOT = Path(__file__).resolve().parent
 BUILDING = {"bdist_wheel", "editable_wheel", "build", "build_ext", "develop", "install"} & set(sys.argv)
@@ -79,7 +78,8 @@ class BuildKernels(build_ext):
 
     def compile(self, ext: Extension, source: str, headers: list[str]) -> str:
         (target,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
-        if not self.force and not newer_group([source, __file__, *headers], target):
+        sources = [source, __file__, *headers]
+        if not self.force and os.path.exists(target) and os.path.getmtime(target) > max(map(os.path.getmtime, sources)):
             return target
         name = os.path.basename(source)
         special = INSTRUCTION_SETS.get(name, []) if platform.machine() in ("x86_64", "AMD64") else []

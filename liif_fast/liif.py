@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import functional, pictures, tiles
+from . import functional, ops, pictures, tiles
 from .mlp import MLP
 from .registry import make, register
+
+_HALF = (torch.bfloat16, torch.float16)
 
 
 def _default_norm() -> dict[str, dict[str, list[float]]]:
@@ -136,6 +139,7 @@ class LIIF(nn.Module):
         hidden_span: tuple[tuple[int, int], tuple[int, int]] | None,
         size: Sequence[int],
         out_span: tuple[tuple[int, int], tuple[int, int]],
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
         """The pixels ``out_span`` of the image at ``size``, from the part of the input that they depend on.
 
@@ -143,18 +147,20 @@ class LIIF(nn.Module):
             inp: ``[B, 3, h, w]``, the part of an input of ``in_size`` that starts at ``origin``.
             hidden_span: rows and columns of the feature map (in the whole map) that are right in this part and
                 that the outputs need, see ``tiles.plan``; None: all.
+            dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
         """
-        feat = self._encode(inp)
         rows, cols = out_span
         head = self.head()
-        out_dim = self._out_dim()
-        dtype = functional.geometry_dtype(feat.dtype)
-        out = feat.new_empty(feat.shape[0], out_dim, rows[1] - rows[0], cols[1] - cols[0], dtype=dtype)
+        with _half_precision(inp.device.type, dtype if head is None else ops.matmul_dtype(dtype, inp.device.type)):
+            feat = self._encode(inp)
+            hidden = None if head is None else functional.hidden_map(feat, head)
+        out_dtype = functional.geometry_dtype(feat.dtype)
+        out = feat.new_empty(feat.shape[0], self._out_dim(), rows[1] - rows[0], cols[1] - cols[0], dtype=out_dtype)
         if head is None:
             if tuple(in_size) != tuple(inp.shape[-2:]):
                 raise ValueError("tiles need a decoding MLP that folds: this model's imnet does not, use tile=0")
             return functional.render_grid(lambda *at: self._query(feat, *at), size, out, rows, cols)
-        hidden = functional.hidden_map(feat, head)
+        hidden = hidden.to(dtype) if dtype in _HALF else hidden
         map_size = tuple(hidden.shape[1:3])
         if hidden_span is not None and map_size == tuple(inp.shape[-2:]):
             (a, b), (c, d) = hidden_span
@@ -328,6 +334,11 @@ class LIIF(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # features of some last image are neither worth copying nor, with a gradient, possible to copy
         return {**self.__dict__, "feat": None, "_hidden": None}
+
+
+def _half_precision(device: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
+    """Autocast for a half-precision dtype; for others, whatever holds outside."""
+    return torch.autocast(device, dtype=dtype) if dtype in _HALF else contextlib.nullcontext()
 
 
 def _version(t: Tensor) -> tuple[int, int]:

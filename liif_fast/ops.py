@@ -106,9 +106,10 @@ def _corner_gather_backward(grad_h, h, coord, cell, w_pos, hidden_size, size, or
 
 
 @functools.cache
-def _matmul_dtype(dtype: torch.dtype, device: str) -> torch.dtype:
-    """The precision in which the hidden layers of half-precision features run fastest: not every CPU multiplies
-    bfloat16 or float16 faster than float32 (some at half the rate), and no capability flag tells, so try once."""
+def matmul_dtype(dtype: torch.dtype | None, device: str) -> torch.dtype | None:
+    """The precision in which torch's own products run fastest where ``dtype`` is precise enough: not every CPU
+    multiplies bfloat16 or float16 faster than float32 (some at half the rate), and no capability flag tells, so try
+    once."""
     if device != "cpu" or dtype not in (torch.bfloat16, torch.float16):
         return dtype
 
@@ -130,7 +131,7 @@ def _render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin
     K = 4 if ensemble else 1
     out = coord.new_empty(B, coord.shape[1], w_out.shape[0])
     flat = hidden.reshape(B, h * w, D)
-    dtype = _matmul_dtype(hidden.dtype, hidden.device.type)
+    dtype = matmul_dtype(hidden.dtype, hidden.device.type)
     # weights are rounded to hidden's precision whatever they are multiplied in
     w_mlp, b_mlp = (t.to(hidden.dtype).to(dtype) for t in (w_mlp, b_mlp))
     layers = [(w_l.t(), b_l) for w_l, b_l in zip(w_mlp, b_mlp, strict=True)]

@@ -169,9 +169,8 @@ def _tile_colours(model: LIIF, image: Tensor, out_size: Span, tile: Tile, dtype:
     rows, cols = tile.inp
     x = normalised(model, image[:, :, slice(*rows), slice(*cols)].to(device))
     gt = {k: _channels(v, x) for k, v in model.data_norm["gt"].items()}
-    half = dtype in _HALF
-    with torch.autocast(device.type, dtype=dtype if half else torch.bfloat16, enabled=half):
-        y = model.render_part(x, image.shape[-2:], (rows[0], cols[0]), tile.hidden, out_size, tile.out)
+    origin = rows[0], cols[0]
+    y = model.render_part(x, image.shape[-2:], origin, tile.hidden, out_size, tile.out, dtype)
     return y * gt["div"] + gt["sub"]
 
 

@@ -16,7 +16,7 @@ environment() { # version -> folder of a virtual environment with it
   local folder="$work/venv-${1:-newest}"
   if [ ! -x "$folder/bin/python" ]; then
     "${PYTHON:-python3}" -m venv "$folder"
-    "$folder/bin/python" -m pip install -q "torch${1:+==$1}" setuptools wheel numpy pillow tqdm safetensors pyyaml \
+    "$folder/bin/python" -m pip install -q "torch${1:+==$1}" "setuptools>=77" wheel numpy pillow tqdm safetensors pyyaml \
       pytest torchmetrics hypothesis >&2
   fi
   echo "$folder"
