@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,8 +19,10 @@ class UsageError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
+    args = None
+    signal.signal(signal.SIGTERM, _terminate)
     try:
+        args = _parser().parse_args(argv)
         return args.run(args)
     except KeyboardInterrupt:
         _say("interrupted")
@@ -28,10 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        if args.debug:
+        if args is not None and args.debug:
             traceback.print_exc()
         _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)  # on the way out, temporary files are removed
 
 
 def _say(text: str) -> None:
@@ -100,6 +107,8 @@ def _device(name: str) -> Any:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it holds no data")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"--device {name}: {str(error).splitlines()[0]} (try --device auto)") from error
@@ -128,7 +137,11 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any]:
 
 def _size(text: str) -> tuple[int | None, int | None]:
     parts = text.lower().split("x")
-    if len(parts) != 2 or not any(parts) or not all(p == "" or (p.isdecimal() and int(p) > 0) for p in parts):
+    if (
+        len(parts) != 2
+        or not any(parts)
+        or not all(p == "" or (p.isdecimal() and 0 < int(p[:9]) == int(p[:10])) for p in parts)
+    ):
         raise UsageError(f"--size {text}: WIDTHxHEIGHT in pixels is wanted, e.g. 1920x1080, 1920x or x1080")
     width, height = (int(p) if p else None for p in parts)
     return width, height
@@ -148,6 +161,10 @@ def _upscale_options(args: argparse.Namespace, dtype: Any) -> Any:
 
     if args.scale is not None and not (math.isfinite(args.scale) and args.scale > 0):
         raise UsageError(f"--scale {args.scale:g}: a number above 0 is wanted")
+    if args.max_pixels < 1:
+        raise UsageError(f"--max-pixels {args.max_pixels}: a number above 0 is wanted")
+    if "/" in args.suffix or "\\" in args.suffix:
+        raise UsageError(f"--suffix {args.suffix}: a part of a file's name is wanted, without / and \\")
     if args.quality is not None and not 1 <= args.quality <= 100:
         raise UsageError(f"--quality {args.quality}: 1 to 100 is wanted")
     if args.format is not None:
@@ -155,6 +172,7 @@ def _upscale_options(args: argparse.Namespace, dtype: Any) -> Any:
             images.output_format(args.output, args.format)
         except images.ImageError as error:
             raise UsageError(f"--format: {error}") from error
+    _check_target(args)
     size = _size(args.size) if args.size is not None else None
     return Options(
         scale=args.scale,
@@ -167,6 +185,24 @@ def _upscale_options(args: argparse.Namespace, dtype: Any) -> Any:
         overwrite=args.overwrite,
         max_pixels=args.max_pixels,
     )
+
+
+def _check_target(args: argparse.Namespace) -> None:
+    """-o must fit the inputs and --format."""
+    from pathlib import Path
+
+    from . import images
+
+    output = Path(args.output)
+    try:
+        named = images.output_format(output) if output.suffix and not output.is_dir() else None
+    except images.ImageError:
+        named = None
+    single = len(args.inputs) == 1 and not Path(args.inputs[0]).is_dir()
+    if named and not single:
+        raise UsageError(f"-o {output}: several inputs need a folder, this is the name of one file")
+    if named and args.format and images.output_format(output, args.format) != named:
+        raise UsageError(f"-o {output}: its suffix says {named}, --format {args.format}: give one of them")
 
 
 def _upscale(args: argparse.Namespace) -> int:
@@ -216,15 +252,17 @@ def _eval(args: argparse.Namespace) -> int:
 
     try:
         evaluate.check_arguments(args.data, args.scale, args.protocol, args.lr)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     if args.model == "bicubic":
-        upscale = evaluate.bicubic
+        upscale, dtype = evaluate.bicubic, None
     else:
-        model, dtype = _load(args)
+        model, precision = _load(args)
 
         def upscale(image: Any, size: Any) -> Any:
-            return model.upscale(image, size=size, dtype=dtype)
+            return model.upscale(image, size=size, dtype=precision)
+
+        dtype = str(precision).removeprefix("torch.")
 
     with tqdm.tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
 
@@ -233,7 +271,7 @@ def _eval(args: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         report = evaluate.evaluate(upscale, args.data, args.scale, args.protocol, args.lr, progress=progress)
-    print(json.dumps({"model": args.model, "dtype": args.dtype, **report.to_json()}) if args.json else report.table())
+    print(json.dumps({"model": args.model, "dtype": dtype, **report.to_json()}) if args.json else report.table())
     return 0
 
 

@@ -86,7 +86,7 @@ def check_queries(coord: Tensor, cell: Tensor | None, batch: int, device: torch.
     give NaN colours.
     """
     for name, t in (("coord", coord), ("cell", cell)):
-        if t is None:
+        if t is None and name == "cell":
             continue
         if not isinstance(t, Tensor) or not t.is_floating_point():
             got = t.dtype if isinstance(t, Tensor) else type(t).__name__
@@ -251,10 +251,17 @@ def query_reference(
     """``reference.liif`` for decoding functions that do not fold; in chunks when no gradient is wanted."""
     feat = feat.to(geometry_dtype(feat.dtype))
     coord, cell = _geometry(feat, coord, cell)
+    own = None if imnet is None else next((p.dtype for p in getattr(imnet, "parameters", list)()), None)
+
+    def decode(x: Tensor) -> Tensor:
+        return imnet(x if own is None else x.to(own)).to(feat.dtype)
+
     if torch.is_grad_enabled():
         chunk = max(1, coord.shape[1])
     pieces = [
-        reference.liif(feat, c, s, imnet, local_ensemble=local_ensemble, feat_unfold=feat_unfold)
+        reference.liif(
+            feat, c, s, None if imnet is None else decode, local_ensemble=local_ensemble, feat_unfold=feat_unfold
+        )
         for c, s in zip(
             coord.split(chunk, 1), [None] * coord.shape[1] if cell is None else cell.split(chunk, 1), strict=False
         )

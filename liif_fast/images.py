@@ -78,7 +78,9 @@ def find_images(
             inside += [
                 Path(folder, name)
                 for name in names
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
+                if not name.startswith(".")
+                and os.path.splitext(name)[1].lower() in suffixes
+                and os.path.isfile(os.path.join(folder, name))  # a pipe would be waited for
             ]
         found += [(path, path.relative_to(given)) for path in sorted(inside)]
         if not inside and len(errors) == problems:

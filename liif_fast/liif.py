@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from . import functional, ops, pictures, tiles
+from .encoders import EDSR, RCAN, RDN
 from .mlp import MLP
 from .registry import make, register
 
@@ -70,8 +72,7 @@ class LIIF(nn.Module):
         }
         self.imnet = None
         if imnet_spec is not None:
-            in_dim = self.encoder.out_dim * (9 if feat_unfold else 1) + 2 + (2 if cell_decode else 0)
-            self.imnet = make(imnet_spec, args={"in_dim": in_dim})
+            self.imnet = make(imnet_spec, args={"in_dim": self._in_dim()})
         self._forget()
 
     # --- the official interface ---
@@ -127,6 +128,7 @@ class LIIF(nn.Module):
         Equivalent to: ``forward(inp, make_coord(size), cell=2 / size)``, reshaped.
         """
         size = _checked_size(size)
+        self._check_input(inp)
         h, w = inp.shape[-2:]
         return self.render_part(inp, (h, w), (0, 0), None, size, ((0, size[0]), (0, size[1])))
 
@@ -149,6 +151,7 @@ class LIIF(nn.Module):
                 that the outputs need, see ``tiles.plan``; None: all.
             dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
         """
+        self._check_input(inp)
         rows, cols = out_span
         head = self.head()
         with _half_precision(inp.device.type, dtype if head is None else ops.matmul_dtype(dtype, inp.device.type)):
@@ -158,7 +161,7 @@ class LIIF(nn.Module):
         out = feat.new_empty(feat.shape[0], self._out_dim(), rows[1] - rows[0], cols[1] - cols[0], dtype=out_dtype)
         if head is None:
             if tuple(in_size) != tuple(inp.shape[-2:]):
-                raise ValueError("tiles need a decoding MLP that folds: this model's imnet does not, use tile=0")
+                raise ValueError("inp: this model's imnet does not fold, so it renders from whole inputs only")
             return functional.render_grid(lambda *at: self._query(feat, *at), size, out, rows, cols)
         hidden = hidden.to(dtype) if dtype in _HALF else hidden
         map_size = tuple(hidden.shape[1:3])
@@ -210,21 +213,24 @@ class LIIF(nn.Module):
         """[B, 3 or 1, H, W] -> [B, 3 or 1, OH, OW] of the same dtype."""
         out_size = output_size(pixels.shape[-2:], scale, size)
         device = self.device or pixels.device
-        dtype = torch.float32 if dtype is None else dtype
+        if dtype is None:
+            own = next((p.dtype for p in self.parameters()), torch.float32)
+            dtype = own if own in _HALF else torch.float32
         if dtype == torch.int8:
             return self.quantize(pixels)._upscale_tensor(pixels, scale, size, tile, None, progress)
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
-        tileable = tiles.halo(self) is not None and self.head() is not None
-        if tile == "auto":
-            tile = tiles.auto_tile(self, device) if tileable else 0
-        elif not isinstance(tile, int) or tile < 0:
-            raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {tile!r}")
-        elif tile and not tileable:
+        if self._out_dim() != 3:
             raise ValueError(
-                f"tile: {type(self.encoder).__name__} sees the whole image (its receptive_field is unbounded or not "
-                "given), so there are no exact tiles; use tile=0"
+                f"this model puts out {self._out_dim()} channels, an image has 3: use render() for what is no image"
             )
+        why = self._why_no_tiles()
+        if tile == "auto":
+            tile = 0 if why else tiles.auto_tile(self, device)
+        elif isinstance(tile, bool) or not isinstance(tile, numbers.Integral) or tile < 0:
+            raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {tile!r}")
+        elif tile and why:
+            raise ValueError(f"tile: {why}, so there are no exact tiles; use tile=0")
         layout = torch.channels_last if pixels.stride(1) == 1 else torch.contiguous_format
         shape = (*pixels.shape[:2], *out_size)
         out = torch.empty(shape, dtype=pixels.dtype, device=pixels.device, memory_format=layout)
@@ -263,11 +269,15 @@ class LIIF(nn.Module):
     # --- inside ---
 
     def head(self) -> functional.Head | None:
-        """The MLP with its first layer folded; None for a decoding function that is not liif_fast's own MLP."""
-        if type(self.imnet) is not MLP:
+        """The MLP with its first layer folded; None for a decoding function that is not liif_fast's own MLP, or is one
+        with other layers or hooks put in: those run as they are, by the reference computation."""
+        if type(self.imnet) is not MLP or any(_changed(m) for m in self.imnet.modules()):
             return None
-        layers = [(m.weight, m.bias) for m in self.imnet.layers if isinstance(m, nn.Linear)]
-        return functional.fold(layers, self.encoder.out_dim, self.feat_unfold, self.cell_decode)
+        layers = list(self.imnet.layers)
+        if any(not isinstance(m, nn.ReLU if i % 2 else nn.Linear) for i, m in enumerate(layers)):
+            return None
+        weights = [(m.weight, m.bias) for m in layers[::2]]
+        return functional.fold(weights, self.encoder.out_dim, self.feat_unfold, self.cell_decode)
 
     @property
     def device(self) -> torch.device | None:
@@ -277,30 +287,48 @@ class LIIF(nn.Module):
     @property
     def hidden_width(self) -> int:
         """Channels of the hidden map; 0 where there is none."""
-        return 0 if type(self.imnet) is not MLP else self.imnet.layers[0].out_features
+        head = self.head()
+        return 0 if head is None else head.b_conv.shape[0]
+
+    def _in_dim(self) -> int:
+        return self.encoder.out_dim * (9 if self.feat_unfold else 1) + 2 + (2 if self.cell_decode else 0)
 
     def _out_dim(self) -> int:
         if self.imnet is None:
             return self.encoder.out_dim
-        return [m for m in self.imnet.modules() if isinstance(m, nn.Linear)][-1].out_features
+        head = self.head()
+        if head is not None:
+            return head.b_out.shape[0]
+        like = next(self.imnet.parameters(), torch.empty(0))
+        with torch.no_grad():  # any module: ask it
+            return self.imnet(like.new_zeros(1, self._in_dim())).shape[-1]
 
-    def _encode(self, inp: Tensor) -> Tensor:
+    def _why_no_tiles(self) -> str | None:
+        if tiles.halo(self) is None:
+            return f"{type(self.encoder).__name__} sees the whole image (its receptive_field is unbounded or not given)"
+        return None if self.head() is not None else "this model's imnet is not liif_fast's own MLP and does not fold"
+
+    def _check_input(self, inp: Tensor) -> None:
         if not isinstance(inp, Tensor) or not inp.is_floating_point():
             got = inp.dtype if isinstance(inp, Tensor) else type(inp).__name__
             raise TypeError(f"inp: a floating-point tensor [B, C, H, W] is wanted, got {got}; upscale takes images")
         if inp.ndim != 4 or 0 in inp.shape:
             raise ValueError(f"inp: shape [B, C, H, W] with no empty side is wanted, got {list(inp.shape)}")
+        if isinstance(self.encoder, EDSR | RDN | RCAN) and inp.shape[1] != 3:
+            raise ValueError(f"inp: 3 channels (RGB) are wanted, got {inp.shape[1]}")
         weight = next(self.encoder.parameters(), inp)
         if inp.device != weight.device:
             raise ValueError(
                 f"inp is on {inp.device} but the model is on {weight.device}: move it with .to({str(weight.device)!r})"
             )
+
+    def _encode(self, inp: Tensor) -> Tensor:
+        self._check_input(inp)
         # half-precision models take float32 images, as under autocast
-        return self.encoder(inp.to(weight.dtype))
+        return self.encoder(inp.to(next(self.encoder.parameters(), inp).dtype))
 
     def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
-        if feat.ndim != 4 or feat.shape[1] != self.encoder.out_dim:
-            raise ValueError(f"feat: shape [B, {self.encoder.out_dim}, H, W] is wanted, got {list(feat.shape)}")
+        self._check_features(feat)
         if self.imnet is None or not self.cell_decode:
             cell = None
         elif cell is None:
@@ -312,13 +340,27 @@ class LIIF(nn.Module):
             return functional.query_reference(
                 feat, self.imnet, coord, cell, local_ensemble=ensemble, feat_unfold=self.feat_unfold
             )
-        needs_grad = torch.is_grad_enabled() and any(
-            t is not None and t.requires_grad for t in (feat, coord, cell, *self.imnet.parameters())
-        )
+        # the head's tensors, not the module's parameters: a DataParallel replica has none
+        tensors = (feat, coord, cell, *head[:3], *(t for layer in head.mlp for t in layer), *head[4:])
+        needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
         if needs_grad:
             return functional.query(functional.hidden_map(feat, head), head, coord, cell, local_ensemble=ensemble)
         hidden = self._cached_hidden(feat, head) if cached else functional.hidden_map(feat, head)
         return self._colours(hidden, head, coord, cell)
+
+    def _check_features(self, feat: Tensor) -> None:
+        channels = self.encoder.out_dim
+        if not isinstance(feat, Tensor) or not feat.is_floating_point():
+            got = feat.dtype if isinstance(feat, Tensor) else type(feat).__name__
+            raise TypeError(f"feat: a floating-point tensor [B, {channels}, H, W] is wanted, got {got}")
+        if feat.ndim != 4 or feat.shape[1] != channels or 0 in feat.shape:
+            raise ValueError(f"feat: shape [B, {channels}, H, W], not empty, is wanted, got {list(feat.shape)}")
+        weight = None if self.imnet is None else next(self.imnet.parameters(), None)
+        if weight is not None and feat.dtype != weight.dtype and not torch.is_autocast_enabled(feat.device.type):
+            raise ValueError(
+                f"feat is {feat.dtype} but the model's layers are {weight.dtype}: convert one of them with .to, or use "
+                "torch.autocast"
+            )
 
     def _cached_hidden(self, feat: Tensor, head: functional.Head) -> Tensor:
         key = [_version(t) for t in (feat, *self.imnet.parameters())]
@@ -345,11 +387,20 @@ def _version(t: Tensor) -> tuple[int, int]:
     return t.data_ptr(), 0 if t.is_inference() else t._version
 
 
+def _changed(module: nn.Module) -> bool:
+    """Whether hooks make a module do something else than its class says."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+
+
 def _checked_size(size: Sequence[int]) -> tuple[int, int]:
-    ok = isinstance(size, Sequence | torch.Size) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
+    try:
+        pair = tuple(size)
+        ok = len(pair) == 2 and all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and n > 0 for n in pair)
+    except TypeError:
+        ok = False
     if not ok:
         raise ValueError(f"size: (height, width), two integers above 0, is wanted, got {size!r}")
-    return int(size[0]), int(size[1])
+    return int(pair[0]), int(pair[1])
 
 
 def output_size(in_size: Sequence[int], scale: float | None, size: Sequence[int] | None) -> tuple[int, int]:
@@ -358,6 +409,8 @@ def output_size(in_size: Sequence[int], scale: float | None, size: Sequence[int]
         raise ValueError(f"give either scale or size, got scale={scale!r} and size={size!r}")
     if size is not None:
         return _checked_size(size)
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale) or scale <= 0:
+    if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale) or scale <= 0:
         raise ValueError(f"scale: a number above 0 is wanted, got {scale!r}")
+    if not math.isfinite(max(in_size) * scale):
+        raise ValueError(f"scale: {scale!r} is too large")
     return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))

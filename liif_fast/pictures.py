@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,9 +23,12 @@ def apply(image: Any, enlarge: Callable[[Tensor], Tensor]) -> Any:
     """
     if isinstance(image, Tensor):
         return _tensor(image, enlarge)
-    photo = image if isinstance(image, Photo) else as_photo(image)
-    done = _photo(photo, enlarge)
-    return done if isinstance(image, Photo) else as_kind(done, image)
+    if isinstance(image, Photo):
+        return _photo(image, enlarge)
+    photo = as_photo(image)
+    for note in photo.notes:
+        warnings.warn(f"image: {note}", stacklevel=4)
+    return as_kind(_photo(photo, enlarge), image)
 
 
 def pixels_of(image: Any) -> Tensor:

@@ -113,6 +113,8 @@ def upscale(
         progress: called with the share of the output that each finished tile makes up.
     """
     in_size, out_size = tuple(image.shape[-2:]), tuple(out.shape[-2:])
+    if dtype == torch.float32:
+        model = _in_float32(model)
     border = halo(model) or 0
     pending = plan(in_size, out_size, tile, border)
     while pending:
@@ -138,6 +140,11 @@ def upscale(
     return out
 
 
+def _in_float32(model: LIIF) -> LIIF:
+    """The model itself, or a copy if its weights are of half precision."""
+    return copy.deepcopy(model).float() if any(p.dtype in _HALF for p in model.parameters()) else model
+
+
 def _split(pending: list[Tile], in_size: Span, out_size: Span, side: int, border: int) -> Iterator[Tile]:
     """The tiles of a finer plan that lie in what is still to do; parts may be done twice, none is left out."""
     for t in plan(in_size, out_size, side, border):
@@ -153,7 +160,9 @@ def _upscale_tile(model: LIIF, image: Tensor, out: Tensor, tile: Tile, dtype: to
     colours = _tile_colours(model, image, out.shape[-2:], tile, dtype)
     if not colours.isfinite().all() and dtype in _HALF:
         warnings.warn(f"a result in {dtype} is not finite: computed again in float32", stacklevel=3)
-        colours = _tile_colours(model, image, out.shape[-2:], tile, torch.float32)
+        colours = _tile_colours(_in_float32(model), image, out.shape[-2:], tile, torch.float32)
+    if not colours.isfinite().all():
+        raise ValueError("the result is not finite in float32: the model's weights or the image are damaged")
     colours = colours.clamp_(0, 1)
     if out.shape[1] == 1:
         colours = colours.mean(1, keepdim=True)
@@ -164,8 +173,6 @@ def _upscale_tile(model: LIIF, image: Tensor, out: Tensor, tile: Tile, dtype: to
 def _tile_colours(model: LIIF, image: Tensor, out_size: Span, tile: Tile, dtype: torch.dtype) -> Tensor:
     """[B, 3, rows, cols], float32, not yet clamped to [0, 1], on the model's device."""
     device = model.device or image.device
-    if dtype == torch.float32 and any(p.dtype in _HALF for p in model.parameters()):
-        model = copy.deepcopy(model).float()
     rows, cols = tile.inp
     x = normalised(model, image[:, :, slice(*rows), slice(*cols)].to(device))
     gt = {k: _channels(v, x) for k, v in model.data_norm["gt"].items()}

@@ -65,8 +65,10 @@ def output_path(source: Path, relative: Path, output: Path, single: bool, option
     """Where the result goes: ``output`` itself if it names a file for a single input, else inside that folder."""
     if single and output.suffix and not output.is_dir():
         return output
-    suffix = f".{options.format.lstrip('.')}" if options.format else source.suffix.lower()
-    if not options.format and suffix not in {*_SUFFIX.values(), ".jpeg", ".tiff"}:
+    suffix = source.suffix.lower()
+    if options.format:
+        suffix = _SUFFIX.get(images.output_format(output, options.format), f".{options.format.lstrip('.').lower()}")
+    elif suffix not in {*_SUFFIX.values(), ".jpeg", ".tiff"}:
         suffix = ".png"
     return output / relative.parent / f"{relative.stem}{options.suffix}{suffix}"
 
@@ -88,12 +90,13 @@ def upscale_file(
             f"{source}: an output of {size[1]}x{size[0]} is over the limit of {limit} pixels; "
             "choose a smaller scale, or raise --max-pixels"
         )
-    _make_folder(target.parent)
-    images.check_output(target, size=size, format=options.format, overwrite=options.overwrite)
+    if target.parent.is_dir():
+        images.check_output(target, size=size, format=options.format, overwrite=options.overwrite)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         photo = model.upscale(photo, size=size, tile=options.tile, dtype=options.dtype, progress=progress)
     notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    _make_folder(target.parent)
     notes += images.write(target, photo, format=options.format, quality=options.quality, overwrite=options.overwrite)
     seconds = time.perf_counter() - start
     return Result(str(source), str(target), (width, height), (size[1], size[0]), seconds, notes)
@@ -125,7 +128,14 @@ def upscale_files(
     inputs, output = [Path(p) for p in inputs], Path(output)
     found, errors = images.find_images(inputs, recursive)
     for error in errors:
-        yield _failed(str(error).split(":")[0], error)
+        named = [p for p in inputs if str(error).startswith(f"{p}:")]
+        yield _failed(str(named[0] if named else output), error)
+    # a second run must not enlarge what the first one wrote into a folder inside the input
+    inside = [
+        p for p in inputs if p.is_dir() and output.resolve() != p.resolve() and p.resolve() in output.resolve().parents
+    ]
+    if inside:
+        found = [(source, relative) for source, relative in found if output.resolve() not in source.resolve().parents]
     single = len(inputs) == 1 and not inputs[0].is_dir()
     written: set[Path] = set()
     for source, relative in found:
@@ -143,7 +153,7 @@ def upscale_files(
                 raise images.ImageError(f"{target} was already written for another input: use separate outputs")
             written.add(target.absolute())
             result = upscale_file(model, source, target, options, step)
-        except (images.ImageError, ValueError, TypeError, OSError, MemoryError, RuntimeError) as error:
+        except Exception as error:  # whatever it is, the other files are still to be done
             result = _failed(str(source), error)
         if progress:
             progress(len(found), max(0.0, 1.0 - share))

@@ -244,7 +244,12 @@ def test_debug_shows_the_traceback(photo, tmp_path, model_file, capsys):
 
 def test_dtype_and_tile(run, photo, tmp_path):
     results = {}
-    for name, extra in {"plain": [], "tiled": ["--tile", "4"], "half": ["--dtype", "bfloat16"], "int8": ["--dtype", "int8"]}.items():
+    for name, extra in {
+        "plain": [],
+        "tiled": ["--tile", "4"],
+        "half": ["--dtype", "bfloat16"],
+        "int8": ["--dtype", "int8"],
+    }.items():
         assert run(photo, "-o", tmp_path / f"{name}.png", "-s", "3", *extra)[0] == 0
         results[name] = np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int)
     assert np.abs(results["tiled"] - results["plain"]).max() <= 1
