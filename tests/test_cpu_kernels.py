@@ -198,6 +198,25 @@ def test_features_that_are_not_finite_stay_visible(path):
         assert not LIB.render(*s).isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_stay_visible(path, dtype, value):
+    """Inputs that are zero in a whole tile are skipped, but 0 * inf is NaN: on dead inputs as well."""
+    s = sample(dtype, D=24, L=2)
+    s.b_mlp[0, 5] = -1e6  # unit 5 of the first layer is always zero
+    assert LIB.render(*s).isfinite().all()
+    s.w_mlp[1, 7, 5] = value
+    assert not LIB.render(*s).isfinite().any()
+
+
+def test_layers_without_any_activation(path):
+    for dtype in (torch.float32, torch.bfloat16):
+        s = sample(dtype, D=40, L=2)
+        s.b_mlp[0] = -1e6
+        expected = s.b_mlp[1].relu() @ s.w_out.T + s.b_out
+        assert_near(LIB.render(*s), expected.expand(2, 37, 3), 2e-2 if dtype == torch.bfloat16 else 1e-6)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_strides_do_not_matter(path, dtype):
     s = sample(dtype, D=20)

@@ -374,9 +374,9 @@ def test_bad_input(tiny):
         with pytest.raises(error, match="feat: a floating-point tensor"):
             model.query(feat, coord, cell)
     for feat in (torch.rand(1, 6, 4, 4).half(), torch.rand(1, 6, 4, 4).double()):
-        with pytest.raises(ValueError, match="feat is torch.float.* layers are torch.float32"):
+        with pytest.raises(ValueError, match=r"feat is torch\.float.* layers are torch\.float32"):
             model.query(feat, coord, cell)
-    with pytest.raises(ValueError, match="feat: .*not empty"):
+    with pytest.raises(ValueError, match=r"feat: .*not empty"):
         model.query(torch.rand(1, 6, 0, 4), coord, cell)
     for bad in ([1], torch.rand(5), np.zeros((1, 3, 4, 4))):
         with pytest.raises((TypeError, ValueError), match="inp: "):

@@ -78,8 +78,8 @@ struct Sorted {
 
 constexpr int64_t kRows = 256;  // sorted rows of one task; sums do not depend on the number of threads
 
-// Tasks sum kRows sorted rows each. A pixel whose rows lie in one task is finished there; of a pixel that continues, the
-// task keeps a partial sum, and a second pass adds those in order.
+// Tasks sum kRows sorted rows each. A pixel whose rows lie in one task is finished there; of a pixel that continues,
+// the task keeps a partial sum, and a second pass adds those in order.
 template <class S>
 class Backward {
  public:

@@ -48,6 +48,7 @@ struct Head {
   const S* bias;        // [L, width]
   const S* multiplier;  // [L, width], integer kernels: sums are multiplied by it before bias is added
   S first_scale;        // 8-bit kernels: the first layer's values are multiplied by it before they are rounded
+  bool skip_zeros;      // inputs that are zero need no product: false when weights are not finite
   S act_max;            // fixed-point kernels: each row of activations is scaled so that its largest becomes this
   const S* w_out;       // [O, width]
   const S* b_out;       // [O]
@@ -62,7 +63,7 @@ constexpr double kNoWeight = 1e-6;
 // Rows (corners of queries) that go through all the layers together: activations and one layer's weights stay in L2.
 // A multiple of every kernel's tile.
 constexpr int kBlockRows = 192;
-constexpr int kGeometryBlock = 64;
+constexpr int kGeometryBlock = 192;
 
 template <class S>
 struct HeadKernel {
@@ -81,7 +82,8 @@ LIIF_HD constexpr int64_t row_bytes(int64_t width, int64_t element) { return wid
 
 template <class S>
 LIIF_HD constexpr int64_t scratch_bytes(int64_t width, int act_bytes) {
-  return kBlockRows * (2 * row_bytes(width, act_bytes) + row_bytes(width, sizeof(S))) + row_bytes(width, sizeof(S));
+  const int64_t act = row_bytes(width, act_bytes), value = row_bytes(width, sizeof(S)), list = 4 * width;
+  return kBlockRows * (2 * act + value + list) + value;
 }
 
 // ---- the gather alone, for training ---------------------------------------------------------------------------------
@@ -127,12 +129,18 @@ const GatherKernel<float>& gather_kernel();
 
 }  // namespace liif
 
-// Tables out of the templates in gather_impl.h and head_impl.h.
+// Table entries out of the templates in gather_impl.h and head_impl.h.
 #define LIIF_GATHER_KERNEL(path, V)                                                 \
   {path,                                                                            \
    {gather_forward<V, float>, gather_forward<V, Bf16>, gather_forward<V, Half>},    \
    {gather_backward<V, float>, gather_backward<V, Bf16>, gather_backward<V, Half>}, \
    {gather_round<V, float>, gather_round<V, Bf16>, gather_round<V, Half>}}
 
-#define LIIF_HEAD_KERNEL(path, K)                                                                                  \
-  {path, K::element, K::Vec::N, K::panel, K::group, K::act_bytes, {render<K, float>, render<K, Bf16>, render<K, Half>}}
+#define LIIF_HEAD_KERNEL(path, K)                                   \
+  {path,                                                            \
+   K::element,                                                      \
+   K::Vec::N,                                                       \
+   K::panel,                                                        \
+   K::group,                                                        \
+   K::act_bytes,                                                    \
+   {render<K, float>, render<K, Bf16>, render<K, Half>}}

@@ -18,7 +18,7 @@ struct Float32 {
   using Acc = __m512;
   using Pair = __m512;
   using Weights = __m512;
-  static constexpr int rows = 12, panel = 2, group = 1, act_bytes = 4;
+  static constexpr int rows = 6, panel = 4, group = 1, act_bytes = 4;
   static constexpr Element element = kF32;
   static constexpr bool strict = false, dynamic = false;
   static Acc start(const float* bias) { return _mm512_loadu_ps(bias); }

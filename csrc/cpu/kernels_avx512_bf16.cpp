@@ -17,7 +17,7 @@ struct BFloat16 {
   using Acc = __m512;
   using Pair = __m512bh;
   using Weights = __m512bh;
-  static constexpr int rows = 12, panel = 2, group = 2, act_bytes = 2;
+  static constexpr int rows = 6, panel = 4, group = 2, act_bytes = 2;
   static constexpr Element element = kBF16;
   static constexpr bool strict = false, dynamic = false;
   static Acc start(const float* bias) { return _mm512_loadu_ps(bias); }
@@ -27,9 +27,11 @@ struct BFloat16 {
   static __m512 value(Acc acc, const float*, const float*) { return acc; }
   template <int n>
   static void put(char* to, const __m512* x) {
-    static_assert(n <= 2);
-    const __m512 second = n == 2 ? Vec::relu(x[n - 1]) : Vec::zero();
-    _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(second, Vec::relu(x[0])));
+#pragma GCC unroll 2
+    for (int v = 0; v < n; v += 2) {
+      const __m512 second = v + 1 < n ? Vec::relu(x[v + 1]) : Vec::zero();
+      _mm512_storeu_si512(to + 32 * v, (__m512i)_mm512_cvtne2ps_pbh(second, Vec::relu(x[v])));
+    }
   }
 };
 

@@ -52,7 +52,7 @@ struct Fixed16 {
   using Acc = __m512i;
   using Pair = __m512i;
   using Weights = __m512i;
-  static constexpr int rows = 12, panel = 2, group = 2, act_bytes = 2;
+  static constexpr int rows = 6, panel = 4, group = 2, act_bytes = 2;
   static constexpr Element element = kFixed;
   static constexpr bool strict = false, dynamic = true;
   static Acc start(const float*) { return _mm512_setzero_si512(); }

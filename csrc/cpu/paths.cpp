@@ -47,8 +47,8 @@ unsigned supported() {
   if (avx512 && has(more.eax, {5})) result |= 1u << 5;
   return result;
 }
-// vdpbf16ps starts once in two cycles on Intel's processors (measured on family 6 model 207), float32's multiply-add and
-// vpdpwssd twice in one; AMD's do as many of each.
+// vdpbf16ps starts once in two cycles on Intel's processors (measured on family 6 model 207), float32's multiply-add
+// and vpdpwssd twice in one; AMD's do as many of each.
 bool slow_bf16() { return Registers(0, 0).ebx == 0x756e6547; }  // "Genu"
 #else
 unsigned supported() { return 1; }

@@ -39,8 +39,8 @@ struct Inputs {
   mutable int32_t outside = 0;
 
   // hidden: undefined in the backward pass, which needs only its size.
-  Inputs(const Tensor* hidden_map, const Pair& hidden_size, int64_t d, const Tensor& coord_, const std::optional<Tensor>& cell_,
-         const Tensor& w_pos_, const Pair& size, const Pair& origin, bool ensemble)
+  Inputs(const Tensor* hidden_map, const Pair& hidden_size, int64_t d, const Tensor& coord_,
+         const std::optional<Tensor>& cell_, const Tensor& w_pos_, const Pair& size, const Pair& origin, bool ensemble)
       : coord(as_geometry("coord", coord_)) {
     if (hidden_map) hidden = torch::stable::contiguous(*hidden_map);
     if (cell_) {

@@ -96,7 +96,8 @@ int64_t pack_fixed(const HeadKernel<float>& kernel, const float* w, int64_t laye
   bits = std::min(bits, 15);
   check(bits >= 8, "w_mlp: more than 2^18 inputs are not supported with bfloat16 features");
   head.act_max = float((1 << bits) - 1);
-  const float sum_max = float(((int64_t(1) << 31) - 1) / ((1 << bits) - 1) - d / 2 - 1);  // each weight rounds up by <= 1/2
+  // each weight rounds up by 1/2 at most
+  const float sum_max = float(((int64_t(1) << 31) - 1) / ((1 << bits) - 1) - d / 2 - 1);
   const int64_t width = padded(d);
   p.multiplier.resize(layers * width);
   std::vector<int16_t> fixed(size_t(layers * d * d));
@@ -151,6 +152,9 @@ Tensor render(const HeadKernel<S>& kernel, const Tensor& hidden, const Tensor& c
   const Tensor w = as(w_mlp, kScalar<S>);
   head.layer_bytes = pack_weights(kernel, static_cast<const S*>(w.const_data_ptr()), head.layers, d, head, p);
   pad_rows(b_mlp, head.layers, d, p.bias);
+  head.skip_zeros = true;
+  const S* numbers = static_cast<const S*>(w.const_data_ptr());
+  for (int64_t i = 0; i < w.numel(); ++i) head.skip_zeros &= numbers[i] - numbers[i] == 0;
   return run(kernel, head, in, p, hidden, w_out, b_out);
 }
 
@@ -224,6 +228,7 @@ Tensor render_int8_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, 
   const int8_t* numbers = static_cast<const int8_t*>(w.const_data_ptr());
   head.layer_bytes = kernel.element == kS8 ? pack<int8_t, 4>(kernel, numbers, head.layers, d, p.weights)
                                            : pack<int16_t, 2>(kernel, numbers, head.layers, d, p.weights);
+  head.skip_zeros = true;
   quantized_affine(w_scale, b_mlp, act_scale, head.layers, d, head, p);
   return run(kernel, head, in, p, hidden, w_out, b_out);
 }

@@ -30,7 +30,18 @@ struct Vec {
   static R fma(R a, R b, R c) { return _mm256_fmadd_ps(a, b, c); }
   // vmaxps returns its second operand when one is NaN: NaN stays NaN, as in torch.
   static R relu(R x) { return _mm256_max_ps(_mm256_setzero_ps(), x); }
-  static R where_positive(R mask, R x) { return _mm256_and_ps(_mm256_cmp_ps(mask, _mm256_setzero_ps(), _CMP_GT_OQ), x); }
+  static R where_positive(R mask, R x) {
+    return _mm256_and_ps(_mm256_cmp_ps(mask, _mm256_setzero_ps(), _CMP_GT_OQ), x);
+  }
+  static R either(R a, R b) { return _mm256_or_ps(a, b); }
+  // Write first + i for every lane i that has any bit set; returns how many there are.
+  static int list_nonzero(R x, uint32_t first, uint32_t* list) {
+    const __m256i zero = _mm256_cmpeq_epi32(_mm256_castps_si256(x), _mm256_setzero_si256());
+    unsigned mask = unsigned(_mm256_movemask_ps(_mm256_castsi256_ps(zero))) ^ 0xff;
+    int n = 0;
+    for (; mask; mask &= mask - 1) list[n++] = first + uint32_t(__builtin_ctz(mask));
+    return n;
+  }
   static float sum(R x) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));

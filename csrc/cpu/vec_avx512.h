@@ -31,5 +31,15 @@ struct Vec {
   static R where_positive(R mask, R x) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(mask, _mm512_setzero_ps(), _CMP_GT_OQ), x);
   }
+  static R either(R a, R b) { return _mm512_or_ps(a, b); }
+  // Write first + i for every lane i that has any bit set; may write 16 entries. Returns how many count.
+  static int list_nonzero(R x, uint32_t first, uint32_t* list) {
+    const __m512i bits = _mm512_castps_si512(x);
+    const __mmask16 mask = _mm512_test_epi32_mask(bits, bits);
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i entries = _mm512_add_epi32(lanes, _mm512_set1_epi32(int(first)));
+    _mm512_storeu_si512(list, _mm512_maskz_compress_epi32(mask, entries));
+    return __builtin_popcount(mask);
+  }
   static float sum(R x) { return _mm512_reduce_add_ps(x); }
 };

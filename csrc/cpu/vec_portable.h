@@ -5,6 +5,7 @@ struct PortableVec {
   using S = Scalar;
   static constexpr int N = int(16 / sizeof(S));
   typedef S R __attribute__((vector_size(16)));
+  typedef decltype(R{} < R{}) Bits;  // integers of the same width
 
   static R zero() { return R{}; }
   static R set1(S x) { return R{} + x; }
@@ -36,6 +37,16 @@ struct PortableVec {
   }
   static R relu(R x) { return keep(x, ~(x < zero())); }  // NaN stays NaN, as in torch
   static R where_positive(R mask, R x) { return keep(x, mask > zero()); }
+  static R either(R a, R b) { return (R)((Bits)a | (Bits)b); }
+  // Write first + i for every lane i that has any bit set; returns how many there are.
+  static int list_nonzero(R x, uint32_t first, uint32_t* list) {
+    int n = 0;
+    for (int i = 0; i < N; ++i) {
+      list[n] = first + uint32_t(i);
+      n += ((Bits)x)[i] != 0;
+    }
+    return n;
+  }
   static S sum(R x) {
     S s = x[0];
     for (int i = 1; i < N; ++i) s += x[i];
