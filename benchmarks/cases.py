@@ -61,11 +61,10 @@ def head(model: liif_fast.LIIF, side: int = 64, scale: float = 4) -> list[Conten
         found.append(_contender("render", kind, torch.ops.liif_fast.render, arguments, work, tolerance))
         found.append(_contender("fold in plain PyTorch", kind, ops.PLAIN["render"], arguments, work, tolerance))
     quantized = model.quantize(_photo(side))
-    hidden, w_pos, w_mlp, b_mlp, w_out = functional.uniform(
-        functional.hidden_map(feat, functional.Head(*model.head())), functional.Head(*model.head())
-    )
+    parts = functional.Head(*quantized.head())
+    hidden, w_pos, w_mlp, b_mlp, w_out = functional.uniform(functional.hidden_map(feat, parts), parts)
     arguments = (hidden, coord, cell, w_pos, *int8.quantize_weights(w_mlp), b_mlp, quantized.act_scale)
-    arguments = (*arguments, w_out, model.head().b_out, hidden.shape[1:3], (0, 0), True)
+    arguments = (*arguments, w_out, parts.b_out, hidden.shape[1:3], (0, 0), True)
     found.append(_contender("render", "int8", torch.ops.liif_fast.render_int8, arguments, work, 5e-2))
     return found
 

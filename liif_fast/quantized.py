@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import functional, pictures, tiles
+from . import functional, pictures, tiles, unit_order
 from .liif import LIIF
 from .registry import register
 
@@ -63,11 +63,32 @@ class QuantizedLIIF(LIIF):
             raise ValueError("images: at least one image is wanted to calibrate with, got an empty list")
         largest = torch.zeros_like(self.act_scale, dtype=torch.float32)
         random = torch.Generator().manual_seed(0)  # the same image gives the same scales
+        self._order_units(next(_crops(pictures.pixels_of(images[0])))[:1])
         for image in images:
             for crop in _crops(pictures.pixels_of(image)):
                 largest = torch.maximum(largest, self._activations(crop, random).to(largest.device))
         # a layer that never fires needs a scale all the same
         self.act_scale = torch.where(largest > 0, largest, torch.ones_like(largest)) / 255
+
+    def _order_units(self, crop: Tensor) -> None:
+        """Put hidden units that are zero together side by side, where the kernels skip them: the same function."""
+        head = functional.Head(*self.head())
+        if len({head.b_conv.shape[0], *(b.shape[0] for _, b in head.mlp)}) > 1 or not head.mlp:
+            return
+        x = tiles.normalised(self, crop.to(self.act_scale.device))
+        H, W = x.shape[-2:]
+        size = (4 * H, 4 * W)
+        hidden = functional.hidden_map(self._encode(x), head)
+        middle = functional.make_coord(size, flatten=False, device=x.device)[2 * H - 4 : 2 * H + 4]
+        coord = middle.reshape(1, -1, 2)  # eight whole rows: neighbours along each
+        cell = torch.tensor([2 / size[0], 2 / size[1]], device=x.device).expand_as(coord) if self.cell_decode else None
+        w_pos = head.w_pos.to(coord.dtype)
+        h, _ = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, (H, W), (0, 0), self.local_ensemble)
+        w_conv, b_conv, w_pos, mlp, w_out, b_out = unit_order.reorder(head, h[0])
+        first = torch.cat([w_conv.flatten(1), w_pos[:, : 4 if self.cell_decode else 2]], 1)
+        for layer, (w, b) in zip(self.imnet.layers[::2], [(first, b_conv), *mlp, (w_out, b_out)], strict=True):
+            layer.weight.copy_(w)
+            layer.bias.copy_(b)
 
     def _activations(self, crop: Tensor, random: torch.Generator) -> Tensor:
         """The largest input of each hidden layer over random queries of a crop [B, 3, H, W], at scales 1 to 4."""

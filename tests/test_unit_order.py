@@ -1,0 +1,58 @@
+"""The order of hidden units that lets kernels skip zeros: the same results, more zeros in groups."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cpu_paths import sample
+from torch.testing import assert_close
+
+from liif_fast import functional, ops, unit_order
+
+
+def test_units_that_are_zero_together_stand_together():
+    pattern = torch.rand(200, 4) < 0.5
+    zeros = pattern.repeat(1, 4)[:, torch.randperm(16)]  # four families of four equal columns
+    order = unit_order.zero_together(zeros, 4)
+    assert order.sort().values.equal(torch.arange(16))
+    grouped = zeros[:, order].view(200, 4, 4)
+    assert (grouped == grouped[..., :1]).all()
+
+
+@pytest.mark.parametrize("units", [1, 5, 6, 7])
+def test_widths_that_do_not_divide_keep_all_units(units):
+    order = unit_order.zero_together(torch.rand(30, units) < 0.5, 4)
+    assert order.sort().values.equal(torch.arange(units))
+
+
+def head(L, D, C=3):
+    layers = [(torch.randn(D, 9 * C + 4) / 4, torch.randn(D) * 0.1)]
+    layers += [(torch.randn(D, D) * (2 / D) ** 0.5, torch.randn(D) * 0.1) for _ in range(L)]
+    return functional.fold([*layers, (torch.randn(3, D) / D**0.5, torch.randn(3))], C, True, True)
+
+
+@pytest.mark.parametrize("L", [0, 1, 3])
+def test_the_result_stays(L):
+    before, feat = head(L, 32), torch.randn(2, 3, 5, 6)
+    s = sample(h=5, w=6, D=32, Q=150)
+    hidden = functional.hidden_map(feat, before)
+    h = ops._corner_gather(hidden, s.coord, s.cell, before.w_pos, (5, 6), (0, 0))[0]
+    after = unit_order.reorder(before, h[0])
+    colours = [functional.query(functional.hidden_map(feat, x), x, s.coord, s.cell) for x in (before, after)]
+    assert_close(colours[0], colours[1], rtol=1e-5, atol=1e-5)  # sums in another order
+    assert (L == 0) == after.w_conv.equal(before.w_conv)
+
+
+def test_more_groups_are_zero():
+    before, feat = head(2, 64), torch.nn.functional.interpolate(torch.randn(1, 3, 3, 3), (12, 12), mode="bicubic")
+    coord = functional.make_coord([48, 48])[None]
+    cell = torch.full_like(coord, 2 / 48)
+
+    def zero_groups(x):
+        hidden = functional.hidden_map(feat, x)
+        h = ops._corner_gather(hidden, coord, cell, x.w_pos, (12, 12), (0, 0))[0][0]
+        tiles = (h.unflatten(0, (-1, 48)).transpose(1, 2).reshape(-1, 6, 16, 4) == 0).all(3).all(1)
+        return tiles.float().mean(), h
+
+    share, h = zero_groups(before)
+    assert zero_groups(unit_order.reorder(before, h))[0] > share + 0.05
