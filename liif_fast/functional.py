@@ -124,7 +124,7 @@ def query(
     coord, cell, w_pos = _geometry(hidden, coord, cell, head.w_pos)
     h, weight = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), local_ensemble)
     for w, b in head.mlp:
-        h = F.linear(h, w, b).relu_()  # in place: its mask is all that the gradient needs
+        h = F.relu(F.linear(h, w, b))
     # The output layer before the blend: [B, Q, K, O] is small, a blend of [B, Q, K, D] in float32 is not.
     colours = F.linear(h, head.w_out, head.b_out).to(weight.dtype)
     return (colours * weight.unsqueeze(-1)).sum(-2)
