@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from . import functional, ops, pictures, tiles
 from .encoders import EDSR, RCAN, RDN
 from .mlp import MLP
+from .ops import HALF
 from .registry import make, register
-
-_HALF = (torch.bfloat16, torch.float16)
 
 
 def _default_norm() -> dict[str, dict[str, list[float]]]:
@@ -163,7 +162,7 @@ class LIIF(nn.Module):
             if tuple(in_size) != tuple(inp.shape[-2:]):
                 raise ValueError("inp: this model's imnet does not fold, so it renders from whole inputs only")
             return functional.render_grid(lambda *at: self._query(feat, *at), size, out, rows, cols)
-        hidden = hidden.to(dtype) if dtype in _HALF else hidden
+        hidden = hidden.to(dtype) if dtype in HALF else hidden
         map_size = tuple(hidden.shape[1:3])
         if hidden_span is not None and map_size == tuple(inp.shape[-2:]):
             (a, b), (c, d) = hidden_span
@@ -215,7 +214,7 @@ class LIIF(nn.Module):
         device = self.device or pixels.device
         if dtype is None:
             own = next((p.dtype for p in self.parameters()), torch.float32)
-            dtype = own if own in _HALF else torch.float32
+            dtype = own if own in HALF else torch.float32
         if dtype == torch.int8:
             return self.quantize(pixels)._upscale_tensor(pixels, scale, size, tile, None, progress)
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
@@ -380,7 +379,7 @@ class LIIF(nn.Module):
 
 def _half_precision(device: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
     """Autocast for a half-precision dtype; for others, whatever holds outside."""
-    return torch.autocast(device, dtype=dtype) if dtype in _HALF else contextlib.nullcontext()
+    return torch.autocast(device, dtype=dtype) if dtype in HALF else contextlib.nullcontext()
 
 
 def _version(t: Tensor) -> tuple[int, int]:

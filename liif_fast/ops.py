@@ -39,6 +39,9 @@ _lib.define(
 )
 
 
+HALF = (torch.bfloat16, torch.float16)
+
+
 def geometry_dtype(dtype: torch.dtype) -> torch.dtype:
     """Coordinates, cells and area weights are float32 whatever the features are; float64 with float64 features."""
     return torch.float64 if dtype == torch.float64 else torch.float32
@@ -112,7 +115,7 @@ def matmul_dtype(dtype: torch.dtype | None, device: str) -> torch.dtype | None:
     CPUs convert float16 to multiply it. bfloat16 is faster than float32 with matrix units (AMX) and on AMD's
     processors, and runs at half its rate on Intel's without them (measured), so the capability flag alone misleads.
     """
-    if device != "cpu" or dtype not in (torch.bfloat16, torch.float16):
+    if device != "cpu" or dtype not in HALF:
         return dtype
     info = pathlib.Path("/proc/cpuinfo")
     words = set(info.read_text().split()) if info.exists() else set()

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from . import functional, reference
+from .ops import HALF
 
 if TYPE_CHECKING:
     from .liif import LIIF
 
 Span = tuple[int, int]
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class Tile(NamedTuple):
@@ -142,7 +142,7 @@ def upscale(
 
 def _in_float32(model: LIIF) -> LIIF:
     """The model itself, or a copy if its weights are of half precision."""
-    return copy.deepcopy(model).float() if any(p.dtype in _HALF for p in model.parameters()) else model
+    return copy.deepcopy(model).float() if any(p.dtype in HALF for p in model.parameters()) else model
 
 
 def _split(pending: list[Tile], in_size: Span, out_size: Span, side: int, border: int) -> Iterator[Tile]:
@@ -158,7 +158,7 @@ def _area(spans: tuple[Span, Span]) -> int:
 
 def _upscale_tile(model: LIIF, image: Tensor, out: Tensor, tile: Tile, dtype: torch.dtype) -> None:
     colours = _tile_colours(model, image, out.shape[-2:], tile, dtype)
-    if not colours.isfinite().all() and dtype in _HALF:
+    if not colours.isfinite().all() and dtype in HALF:
         warnings.warn(f"a result in {dtype} is not finite: computed again in float32", stacklevel=3)
         colours = _tile_colours(_in_float32(model), image, out.shape[-2:], tile, torch.float32)
     if not colours.isfinite().all():
