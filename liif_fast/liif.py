@@ -324,7 +324,8 @@ class LIIF(nn.Module):
     def _encode(self, inp: Tensor) -> Tensor:
         self._check_input(inp)
         # half-precision models take float32 images, as under autocast
-        return self.encoder(inp.to(next(self.encoder.parameters(), inp).dtype))
+        with ops.fastest_autocast(inp.device.type):
+            return self.encoder(inp.to(next(self.encoder.parameters(), inp).dtype))
 
     def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
         self._check_features(feat)

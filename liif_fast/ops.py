@@ -10,8 +10,9 @@ layers after the first, O output channels; ``hidden`` is h x w, a part of (or al
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import pathlib
+import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -117,19 +118,35 @@ def _corner_gather_backward(grad_h, h, coord, cell, w_pos, hidden_size, size, or
     return grad_hidden.view(B, *hidden_size, D).to(h.dtype), grad_w_pos
 
 
-@functools.cache
-def matmul_dtype(dtype: torch.dtype | None, device: str) -> torch.dtype | None:
-    """The precision in which torch's own products run fastest where ``dtype`` is precise enough.
+def _fast_bfloat16_cpu() -> bool:
+    """bfloat16 products are faster than float32's with matrix units (AMX) and on AMD's processors, and run at half
+    their rate on Intel's without them (measured), so the capability flag alone misleads."""
+    words = set()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
+        words = {word for line in itertools.takewhile(str.strip, info) for word in line.split()}  # the first processor
+    return "amx_bf16" in words or {"avx512_bf16", "AuthenticAMD"} <= words
 
-    CPUs convert float16 to multiply it. bfloat16 is faster than float32 with matrix units (AMX) and on AMD's
-    processors, and runs at half its rate on Intel's without them (measured), so the capability flag alone misleads.
+
+FAST_BFLOAT16_CPU = _fast_bfloat16_cpu()
+
+
+def matmul_dtype(dtype: torch.dtype | None, device: str) -> torch.dtype | None:
+    """The precision in which torch's own products and convolutions run fastest where ``dtype`` is precise enough.
+
+    CPUs convert float16 to multiply it.
     """
-    if device != "cpu" or dtype not in HALF:
+    if device != "cpu" or dtype not in HALF or (dtype == torch.bfloat16 and FAST_BFLOAT16_CPU):
         return dtype
-    info = pathlib.Path("/proc/cpuinfo")
-    words = set(info.read_text().split()) if info.exists() else set()
-    fast = "amx_bf16" in words or {"avx512_bf16", "AuthenticAMD"} <= words
-    return dtype if fast and dtype == torch.bfloat16 else torch.float32
+    return torch.float32
+
+
+def fastest_autocast(device: str) -> contextlib.AbstractContextManager:
+    """Autocast as it is, except on CPUs that multiply its half precision more slowly than float32: there none."""
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        if matmul_dtype(dtype, device) != dtype:
+            return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
 
 
 def _layers(hidden: Tensor, w_mlp: Tensor, b_mlp: Tensor) -> list[tuple[Tensor, Tensor]]:
