@@ -132,9 +132,7 @@ def query(
     moved = any(t is not None and t.requires_grad for t in (coord, cell)) and torch.is_grad_enabled()
     if hidden.device.type == "cpu" and CPU_KERNELS and not moved:
         hidden, w_pos, w_mlp, b_mlp, w_out = uniform(hidden, head)
-        return torch.ops.liif_fast.decode(
-            hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, head.b_out, local_ensemble
-        )
+        return torch.ops.liif_fast.decode(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, head.b_out, local_ensemble)
     h, weight = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), local_ensemble)
     for w, b in head.mlp:
         h = F.relu(F.linear(h, w, b))

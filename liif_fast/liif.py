@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import functional, ops, pictures, tiles
+from . import functional, ops, tiles
 from .encoders import EDSR, RCAN, RDN
 from .mlp import MLP
 from .ops import HALF
@@ -206,6 +206,8 @@ class LIIF(nn.Module):
         Raises:
             TypeError, ValueError: naming the argument, what came and what is wanted.
         """
+        from . import pictures  # brings Pillow, which takes longer to import than all the rest
+
         return pictures.apply(image, lambda pixels: self._upscale_tensor(pixels, scale, size, tile, dtype, progress))
 
     def _upscale_tensor(self, pixels: Tensor, scale, size, tile, dtype, progress) -> Tensor:

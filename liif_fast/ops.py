@@ -150,16 +150,14 @@ def fastest_autocast(device: str) -> contextlib.AbstractContextManager:
 
 
 def _layers(hidden: Tensor, w_mlp: Tensor, b_mlp: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Weights and biases of the hidden layers: rounded to hidden's precision, in the one that they are multiplied in."""
+    """Weights and biases of the hidden layers, rounded to hidden's precision and in that of the products."""
     dtype = matmul_dtype(hidden.dtype, hidden.device.type)
     w_mlp, b_mlp = (t.to(hidden.dtype).to(dtype) for t in (w_mlp, b_mlp))
     return list(zip(w_mlp, b_mlp, strict=True))
 
 
-def _hidden_layers(x: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
-    for w, b in layers:
-        x = torch.addmm(b, x, w.t()).relu_()
-        yield x
+def _hidden_layer(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return torch.addmm(b, x, w.t()).relu_()
 
 
 def _blend(x: Tensor, weight: Tensor) -> Tensor:
@@ -180,8 +178,8 @@ def _render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin
             (h, w), coord[b, s], None if cell is None else cell[b, s], w_pos, size, origin, ensemble
         )
         x = _first_layer(flat[b], row, pos, w_used).to(dtype)
-        for x in _hidden_layers(x, layers):  # noqa: B007
-            pass
+        for layer in layers:
+            x = _hidden_layer(x, *layer)
         torch.addmm(b_out, _blend(x, weight), w_out, out=out[b, s])
     return out
 
@@ -202,7 +200,8 @@ def _decode_backward(grad_out, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, 
             (h, w), coord[b, s], None if cell is None else cell[b, s], w_pos, (h, w), (0, 0), ensemble
         )
         x = [_first_layer(flat[b], row, pos, w_used).to(dtype)]
-        x.extend(_hidden_layers(x[0], layers))
+        for layer in layers:
+            x.append(_hidden_layer(x[-1], *layer))
         g = grad_out[b, s].to(w_pos.dtype)
         grad_w_out.addmm_(g.t(), _blend(x[-1], weight))
         g = (weight.unsqueeze(-1) * (g @ w_out.to(g.dtype)).unsqueeze(1)).flatten(0, 1).to(dtype)
@@ -322,9 +321,7 @@ def _decode_setup(ctx, inputs, output):
 
 def _decode_gradient(ctx, grad_out):
     hidden, coord, cell, *parameters = ctx.saved_tensors
-    grad_hidden, *grads = torch.ops.liif_fast.decode_backward(
-        grad_out, hidden, coord, cell, *parameters, ctx.ensemble
-    )
+    grad_hidden, *grads = torch.ops.liif_fast.decode_backward(grad_out, hidden, coord, cell, *parameters, ctx.ensemble)
     return grad_hidden, None, None, *grads, grad_out.sum((0, 1)).to(ctx.b_out_dtype), None
 
 
@@ -348,8 +345,6 @@ torch.library.register_autograd("liif_fast::decode", _decode_gradient, setup_con
 torch.library.register_autograd("liif_fast::render", _unreachable, setup_context=_no_gradient_setup, lib=_lib)
 torch.library.register_autograd("liif_fast::render_int8", _unreachable, setup_context=_no_gradient_setup, lib=_lib)
 for _name in ("corner_gather_backward", "decode_backward"):
-    torch.library.register_autograd(
-        f"liif_fast::{_name}", _unreachable, setup_context=_no_double_backward, lib=_lib
-    )
+    torch.library.register_autograd(f"liif_fast::{_name}", _unreachable, setup_context=_no_double_backward, lib=_lib)
 
 CPU_KERNELS = _extension.load()  # kernels for the operators defined above; False: plain PyTorch

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import functional, pictures, tiles, unit_order
+from . import functional, tiles, unit_order
 from .liif import LIIF
 from .registry import register
 
@@ -58,6 +58,8 @@ class QuantizedLIIF(LIIF):
     @torch.no_grad()
     def calibrate(self, images: Any) -> None:
         """Set the activation scales from the largest activations on an image or a list of images."""
+        from . import pictures  # brings Pillow
+
         images = images if isinstance(images, list | tuple) else [images]
         if not images:
             raise ValueError("images: at least one image is wanted to calibrate with, got an empty list")

@@ -26,7 +26,8 @@ Gradients backward(const HeadKernel<S>& kernel, const Tensor& grad_out, const Te
                    const Tensor& w_out, bool ensemble) {
   const Pair size{hidden.size(1), hidden.size(2)};
   const Inputs<S> in = inputs<S>(hidden, coord, cell, w_pos, size, {0, 0}, ensemble);
-  const int64_t d = in.queries.d, width = in.queries.width, outputs = w_out.size(0), count = in.batch * in.queries.queries;
+  const int64_t d = in.queries.d, width = in.queries.width, outputs = w_out.size(0);
+  const int64_t count = in.batch * in.queries.queries;
   check_layers(w_mlp, b_mlp, w_out, torch::stable::new_empty(w_out, {outputs}), d, "w_mlp");
   check(shape(grad_out) == shape(torch::stable::new_empty(coord, {in.batch, in.queries.queries, outputs})),
         "grad_out: shape [B, Q, O] is wanted, got ", shape(grad_out));

@@ -58,7 +58,7 @@ inline void check_layers(const Tensor& w_mlp, const Tensor& b_mlp, const Tensor&
 // 16-bit fixed point for float weights: scales so that no sum of products with activations up to act_max can leave 32
 // bits. Few large weights cost precision of the others in their row only.
 inline int64_t pack_fixed(const HeadKernel<float>& kernel, const float* w, int64_t layers, int64_t d, Head<float>& head,
-                   Parameters<float>& p) {
+                          Parameters<float>& p) {
   // Errors of activations (2^-bits of the largest) and of weights (2^(bits - 31) of a row's sum) balance here.
   int bits = 17;
   for (int64_t n = 1; n < d; n *= 4) --bits;
@@ -94,8 +94,8 @@ inline int64_t pack_fixed(const HeadKernel<float>& kernel, const float* w, int64
   return pack<int16_t, 2>(kernel, fixed.data(), layers, d, p.weights);
 }
 
-inline int64_t pack_weights(const HeadKernel<float>& kernel, const float* w, int64_t layers, int64_t d, Head<float>& head,
-                     Parameters<float>& p) {
+inline int64_t pack_weights(const HeadKernel<float>& kernel, const float* w, int64_t layers, int64_t d,
+                            Head<float>& head, Parameters<float>& p) {
   switch (kernel.element) {
     case kBF16: return pack<Bf16Weight, 2>(kernel, w, layers, d, p.weights);
     case kFixed: return pack_fixed(kernel, w, layers, d, head, p);
@@ -103,8 +103,8 @@ inline int64_t pack_weights(const HeadKernel<float>& kernel, const float* w, int
   }
 }
 
-inline int64_t pack_weights(const HeadKernel<double>& kernel, const double* w, int64_t layers, int64_t d, Head<double>&,
-                     Parameters<double>& p) {
+inline int64_t pack_weights(const HeadKernel<double>& kernel, const double* w, int64_t layers, int64_t d,
+                            Head<double>&, Parameters<double>& p) {
   return pack<double, 1>(kernel, w, layers, d, p.weights);
 }
 

@@ -80,7 +80,8 @@ const Kernel* best(const Kernel* PathKernels::* member, Usable usable) {
   const int highest = g_highest.load(std::memory_order_relaxed);
   for (int i = 0; i < kPathCount && (i <= highest || highest == kAuto); ++i) {
     const bool slow = kPaths[i] == &path_avx512_bf16 && g_slow_bf16 && highest == kAuto;
-    if ((g_supported >> i & 1) && kPaths[i]->*member && usable(*(kPaths[i]->*member)) && !slow) found = kPaths[i]->*member;
+    const Kernel* kernel = kPaths[i]->*member;
+    if ((g_supported >> i & 1) && kernel && usable(*kernel) && !slow) found = kernel;
   }
   return found;
 }

@@ -60,15 +60,16 @@ struct Sorted {
 constexpr int64_t kScatterRows = 256;  // sorted rows of one task; sums do not depend on the number of threads
 
 // Gradients of gathered rows summed into the pixels that they came from, and the gradient of w_pos.
-// Tasks sum kScatterRows sorted rows each. A pixel whose rows lie in one task is finished there; of a pixel that continues,
+// Tasks sum kScatterRows sorted rows each. A pixel whose rows lie in one task is finished there; of one that continues,
 // the task keeps a partial sum, and a second pass adds those in order.
 template <class S>
 class Scatter {
  public:
   // h: what the first layer gave, whose zeros stop the gradient; null when grad_h has those zeros itself.
   Scatter(const Inputs<S>& in, const Tensor& grad_h, const Tensor* h, Tensor& grad_hidden)
-      : in_(in), q_(in.queries), sorted_(in), rows_(int64_t(sorted_.order.size())), tasks_((rows_ + kScatterRows - 1) / kScatterRows),
-        type_(hidden_type(grad_h, "grad_h")), element_(int64_t(grad_h.element_size())), grad_h_(grad_h.const_data_ptr()),
+      : in_(in), q_(in.queries), sorted_(in), rows_(int64_t(sorted_.order.size())),
+        tasks_((rows_ + kScatterRows - 1) / kScatterRows), type_(hidden_type(grad_h, "grad_h")),
+        element_(int64_t(grad_h.element_size())), grad_h_(grad_h.const_data_ptr()),
         h_(h ? h->const_data_ptr() : nullptr), grad_hidden_(static_cast<char*>(grad_hidden.mutable_data_ptr())),
         partial_(tasks_ * 2 * q_.width), grad_w_pos_(tasks_ * 4 * q_.width) {
     parallel_tasks(tasks_, [&](int64_t t) { sum(t); });
