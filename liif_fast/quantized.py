@@ -19,7 +19,7 @@ from .liif import LIIF
 from .registry import register
 
 _CROP = 64  # pixels: enough for activations of the size that larger crops show; encoding is what calibration costs
-_QUERIES = 4096  # in each crop
+_QUERIES = 2048  # in each crop
 
 
 @register("liif-int8")
@@ -106,9 +106,9 @@ class QuantizedLIIF(LIIF):
             hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), self.local_ensemble
         )
         largest = []
-        for w, b in head.mlp:
+        for i, _ in enumerate(head.mlp):
+            h = F.relu(F.linear(h, *head.mlp[i - 1])) if i else h
             largest.append(h.amax())
-            h = F.relu(F.linear(h, w, b))
         return torch.stack(largest).float() if largest else torch.zeros(0)
 
     def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
