@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import int8, reference
-from .ops import geometry_dtype
+from .ops import CPU_KERNELS, fastest_autocast, geometry_dtype
 from .reference import make_coord
 
 __all__ = [
@@ -73,10 +73,17 @@ def fold(layers: Sequence[tuple[Tensor, Tensor]], channels: int, feat_unfold: bo
 
 
 def hidden_map(feat: Tensor, head: Head) -> Tensor:
-    """The first layer once per feature pixel, before its ReLU: ``[B, C, H, W] -> [B, H, W, D]``, channels last."""
-    feat = feat.contiguous(memory_format=torch.channels_last)
-    padding = head.w_conv.shape[-1] // 2
-    return F.conv2d(feat, head.w_conv, head.b_conv, padding=padding).permute(0, 2, 3, 1).contiguous()
+    """The first layer once per feature pixel, before its ReLU: ``[B, C, H, W] -> [B, H, W, D]``, channels last.
+
+    Under autocast the result has autocast's dtype; the products are in the precision that is fastest on this device.
+    """
+    device, padding = feat.device.type, head.w_conv.shape[-1] // 2
+    with fastest_autocast(device):
+        feat = feat.contiguous(memory_format=torch.channels_last)
+        if not torch.is_autocast_enabled(device):
+            feat = feat.to(head.w_conv.dtype)
+        hidden = F.conv2d(feat, head.w_conv, head.b_conv, padding=padding).permute(0, 2, 3, 1).contiguous()
+    return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 
 
 def check_queries(coord: Tensor, cell: Tensor | None, batch: int, device: torch.device) -> None:
@@ -122,6 +129,10 @@ def query(
     Equivalent to: ``reference.liif(feat, coord, cell, mlp, local_ensemble=...)``, paper equations 2, 4 and 5.
     """
     coord, cell, w_pos = _geometry(hidden, coord, cell, head.w_pos)
+    moved = any(t is not None and t.requires_grad for t in (coord, cell)) and torch.is_grad_enabled()
+    if hidden.device.type == "cpu" and CPU_KERNELS and not moved:
+        hidden, w_pos, w_mlp, b_mlp, w_out = uniform(hidden, head)
+        return torch.ops.liif_fast.decode(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, head.b_out, local_ensemble)
     h, weight = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), local_ensemble)
     for w, b in head.mlp:
         h = F.relu(F.linear(h, w, b))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import functional, ops, pictures, tiles
+from . import functional, ops, tiles
 from .encoders import EDSR, RCAN, RDN
 from .mlp import MLP
 from .ops import HALF
@@ -206,6 +206,8 @@ class LIIF(nn.Module):
         Raises:
             TypeError, ValueError: naming the argument, what came and what is wanted.
         """
+        from . import pictures  # brings Pillow, which takes longer to import than all the rest
+
         return pictures.apply(image, lambda pixels: self._upscale_tensor(pixels, scale, size, tile, dtype, progress))
 
     def _upscale_tensor(self, pixels: Tensor, scale, size, tile, dtype, progress) -> Tensor:
@@ -324,7 +326,8 @@ class LIIF(nn.Module):
     def _encode(self, inp: Tensor) -> Tensor:
         self._check_input(inp)
         # half-precision models take float32 images, as under autocast
-        return self.encoder(inp.to(next(self.encoder.parameters(), inp).dtype))
+        with ops.fastest_autocast(inp.device.type):
+            return self.encoder(inp.to(next(self.encoder.parameters(), inp).dtype))
 
     def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
         self._check_features(feat)

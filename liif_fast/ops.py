@@ -10,8 +10,9 @@ layers after the first, O output channels; ``hidden`` is h x w, a part of (or al
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import pathlib
+import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -32,6 +33,15 @@ _lib.define(
 _lib.define(
     "render(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp, Tensor w_out, "
     "Tensor b_out, SymInt[2] size, SymInt[2] origin, bool ensemble=True) -> Tensor"
+)
+_lib.define(
+    "decode(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp, Tensor w_out, "
+    "Tensor b_out, bool ensemble=True) -> Tensor"
+)
+_lib.define(
+    "decode_backward(Tensor grad_out, Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, Tensor w_mlp, "
+    "Tensor b_mlp, Tensor w_out, bool ensemble=True) -> (Tensor grad_hidden, Tensor grad_w_pos, Tensor grad_w_mlp, "
+    "Tensor grad_b_mlp, Tensor grad_w_out)"
 )
 _lib.define(
     "render_int8(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, Tensor w_q, Tensor w_scale, Tensor b_mlp, "
@@ -108,43 +118,103 @@ def _corner_gather_backward(grad_h, h, coord, cell, w_pos, hidden_size, size, or
     return grad_hidden.view(B, *hidden_size, D).to(h.dtype), grad_w_pos
 
 
-@functools.cache
-def matmul_dtype(dtype: torch.dtype | None, device: str) -> torch.dtype | None:
-    """The precision in which torch's own products run fastest where ``dtype`` is precise enough.
+def _fast_bfloat16_cpu() -> bool:
+    """bfloat16 products are faster than float32's with matrix units (AMX) and on AMD's processors, and run at half
+    their rate on Intel's without them (measured), so the capability flag alone misleads."""
+    words = set()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
+        words = {word for line in itertools.takewhile(str.strip, info) for word in line.split()}  # the first processor
+    return "amx_bf16" in words or {"avx512_bf16", "AuthenticAMD"} <= words
 
-    CPUs convert float16 to multiply it. bfloat16 is faster than float32 with matrix units (AMX) and on AMD's
-    processors, and runs at half its rate on Intel's without them (measured), so the capability flag alone misleads.
+
+FAST_BFLOAT16_CPU = _fast_bfloat16_cpu()
+
+
+def matmul_dtype(dtype: torch.dtype | None, device: str) -> torch.dtype | None:
+    """The precision in which torch's own products and convolutions run fastest where ``dtype`` is precise enough.
+
+    CPUs convert float16 to multiply it.
     """
-    if device != "cpu" or dtype not in HALF:
+    if device != "cpu" or dtype not in HALF or (dtype == torch.bfloat16 and FAST_BFLOAT16_CPU):
         return dtype
-    info = pathlib.Path("/proc/cpuinfo")
-    words = set(info.read_text().split()) if info.exists() else set()
-    fast = "amx_bf16" in words or {"avx512_bf16", "AuthenticAMD"} <= words
-    return dtype if fast and dtype == torch.bfloat16 else torch.float32
+    return torch.float32
+
+
+def fastest_autocast(device: str) -> contextlib.AbstractContextManager:
+    """Autocast as it is, except on CPUs that multiply its half precision more slowly than float32: there none."""
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        if matmul_dtype(dtype, device) != dtype:
+            return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
+
+
+def _layers(hidden: Tensor, w_mlp: Tensor, b_mlp: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Weights and biases of the hidden layers, rounded to hidden's precision and in that of the products."""
+    dtype = matmul_dtype(hidden.dtype, hidden.device.type)
+    w_mlp, b_mlp = (t.to(hidden.dtype).to(dtype) for t in (w_mlp, b_mlp))
+    return list(zip(w_mlp, b_mlp, strict=True))
+
+
+def _hidden_layer(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return torch.addmm(b, x, w.t()).relu_()
+
+
+def _blend(x: Tensor, weight: Tensor) -> Tensor:
+    """The weights sum to 1 and the output layer is linear, so blending before it is exact: [q*K, D] -> [q, D]."""
+    x = x.view(*weight.shape, -1).to(weight.dtype)
+    return torch.einsum("qk,qkd->qd", weight, x) if weight.shape[1] > 1 else x[:, 0]
 
 
 def _render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
     B, h, w, D = hidden.shape
-    K = 4 if ensemble else 1
     out = coord.new_empty(B, coord.shape[1], w_out.shape[0])
     flat = hidden.reshape(B, h * w, D)
+    layers = _layers(hidden, w_mlp, b_mlp)
     dtype = matmul_dtype(hidden.dtype, hidden.device.type)
-    # weights are rounded to hidden's precision whatever they are multiplied in
-    w_mlp, b_mlp = (t.to(hidden.dtype).to(dtype) for t in (w_mlp, b_mlp))
-    layers = [(w_l.t(), b_l) for w_l, b_l in zip(w_mlp, b_mlp, strict=True)]
     w_out, b_out = w_out.to(coord.dtype).t(), b_out.to(coord.dtype)
     for b, s in _chunks(hidden, coord):
         row, pos, w_used, weight = _rows(
             (h, w), coord[b, s], None if cell is None else cell[b, s], w_pos, size, origin, ensemble
         )
         x = _first_layer(flat[b], row, pos, w_used).to(dtype)
-        for w_l, b_l in layers:
-            x = torch.addmm(b_l, x, w_l).relu_()
-        # the weights sum to 1 and the output layer is linear, so blending before it is exact
-        x = x.view(-1, K, D)
-        blended = torch.einsum("qk,qkd->qd", weight, x.to(weight.dtype)) if K > 1 else x[:, 0].to(weight.dtype)
-        torch.addmm(b_out, blended, w_out, out=out[b, s])
+        for layer in layers:
+            x = _hidden_layer(x, *layer)
+        torch.addmm(b_out, _blend(x, weight), w_out, out=out[b, s])
     return out
+
+
+def _decode(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, ensemble=True):
+    return _render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, hidden.shape[1:3], (0, 0), ensemble)
+
+
+def _decode_backward(grad_out, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, ensemble=True):
+    B, h, w, D = hidden.shape
+    flat, grad_hidden = hidden.reshape(B, h * w, D), torch.zeros(B, h * w, D, dtype=w_pos.dtype, device=hidden.device)
+    grads = [torch.zeros_like(t, dtype=w_pos.dtype) for t in (w_pos, w_mlp, b_mlp, w_out)]
+    grad_w_pos, grad_w_mlp, grad_b_mlp, grad_w_out = grads
+    layers = _layers(hidden, w_mlp, b_mlp)
+    dtype = matmul_dtype(hidden.dtype, hidden.device.type)
+    for b, s in _chunks(hidden, coord):
+        row, pos, w_used, weight = _rows(
+            (h, w), coord[b, s], None if cell is None else cell[b, s], w_pos, (h, w), (0, 0), ensemble
+        )
+        x = [_first_layer(flat[b], row, pos, w_used).to(dtype)]
+        for layer in layers:
+            x.append(_hidden_layer(x[-1], *layer))
+        g = grad_out[b, s].to(w_pos.dtype)
+        grad_w_out.addmm_(g.t(), _blend(x[-1], weight))
+        g = (weight.unsqueeze(-1) * (g @ w_out.to(g.dtype)).unsqueeze(1)).flatten(0, 1).to(dtype)
+        for i in reversed(range(len(layers))):
+            g = g * (x[i + 1] > 0)
+            grad_b_mlp[i] += g.sum(0)
+            grad_w_mlp[i] += g.t() @ x[i]
+            g = g @ layers[i][0]
+        g = (g * (x[0] > 0)).to(w_pos.dtype)
+        grad_hidden[b].index_add_(0, row, g)
+        grad_w_pos[:, : pos.shape[-1]].addmm_(g.t(), pos)
+    like = zip(grads, (w_pos, w_mlp, b_mlp, w_out), strict=True)
+    return grad_hidden.view_as(hidden).to(hidden.dtype), *(g.to(t.dtype) for g, t in like)
 
 
 def _without_autocast(function):
@@ -162,6 +232,8 @@ PLAIN = {
     "corner_gather": _corner_gather,
     "corner_gather_backward": _corner_gather_backward,
     "render": _render,
+    "decode": _decode,
+    "decode_backward": _decode_backward,
     "render_int8": int8.render_int8,
 }
 NAMES = tuple(PLAIN)
@@ -183,6 +255,17 @@ def _(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
 @torch.library.register_fake("liif_fast::render", lib=_lib)
 def _(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
     return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
+
+
+@torch.library.register_fake("liif_fast::decode", lib=_lib)
+def _(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, ensemble=True):
+    return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
+
+
+@torch.library.register_fake("liif_fast::decode_backward", lib=_lib)
+def _(grad_out, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, ensemble=True):
+    given = (hidden, w_pos, w_mlp, b_mlp, w_out)
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in given)
 
 
 @torch.library.register_fake("liif_fast::render_int8", lib=_lib)
@@ -226,6 +309,22 @@ def _times_size(x: Tensor, size: Sequence[int]) -> Tensor:
     return torch.stack([x[..., 0] * size[0], x[..., 1] * size[1]], -1)
 
 
+def _decode_setup(ctx, inputs, output):
+    hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, ctx.ensemble = inputs
+    if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+        raise RuntimeError(
+            "liif_fast::decode has no gradient for coord and cell: use liif_fast.functional.query, which has one"
+        )
+    ctx.b_out_dtype = b_out.dtype
+    ctx.save_for_backward(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out)
+
+
+def _decode_gradient(ctx, grad_out):
+    hidden, coord, cell, *parameters = ctx.saved_tensors
+    grad_hidden, *grads = torch.ops.liif_fast.decode_backward(grad_out, hidden, coord, cell, *parameters, ctx.ensemble)
+    return grad_hidden, None, None, *grads, grad_out.sum((0, 1)).to(ctx.b_out_dtype), None
+
+
 def _no_gradient_setup(ctx, inputs, output):
     raise RuntimeError(
         "liif_fast: rendering is for inference and has no gradient: call it under torch.no_grad(), "
@@ -234,7 +333,7 @@ def _no_gradient_setup(ctx, inputs, output):
 
 
 def _no_double_backward(ctx, inputs, output):
-    raise RuntimeError("liif_fast::corner_gather has no double backward: call backward() without create_graph=True")
+    raise RuntimeError("liif_fast: queries have no double backward: call backward() without create_graph=True")
 
 
 def _unreachable(ctx, *grads):
@@ -242,10 +341,10 @@ def _unreachable(ctx, *grads):
 
 
 torch.library.register_autograd("liif_fast::corner_gather", _gather_backward, setup_context=_gather_setup, lib=_lib)
+torch.library.register_autograd("liif_fast::decode", _decode_gradient, setup_context=_decode_setup, lib=_lib)
 torch.library.register_autograd("liif_fast::render", _unreachable, setup_context=_no_gradient_setup, lib=_lib)
 torch.library.register_autograd("liif_fast::render_int8", _unreachable, setup_context=_no_gradient_setup, lib=_lib)
-torch.library.register_autograd(
-    "liif_fast::corner_gather_backward", _unreachable, setup_context=_no_double_backward, lib=_lib
-)
+for _name in ("corner_gather_backward", "decode_backward"):
+    torch.library.register_autograd(f"liif_fast::{_name}", _unreachable, setup_context=_no_double_backward, lib=_lib)
 
-_extension.load()  # its kernels are for the operators defined above
+CPU_KERNELS = _extension.load()  # kernels for the operators defined above; False: plain PyTorch

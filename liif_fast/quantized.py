@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import functional, pictures, tiles, unit_order
+from . import functional, tiles, unit_order
 from .liif import LIIF
 from .registry import register
 
-_CROP = 96  # pixels; the official model's encoder sees 69
-_QUERIES = 4096  # in each crop
+_CROP = 64  # pixels: enough for activations of the size that larger crops show; encoding is what calibration costs
+_QUERIES = 2048  # in each crop
 
 
 @register("liif-int8")
@@ -58,30 +58,33 @@ class QuantizedLIIF(LIIF):
     @torch.no_grad()
     def calibrate(self, images: Any) -> None:
         """Set the activation scales from the largest activations on an image or a list of images."""
+        from . import pictures  # brings Pillow
+
         images = images if isinstance(images, list | tuple) else [images]
         if not images:
             raise ValueError("images: at least one image is wanted to calibrate with, got an empty list")
         largest = torch.zeros_like(self.act_scale, dtype=torch.float32)
         random = torch.Generator().manual_seed(0)  # the same image gives the same scales
-        self._order_units(next(_crops(pictures.pixels_of(images[0])))[:1])
-        for image in images:
-            for crop in _crops(pictures.pixels_of(image)):
-                largest = torch.maximum(largest, self._activations(crop, random).to(largest.device))
+        for i, image in enumerate(images):
+            for j, crop in enumerate(_crops(pictures.pixels_of(image))):
+                feat = self._encode(tiles.normalised(self, crop.to(self.act_scale.device)))
+                if i == j == 0:
+                    self._order_units(feat[:1])
+                largest = torch.maximum(largest, self._activations(feat, random))
         # a layer that never fires needs a scale all the same
         self.act_scale = torch.where(largest > 0, largest, torch.ones_like(largest)) / 255
 
-    def _order_units(self, crop: Tensor) -> None:
+    def _order_units(self, feat: Tensor) -> None:
         """Put hidden units that are zero together side by side, where the kernels skip them: the same function."""
         head = functional.Head(*self.head())
         if len({head.b_conv.shape[0], *(b.shape[0] for _, b in head.mlp)}) > 1 or not head.mlp:
             return
-        x = tiles.normalised(self, crop.to(self.act_scale.device))
-        H, W = x.shape[-2:]
-        size = (4 * H, 4 * W)
-        hidden = functional.hidden_map(self._encode(x), head)
-        middle = functional.make_coord(size, flatten=False, device=x.device)[2 * H - 4 : 2 * H + 4]
+        H, W = feat.shape[-2:]
+        size, device = (4 * H, 4 * W), feat.device
+        hidden = functional.hidden_map(feat, head)
+        middle = functional.make_coord(size, flatten=False, device=device)[2 * H - 4 : 2 * H + 4]
         coord = middle.reshape(1, -1, 2)  # eight whole rows: neighbours along each
-        cell = torch.tensor([2 / size[0], 2 / size[1]], device=x.device).expand_as(coord) if self.cell_decode else None
+        cell = torch.tensor([2 / size[0], 2 / size[1]], device=device).expand_as(coord) if self.cell_decode else None
         w_pos = head.w_pos.to(coord.dtype)
         h, _ = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, (H, W), (0, 0), self.local_ensemble)
         w_conv, b_conv, w_pos, mlp, w_out, b_out = unit_order.reorder(head, h[0])
@@ -90,23 +93,22 @@ class QuantizedLIIF(LIIF):
             layer.weight.copy_(w)
             layer.bias.copy_(b)
 
-    def _activations(self, crop: Tensor, random: torch.Generator) -> Tensor:
-        """The largest input of each hidden layer over random queries of a crop [B, 3, H, W], at scales 1 to 4."""
-        x = tiles.normalised(self, crop)
-        B, _, H, W = x.shape
+    def _activations(self, feat: Tensor, random: torch.Generator) -> Tensor:
+        """The largest input of each hidden layer over random queries of a crop's features, at scales 1 to 4."""
+        B, _, H, W = feat.shape
         head = functional.Head(*self.head())
-        hidden = functional.hidden_map(self._encode(x), head)
-        coord = (torch.rand(B, _QUERIES, 2, generator=random) * 2 - 1).to(x.device)
-        scale = (1 + 3 * torch.rand(B, _QUERIES, 1, generator=random)).to(x.device)
+        hidden = functional.hidden_map(feat, head)
+        coord = (torch.rand(B, _QUERIES, 2, generator=random) * 2 - 1).to(feat.device)
+        scale = (1 + 3 * torch.rand(B, _QUERIES, 1, generator=random)).to(feat.device)
         cell = 2 / (scale * scale.new_tensor([H, W])) if self.cell_decode else None
         w_pos = head.w_pos.to(coord.dtype)
         h, _ = torch.ops.liif_fast.corner_gather(
             hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), self.local_ensemble
         )
         largest = []
-        for w, b in head.mlp:
+        for i, _ in enumerate(head.mlp):
+            h = F.relu(F.linear(h, *head.mlp[i - 1])) if i else h
             largest.append(h.amax())
-            h = F.relu(F.linear(h, w, b))
         return torch.stack(largest).float() if largest else torch.zeros(0)
 
     def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:

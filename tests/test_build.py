@@ -29,9 +29,9 @@ def tree(tmp_path):
     return tmp_path
 
 
-def build(tree, **environment):
+def build(tree, *what, **environment):
     environment = {**os.environ, "LIIF_FAST_BUILD": "auto", **environment}
-    command = [sys.executable, "setup.py", "-q", "build"]
+    command = [sys.executable, "setup.py", "-q", *(what or ["build"])]
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
 
 
@@ -76,6 +76,18 @@ def test_cpu_fails_with_the_reason(tree, cause):
     assert process.returncode != 0
     (line,) = ours(process)
     assert cause in line
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
+def test_a_wheel_with_kernels_fits_every_python_and_one_without_fits_all(tree):
+    for source in (tree / "csrc").rglob("*.cpp"):
+        source.unlink()
+    (tree / "csrc" / "module.cpp").write_text("int liif_fast_nothing() { return 0; }\n")  # the real ones take long
+    assert build(tree, "bdist_wheel", LIIF_FAST_BUILD="cpu").returncode == 0
+    assert build(tree, "bdist_wheel", LIIF_FAST_BUILD="none").returncode == 0
+    tags = sorted(wheel.stem.split("-", 2)[2] for wheel in (tree / "dist").glob("*.whl"))
+    assert tags[0].startswith("cp310-abi3-")
+    assert tags[1] == "py3-none-any"
 
 
 def test_unknown_mode(tree):

@@ -332,7 +332,14 @@ def test_interrupt(photo, tmp_path, model_file, number, code):
     Image.new("RGB", (1500, 1500), "green").save(tmp_path / "large.png")
     command = [sys.executable, "-m", "liif_fast", "upscale", photo, tmp_path / "large.png", "-o", tmp_path / "out"]
     command = [*map(str, command), "-s", "8", "-m", str(model_file)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # a shell starts background jobs with SIGINT ignored, and they would hand that on
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert "photo.png" in process.stdout.readline()  # the small one is done; the large one takes a minute
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
+import pathlib
+import resource
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from liif_fast import tiles
+import liif_fast
+from liif_fast import heap, tiles
+
+EDSR_BASELINE = {"name": "edsr-baseline", "args": {"no_upsampling": True}}
+RDN = {"name": "rdn", "args": {"no_upsampling": True}}
+IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [256, 256, 256, 256]}}
 
 
 def whole_and_tiled(model, image, scale, tile, dtype=None):
@@ -120,3 +128,44 @@ def test_progress_adds_up_to_one(tiny):
     tiny().upscale(torch.rand(1, 3, 30, 20), scale=1.3, tile=8, progress=shares.append)
     assert len(shares) == math.ceil(30 / 8) * math.ceil(20 / 8)
     assert sum(shares) == pytest.approx(1)
+
+
+def test_auto_tile_on_a_cpu_keeps_activations_in_the_heap_where_that_pays():
+    cpu = torch.device("cpu")
+    edsr = liif_fast.make({"name": "liif", "args": {"encoder_spec": EDSR_BASELINE, "imnet_spec": IMNET}})
+    side = tiles.auto_tile(edsr, cpu)
+    widest = 4 * 64 * (side + 2 * tiles.halo(edsr)) ** 2
+    assert widest <= heap.LARGEST_BLOCK < 4 * 64 * (side + 16 + 2 * tiles.halo(edsr)) ** 2
+
+
+def test_auto_tile_is_as_wide_as_a_wide_border_where_memory_allows(monkeypatch):
+    cpu = torch.device("cpu")
+    rdn = liif_fast.make({"name": "liif", "args": {"encoder_spec": RDN, "imnet_spec": IMNET}})
+    monkeypatch.setattr(tiles, "_memory", lambda: 64 << 30)
+    side = tiles.auto_tile(rdn, cpu)
+    assert abs(side - 2 * tiles.halo(rdn)) < 16
+    monkeypatch.setattr(tiles, "_memory", lambda: 4 << 30)
+    assert 32 <= tiles.auto_tile(rdn, cpu) < side
+    assert tiles.auto_tile(rdn, cpu, budget=512 << 20) < side
+
+
+def test_freed_memory_is_kept_between_layers_and_returned_afterwards():
+    if heap._glibc() is None:
+        pytest.skip("no glibc")
+
+    def faults(n):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(n):
+            torch.empty(16 << 20, dtype=torch.uint8).fill_(1)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with heap.kept(), heap.kept():
+        faults(2)
+        pages = 10 * (16 << 20) // 4096
+        assert faults(10) < pages / 100
+        resident = _resident()
+    assert _resident() <= resident - (15 << 20)
+
+
+def _resident():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -33,16 +33,17 @@ void gather_backward(const void* grad_h, const void* h, int64_t d, int64_t width
                      typename V::S* grad_w_pos) {
   for (int64_t i = 0; i < count; ++i) {
     const T* g = static_cast<const T*>(grad_h) + rows[i].row * d;
-    const T* post = static_cast<const T*>(h) + rows[i].row * d;
+    const T* post = h ? static_cast<const T*>(h) + rows[i].row * d : nullptr;
     // Rows lie anywhere in memory: fetch the next one while this one is added.
     const int64_t next = rows[i + 1 < count ? i + 1 : i].row * d;
-    const T *next_g = static_cast<const T*>(grad_h) + next, *next_post = static_cast<const T*>(h) + next;
+    const T *next_g = static_cast<const T*>(grad_h) + next, *next_post = h ? static_cast<const T*>(h) + next : next_g;
     typename V::R pos[4];
     for (int c = 0; c < 4; ++c) pos[c] = V::set1(rows[i].pos[c]);
     for (int64_t col = 0; col < d; col += V::N) {
       __builtin_prefetch(next_g + col);
       __builtin_prefetch(next_post + col);
-      const typename V::R x = V::where_positive(load_columns<V>(post, col, d), load_columns<V>(g, col, d));
+      typename V::R x = load_columns<V>(g, col, d);
+      if (post) x = V::where_positive(load_columns<V>(post, col, d), x);
       V::store(sum + col, V::add(V::load(sum + col), x));
       for (int c = 0; c < 4; ++c) {
         typename V::S* w = grad_w_pos + c * width + col;

@@ -171,11 +171,11 @@ void hidden_layers(const Head<typename K::S>& head, Block<typename K::S>& block,
         const S* row = reinterpret_cast<const S*>(s.values + m * value_row);
         block.scale[m] = K::quantize(row, head.in.d, head.act_max, s.acts[0] + m * act_row);
       }
-      layer<K, true>(head, l, s.acts[0], block.scale, s.values, rows, s.lists);
+      layer<K, kValues>(head, l, s.acts[0], block.scale, s.values, rows, s.lists);
     } else if (l + 1 < head.layers) {
-      layer<K, false>(head, l, s.acts[l & 1], block.scale, s.acts[~l & 1], rows, s.lists);
+      layer<K, kActivations>(head, l, s.acts[l & 1], block.scale, s.acts[~l & 1], rows, s.lists);
     } else {
-      layer<K, true>(head, l, s.acts[l & 1], block.scale, s.values, rows, s.lists);
+      layer<K, kValues>(head, l, s.acts[l & 1], block.scale, s.values, rows, s.lists);
     }
   }
 }

@@ -30,6 +30,9 @@ struct RowScale {
   }
 };
 
+// What becomes of a layer's sums: activations for the next layer; values after ReLU; the sums themselves.
+enum Result { kActivations, kValues, kSums };
+
 // What a tile reads: its rows, and the groups of inputs that count.
 struct TileInput {
   const char* acts;
@@ -38,7 +41,7 @@ struct TileInput {
   int64_t count;
 };
 
-template <class K, int n, bool last>
+template <class K, int n, Result result>
 void tile(const TileInput& in, const char* weights, const typename K::S* bias, const typename K::S* multiplier,
           const typename K::S* row_scale, char* out, int64_t out_row) {
   using V = typename K::Vec;
@@ -78,13 +81,14 @@ void tile(const TileInput& in, const char* weights, const typename K::S* bias, c
       if constexpr (K::dynamic) x[v] = K::value(acc[m][v], multiplier + v * V::N, bias + v * V::N, row_scale[m]);
       else x[v] = K::value(acc[m][v], multiplier + v * V::N, bias + v * V::N);
     }
-    if constexpr (last) {
+    if constexpr (result == kActivations) {
+      K::template put<n>(out + m * out_row, x);
+    } else {
 #pragma GCC unroll 4
       for (int v = 0; v < n; ++v) {
-        V::store(reinterpret_cast<typename K::S*>(out + m * out_row) + v * V::N, V::relu(x[v]));
+        V::store(reinterpret_cast<typename K::S*>(out + m * out_row) + v * V::N,
+                 result == kValues ? V::relu(x[v]) : x[v]);
       }
-    } else {
-      K::template put<n>(out + m * out_row, x);
     }
   }
 }
@@ -118,11 +122,11 @@ struct Count {
 };
 
 // One layer for `rows` rows (a multiple of K::rows): panels outside, so that a panel of weights stays in L1.
-template <class K, bool last>
+template <class K, Result result>
 void layer(const Head<typename K::S>& head, int64_t l, const char* acts, const typename K::S* row_scale, char* out,
            int64_t rows, uint32_t* lists) {
   using S = typename K::S;
-  constexpr int64_t N = K::Vec::N, kOut = last ? int64_t(sizeof(S)) : K::act_bytes;
+  constexpr int64_t N = K::Vec::N, kOut = result == kActivations ? K::act_bytes : int64_t(sizeof(S));
   const int64_t groups = (head.in.d + K::group - 1) / K::group, vectors = (head.in.d + N - 1) / N;
   const int64_t act_row = row_bytes(head.in.width, K::act_bytes), out_row = row_bytes(head.in.width, kOut);
   const S* bias = head.bias + l * head.in.width;
@@ -136,7 +140,7 @@ void layer(const Head<typename K::S>& head, int64_t l, const char* acts, const t
   for (int64_t v = 0; v < vectors; v += K::panel) {
     const auto panel = [&](auto n) {
       for (int64_t t = 0; t * K::rows < rows; ++t) {
-        tile<K, n.value, last>(in[t], weights, bias + v * N, multiplier + v * N, row_scale + t * K::rows,
+        tile<K, n.value, result>(in[t], weights, bias + v * N, multiplier + v * N, row_scale + t * K::rows,
                                out + t * K::rows * out_row + v * N * kOut, out_row);
       }
     };

@@ -65,6 +65,22 @@ constexpr double kNoWeight = 1e-6;
 constexpr int kBlockRows = 192;
 constexpr int kGeometryBlock = 192;
 
+// What its gradient takes and gives. Sums of gradients of parameters lie in one block: w_mlp [L, D, width],
+// b_mlp [L, width], w_out [O, width], and some room behind.
+template <class S>
+struct HeadGradient {
+  Head<S> head;
+  Head<S> back;        // its layers transposed, without bias
+  const S* constants;  // [2, width]: zeros, ones
+  const S* grad_out;   // [B, Q, O]
+  void* grad_first;    // [B, Q, K, D] of hidden's type: gradient of the first layer's sums
+
+  LIIF_HD int64_t weight_at(int64_t l) const { return l * head.in.d * head.in.width; }
+  LIIF_HD int64_t bias_at(int64_t l) const { return weight_at(head.layers) + l * head.in.width; }
+  LIIF_HD int64_t out_at(int64_t o) const { return bias_at(head.layers) + o * head.in.width; }
+  LIIF_HD int64_t sums() const { return out_at(head.outputs) + 16 * head.in.width; }
+};
+
 template <class S>
 struct HeadKernel {
   const char* path;
@@ -75,6 +91,9 @@ struct HeadKernel {
   int act_bytes;     // bytes per activation
   // Queries [begin, end) of B * Q; scratch of scratch_bytes(width), aligned to 64.
   void (*render[kHiddenTypes])(const Head<S>&, int64_t begin, int64_t end, char* scratch);
+  // The same queries' gradients; sums are added to. Null: this kernel is for inference.
+  void (*gradient[kHiddenTypes])(const HeadGradient<S>&, int64_t begin, int64_t end, char* scratch, S* sums);
+  int64_t (*gradient_scratch)(int64_t layers, int64_t width);
 };
 
 // Bytes of one row of activations. One cache line more than needed: rows a power of two apart would share cache sets.
@@ -124,7 +143,7 @@ extern const HeadKernel<double> head_double;
 // ---- choice at run time (paths.cpp) ---------------------------------------------------------------------------------
 
 enum class Compute { kFloat32, kBfloat16, kInt8 };
-const HeadKernel<float>& head_kernel(Compute compute);
+const HeadKernel<float>& head_kernel(Compute compute, bool training = false);
 const GatherKernel<float>& gather_kernel();
 
 }  // namespace liif
@@ -143,4 +162,17 @@ const GatherKernel<float>& gather_kernel();
    K::panel,                                                        \
    K::group,                                                        \
    K::act_bytes,                                                    \
-   {render<K, float>, render<K, Bf16>, render<K, Half>}}
+   {render<K, float>, render<K, Bf16>, render<K, Half>},             \
+   {},                                                              \
+   nullptr}
+
+#define LIIF_TRAINING_KERNEL(path, K)                               \
+  {path,                                                            \
+   K::element,                                                      \
+   K::Vec::N,                                                       \
+   K::panel,                                                        \
+   K::group,                                                        \
+   K::act_bytes,                                                    \
+   {render<K, float>, render<K, Bf16>, render<K, Half>},             \
+   {gradient<K, float>, gradient<K, Bf16>, gradient<K, Half>},       \
+   gradient_scratch<K>}

@@ -11,6 +11,7 @@ namespace {
 #include "first_layer.h"
 #include "gather_impl.h"
 #include "head_impl.h"
+#include "head_grad.h"
 
 struct Float32 {
   using Vec = ::liif::Vec;
@@ -59,7 +60,7 @@ struct Int8 {
   }
 };
 
-const HeadKernel<float> float32 = LIIF_HEAD_KERNEL("avx2", Float32);
+const HeadKernel<float> float32 = LIIF_TRAINING_KERNEL("avx2", Float32);
 const HeadKernel<float> int8 = LIIF_HEAD_KERNEL("avx2", Int8);
 const GatherKernel<float> gather = LIIF_GATHER_KERNEL("avx2", Vec);
 }  // namespace

@@ -11,6 +11,7 @@ namespace {
 #include "first_layer.h"
 #include "gather_impl.h"
 #include "head_impl.h"
+#include "head_grad.h"
 
 struct Float32 {
   using Vec = ::liif::Vec;
@@ -32,7 +33,7 @@ struct Float32 {
   }
 };
 
-const HeadKernel<float> float32 = LIIF_HEAD_KERNEL("avx512", Float32);
+const HeadKernel<float> float32 = LIIF_TRAINING_KERNEL("avx512", Float32);
 const GatherKernel<float> gather = LIIF_GATHER_KERNEL("avx512", Vec);
 }  // namespace
 

@@ -11,6 +11,7 @@ namespace {
 
 #include "first_layer.h"
 #include "head_impl.h"
+#include "head_grad.h"
 
 struct Int8 {
   using Vec = ::liif::Vec;
@@ -83,9 +84,32 @@ struct Fixed16 {
     }
     return scale.scale;
   }
+  static __m512 where_active(const char* acts, __m512 x) {
+    const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(acts));
+    return _mm512_maskz_mov_ps(_mm256_test_epi16_mask(words, words), x);
+  }
+  static void pair_acts(const char* even, const char* odd, int64_t columns, char* to) {
+    for (int64_t col = 0; col < columns; col += 16) {
+      const auto wide = [&](const char* p) {
+        return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2 * col)));
+      };
+      _mm512_storeu_si512(to + 4 * col, _mm512_or_si512(wide(even), _mm512_slli_epi32(wide(odd), 16)));
+    }
+  }
+  static void pair_gradients(const float* even, const float* odd, const float* factors, const float* inverse,
+                             int64_t columns, char* to) {
+    const __m512 f0 = _mm512_set1_ps(factors[0]), f1 = _mm512_set1_ps(factors[1]);
+    for (int64_t col = 0; col < columns; col += 16) {
+      const __m512 scale = _mm512_loadu_ps(inverse + col);
+      const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(even + col), f0), scale));
+      const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(odd + col), f1), scale));
+      const __m512i low = _mm512_and_si512(a, _mm512_set1_epi32(0xffff));
+      _mm512_storeu_si512(to + 4 * col, _mm512_or_si512(low, _mm512_slli_epi32(b, 16)));
+    }
+  }
 };
 
-const HeadKernel<float> fixed16 = LIIF_HEAD_KERNEL("avx512_vnni", Fixed16);
+const HeadKernel<float> fixed16 = LIIF_TRAINING_KERNEL("avx512_vnni", Fixed16);
 const HeadKernel<float> int8 = LIIF_HEAD_KERNEL("avx512_vnni", Int8);
 }  // namespace
 

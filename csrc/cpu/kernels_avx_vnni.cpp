@@ -10,6 +10,7 @@ namespace {
 
 #include "first_layer.h"
 #include "head_impl.h"
+#include "head_grad.h"
 
 struct Int8 {
   using Vec = ::liif::Vec;
@@ -82,9 +83,34 @@ struct Fixed16 {
     }
     return scale.scale;
   }
+  static __m256i wide(const char* p) {
+    return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static __m256 where_active(const char* acts, __m256 x) {
+    const __m256i zero = _mm256_cmpeq_epi32(wide(acts), _mm256_setzero_si256());
+    return _mm256_andnot_ps(_mm256_castsi256_ps(zero), x);
+  }
+  static void pair_acts(const char* even, const char* odd, int64_t columns, char* to) {
+    for (int64_t col = 0; col < columns; col += 8) {
+      const __m256i pairs = _mm256_or_si256(wide(even + 2 * col), _mm256_slli_epi32(wide(odd + 2 * col), 16));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 4 * col), pairs);
+    }
+  }
+  static void pair_gradients(const float* even, const float* odd, const float* factors, const float* inverse,
+                             int64_t columns, char* to) {
+    const __m256 f0 = _mm256_set1_ps(factors[0]), f1 = _mm256_set1_ps(factors[1]);
+    for (int64_t col = 0; col < columns; col += 8) {
+      const __m256 scale = _mm256_loadu_ps(inverse + col);
+      const __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(even + col), f0), scale));
+      const __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(odd + col), f1), scale));
+      const __m256i low = _mm256_and_si256(a, _mm256_set1_epi32(0xffff));
+      const __m256i pairs = _mm256_or_si256(low, _mm256_slli_epi32(b, 16));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 4 * col), pairs);
+    }
+  }
 };
 
-const HeadKernel<float> fixed16 = LIIF_HEAD_KERNEL("avx_vnni", Fixed16);
+const HeadKernel<float> fixed16 = LIIF_TRAINING_KERNEL("avx_vnni", Fixed16);
 const HeadKernel<float> int8 = LIIF_HEAD_KERNEL("avx_vnni", Int8);
 }  // namespace
 

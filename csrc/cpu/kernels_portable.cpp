@@ -14,6 +14,7 @@ namespace {
 #include "first_layer.h"
 #include "gather_impl.h"
 #include "head_impl.h"
+#include "head_grad.h"
 
 #if defined(__aarch64__)
 constexpr int kTileRows = 8;  // 32 vector registers
@@ -91,7 +92,7 @@ struct Int8 {
 
 using Float32 = Float<float, kF32>;
 using Float64 = Float<double, kF64>;
-const HeadKernel<float> float32 = LIIF_HEAD_KERNEL("portable", Float32);
+const HeadKernel<float> float32 = LIIF_TRAINING_KERNEL("portable", Float32);
 const HeadKernel<float> int8 = LIIF_HEAD_KERNEL("portable", Int8);
 const GatherKernel<float> gather = LIIF_GATHER_KERNEL("portable", PortableVec<float>);
 }  // namespace
@@ -100,7 +101,8 @@ extern const PathKernels path_portable = {"portable", &gather, &float32, nullptr
 
 // float64 hidden maps take the place of float32 ones; there is no double head with narrower features.
 extern const HeadKernel<double> head_double = {
-    "portable", kF64, Float64::Vec::N, Float64::panel, 1, 8, {render<Float64, double>, nullptr, nullptr}};
+    "portable", kF64, Float64::Vec::N, Float64::panel, 1, 8, {render<Float64, double>, nullptr, nullptr},
+    {gradient<Float64, double>, nullptr, nullptr}, gradient_scratch<Float64>};
 extern const GatherKernel<double> gather_double = {"portable",
                                                    {gather_forward<PortableVec<double>, double>, nullptr, nullptr},
                                                    {gather_backward<PortableVec<double>, double>, nullptr, nullptr},

@@ -74,25 +74,30 @@ const unsigned g_supported = supported();
 const bool g_slow_bf16 = slow_bf16();
 std::atomic<int> g_highest{from_environment()};  // a path, or kAuto
 
-template <class Kernel>
-const Kernel* best(const Kernel* PathKernels::* member) {
+template <class Kernel, class Usable>
+const Kernel* best(const Kernel* PathKernels::* member, Usable usable) {
   const Kernel* found = nullptr;
   const int highest = g_highest.load(std::memory_order_relaxed);
   for (int i = 0; i < kPathCount && (i <= highest || highest == kAuto); ++i) {
     const bool slow = kPaths[i] == &path_avx512_bf16 && g_slow_bf16 && highest == kAuto;
-    if ((g_supported >> i & 1) && kPaths[i]->*member && !slow) found = kPaths[i]->*member;
+    const Kernel* kernel = kPaths[i]->*member;
+    if ((g_supported >> i & 1) && kernel && usable(*kernel) && !slow) found = kernel;
   }
   return found;
 }
 
 }  // namespace
 
-const GatherKernel<float>& gather_kernel() { return *best(&PathKernels::gather); }
+const GatherKernel<float>& gather_kernel() {
+  return *best(&PathKernels::gather, [](const auto&) { return true; });
+}
 
-const HeadKernel<float>& head_kernel(Compute compute) {
-  if (compute == Compute::kInt8) return *best(&PathKernels::int8);
-  const HeadKernel<float>* narrow = compute == Compute::kBfloat16 ? best(&PathKernels::bfloat16) : nullptr;
-  return narrow ? *narrow : *best(&PathKernels::float32);  // bfloat16 by widening
+const HeadKernel<float>& head_kernel(Compute compute, bool training) {
+  const auto usable = [&](const HeadKernel<float>& kernel) { return !training || kernel.gradient_scratch; };
+  if (compute == Compute::kInt8) return *best(&PathKernels::int8, usable);
+  const HeadKernel<float>* narrow = nullptr;
+  if (compute == Compute::kBfloat16) narrow = best(&PathKernels::bfloat16, usable);
+  return narrow ? *narrow : *best(&PathKernels::float32, usable);  // bfloat16 by widening
 }
 
 // "key=value" separated by blanks: what the processor has, and the path in use for each type.

@@ -1,59 +1,8 @@
 // render and render_int8 on CPU: checks, packing of the weights, threads. The arithmetic is in head_impl.h.
-#include <cmath>
-#include <limits>
-
-#include "queries.h"
+#include "parameters.h"
 
 namespace liif {
 namespace {
-
-// A weight as kernels read it.
-struct Bf16Weight {
-  uint16_t bits;
-  Bf16Weight(float x) {
-    uint32_t b;
-    __builtin_memcpy(&b, &x, 4);
-    bits = x == x ? uint16_t((b + 0x7fff + ((b >> 16) & 1)) >> 16) : uint16_t(0x7fc0);
-  }
-};
-
-int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-// w [L, D, D] (out, in) -> for each layer and panel of columns (out): [input group][column][input in group]; columns up
-// to a multiple of the vector length and inputs up to a multiple of the group are zero. Returns bytes per layer.
-template <class E, int group, class S, class W>
-int64_t pack(const HeadKernel<S>& kernel, const W* w, int64_t layers, int64_t d, Buffer<char>& out) {
-  const int64_t groups = round_up(d, group) / group, columns = round_up(d, kernel.lanes);
-  const int64_t panel = int64_t(kernel.panel) * kernel.lanes, panels = (columns + panel - 1) / panel;
-  const int64_t layer = groups * group * columns;
-  out.resize(layers * layer * int64_t(sizeof(E)));
-  parallel_tasks(layers * panels, [&](int64_t task) {
-    const int64_t l = task / panels, first = task % panels * panel, count = std::min(panel, columns - first);
-    E* to = reinterpret_cast<E*>(out.data()) + l * layer + first * groups * group;
-    for (int64_t c = 0; c < std::min(count, d - first); ++c) {
-      const W* from = w + (l * d + first + c) * d;
-      for (int64_t i = 0; i < d; ++i) to[(i / group * count + c) * group + i % group] = E(from[i]);
-    }
-  });
-  return layer * int64_t(sizeof(E));
-}
-
-template <class S>
-struct Parameters {
-  Buffer<char> weights;
-  Buffer<S> bias, multiplier, w_out, b_out;
-};
-
-void check_layers(const Tensor& w_mlp, const Tensor& b_mlp, const Tensor& w_out, const Tensor& b_out, int64_t d,
-                  const char* w_name) {
-  check(w_mlp.dim() == 3 && w_mlp.size(1) == d && w_mlp.size(2) == d, w_name, ": shape [L, ", d, ", ", d,
-        "] is wanted, got ", shape(w_mlp));
-  check(b_mlp.dim() == 2 && b_mlp.size(0) == w_mlp.size(0) && b_mlp.size(1) == d, "b_mlp: shape [", w_mlp.size(0),
-        ", ", d, "] is wanted, got ", shape(b_mlp));
-  check(w_out.dim() == 2 && w_out.size(1) == d, "w_out: shape [O, ", d, "] is wanted, got ", shape(w_out));
-  check(b_out.dim() == 1 && b_out.size(0) == w_out.size(0), "b_out: shape [", w_out.size(0), "] is wanted, got ",
-        shape(b_out));
-}
 
 // Run the packed head over all queries.
 template <class S>
@@ -86,75 +35,16 @@ Tensor run(const HeadKernel<S>& kernel, Head<S>& head, const Inputs<S>& in, Para
   return out;
 }
 
-// 16-bit fixed point for float weights: scales so that no sum of products with activations up to act_max can leave 32
-// bits. Few large weights cost precision of the others in their row only.
-int64_t pack_fixed(const HeadKernel<float>& kernel, const float* w, int64_t layers, int64_t d, Head<float>& head,
-                   Parameters<float>& p) {
-  // Errors of activations (2^-bits of the largest) and of weights (2^(bits - 31) of a row's sum) balance here.
-  int bits = 17;
-  for (int64_t n = 1; n < d; n *= 4) --bits;
-  bits = std::min(bits, 15);
-  check(bits >= 8, "w_mlp: more than 2^18 inputs are not supported with bfloat16 features");
-  head.act_max = float((1 << bits) - 1);
-  // each weight rounds up by 1/2 at most
-  const float sum_max = float(((int64_t(1) << 31) - 1) / ((1 << bits) - 1) - d / 2 - 1);
-  const int64_t width = padded(d);
-  p.multiplier.resize(layers * width);
-  std::vector<int16_t> fixed(size_t(layers * d * d));
-  torch::stable::parallel_for(0, layers * d, 1 + 16384 / (d + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* from = w + r * d;
-      double sum = 0;
-      float largest = 0;
-      for (int64_t i = 0; i < d; ++i) {
-        const float magnitude = std::abs(from[i]);
-        sum += magnitude;
-        largest = magnitude > largest ? magnitude : largest;
-      }
-      const float scale = std::max(float(sum) / sum_max * 1.000001f, largest / 32767);
-      // A row that is not finite gives NaN, as its products would.
-      p.multiplier[r / d * width + r % d] = std::isfinite(scale) ? scale : std::numeric_limits<float>::quiet_NaN();
-      if (!(scale > std::numeric_limits<float>::min() && std::isfinite(scale))) continue;  // zeros
-      const float inverse = 1 / scale;
-      for (int64_t i = 0; i < d; ++i) {
-        // Adding 1.5 * 2^23 leaves the nearest integer in the mantissa.
-        fixed[size_t(r * d + i)] = int16_t(int32_t(from[i] * inverse + 12582912.0f - 12582912.0f));
-      }
-    }
-  });
-  return pack<int16_t, 2>(kernel, fixed.data(), layers, d, p.weights);
-}
-
-int64_t pack_weights(const HeadKernel<float>& kernel, const float* w, int64_t layers, int64_t d, Head<float>& head,
-                     Parameters<float>& p) {
-  switch (kernel.element) {
-    case kBF16: return pack<Bf16Weight, 2>(kernel, w, layers, d, p.weights);
-    case kFixed: return pack_fixed(kernel, w, layers, d, head, p);
-    default: return pack<float, 1>(kernel, w, layers, d, p.weights);
-  }
-}
-
-int64_t pack_weights(const HeadKernel<double>& kernel, const double* w, int64_t layers, int64_t d, Head<double>&,
-                     Parameters<double>& p) {
-  return pack<double, 1>(kernel, w, layers, d, p.weights);
-}
-
 template <class S>
 Tensor render(const HeadKernel<S>& kernel, const Tensor& hidden, const Tensor& coord, const std::optional<Tensor>& cell,
               const Tensor& w_pos, const Tensor& w_mlp, const Tensor& b_mlp, const Tensor& w_out, const Tensor& b_out,
               const Pair& size, const Pair& origin, bool ensemble) {
   const Inputs<S> in = inputs<S>(hidden, coord, cell, w_pos, size, origin, ensemble);
-  const int64_t d = in.queries.d;
-  check_layers(w_mlp, b_mlp, w_out, b_out, d, "w_mlp");
+  check_layers(w_mlp, b_mlp, w_out, b_out, in.queries.d, "w_mlp");
   Parameters<S> p;
   Head<S> head{};
-  head.layers = w_mlp.size(0);
-  const Tensor w = as(w_mlp, kScalar<S>);
-  head.layer_bytes = pack_weights(kernel, static_cast<const S*>(w.const_data_ptr()), head.layers, d, head, p);
-  pad_rows(b_mlp, head.layers, d, p.bias);
-  head.skip_zeros = true;
-  const S* numbers = static_cast<const S*>(w.const_data_ptr());
-  for (int64_t i = 0; i < w.numel(); ++i) head.skip_zeros &= numbers[i] - numbers[i] == 0;
+  pack_layers(kernel, as(w_mlp, kScalar<S>), head, p);
+  pad_rows(b_mlp, head.layers, in.queries.d, p.bias);
   return run(kernel, head, in, p, hidden, w_out, b_out);
 }
 
@@ -186,12 +76,21 @@ void quantized_affine(const Tensor& w_scale, const Tensor& b_mlp, const Tensor& 
 
 Tensor render_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp,
                   Tensor w_out, Tensor b_out, Pair size, Pair origin, bool ensemble) {
-  const ScalarType type = hidden.scalar_type();
-  if (type == ScalarType::Double) {
-    return render(head_double, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble);
-  }
-  const auto& kernel = head_kernel(type == ScalarType::BFloat16 ? Compute::kBfloat16 : Compute::kFloat32);
-  return render(kernel, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble);
+  const auto call = [&](const auto& kernel) {
+    return render(kernel, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble);
+  };
+  return with_kernel(hidden, false, call);
+}
+
+// The same with the kernels that decode_backward uses.
+Tensor decode_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp,
+                  Tensor w_out, Tensor b_out, bool ensemble) {
+  check(hidden.dim() == 4, "hidden: shape [B, h, w, D] is wanted, got ", shape(hidden));
+  const Pair size{hidden.size(1), hidden.size(2)};
+  const auto call = [&](const auto& kernel) {
+    return render(kernel, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, {0, 0}, ensemble);
+  };
+  return with_kernel(hidden, true, call);
 }
 
 // The 8-bit head. All operations are in float32 and round once; a sequence of them is never contracted.

@@ -33,6 +33,8 @@ struct Vec {
   static R where_positive(R mask, R x) {
     return _mm256_and_ps(_mm256_cmp_ps(mask, _mm256_setzero_ps(), _CMP_GT_OQ), x);
   }
+  static R abs(R x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+  static R max(R a, R b) { return _mm256_max_ps(a, b); }
   static R either(R a, R b) { return _mm256_or_ps(a, b); }
   // Write first + i for every lane i that has any bit set; returns how many there are.
   static int list_nonzero(R x, uint32_t first, uint32_t* list) {

@@ -31,6 +31,8 @@ struct Vec {
   static R where_positive(R mask, R x) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(mask, _mm512_setzero_ps(), _CMP_GT_OQ), x);
   }
+  static R abs(R x) { return _mm512_abs_ps(x); }
+  static R max(R a, R b) { return _mm512_max_ps(a, b); }
   static R either(R a, R b) { return _mm512_or_ps(a, b); }
   // Write first + i for every lane i that has any bit set; may write 16 entries. Returns how many count.
   static int list_nonzero(R x, uint32_t first, uint32_t* list) {

@@ -1,0 +1,187 @@
+"""decode: the head with gradients in one operator, plain and on every path of this processor."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from cpu_paths import COMPILED, PATHS, WHY
+from test_ops import expected_render, sample
+
+from liif_fast import functional, ops
+
+LIB = torch.ops.liif_fast
+DECODE = LIB.decode.default
+BACKWARD = LIB.decode_backward.default
+compiled_only = pytest.mark.skipif(not COMPILED, reason=WHY)
+# B, (h, w), D, Q, L, O: no, one and four hidden layers; columns that fill no vector; one block of queries and many
+SHAPES = [
+    (2, (5, 7), 64, 700, 3, 3),
+    (1, (3, 4), 20, 61, 4, 1),
+    (3, (2, 5), 37, 1, 0, 5),
+    (1, (1, 1), 72, 130, 1, 16),
+]
+
+
+@pytest.fixture(params=["plain", *PATHS])
+def path(request):
+    """What computes: plain PyTorch, or the compiled kernels of one instruction set."""
+    if request.param == "plain":
+        yield request.param
+        return
+    LIB.cpu_use(request.param)
+    yield request.param
+    LIB.cpu_use("auto")
+
+
+def arguments(shape, dtype=torch.float64, cell=True, ensemble=True, strided=False):
+    """decode's, with coordinates that stay clear of pixel borders, where rounding would choose the pixel."""
+    _, (hidden, coord, c, *parameters, size, _, _) = sample(shape, dtype, cell, ensemble, strided)
+    steps = torch.tensor(size, dtype=coord.dtype) * 64  # multiples of 1/64 pixel, off its borders by 1/256
+    coord = ((coord * steps / 2).round() * 2 + 1 / 4) / steps
+    return (hidden, coord, c, *parameters, ensemble)
+
+
+def gradients(path, args, grad_out):
+    if path == "plain":
+        hidden, coord, cell, *parameters, b_out, ensemble = args
+        grads = ops.PLAIN["decode_backward"](grad_out, hidden, coord, cell, *parameters, ensemble)
+        return ops.PLAIN["decode"](*args), (*grads, grad_out.sum((0, 1)).to(b_out.dtype))
+    args = [t.detach().requires_grad_(i not in (1, 2)) if torch.is_tensor(t) else t for i, t in enumerate(args)]
+    out = DECODE(*args)
+    return out.detach(), torch.autograd.grad(out, [t for t in args if torch.is_tensor(t) and t.requires_grad], grad_out)
+
+
+def expected(args, grad_out):
+    """The same in float64 by autograd through the operator's definition."""
+    hidden, *rest, ensemble = [t.detach().double() if torch.is_tensor(t) else t for t in args]
+    leaves = [hidden.requires_grad_(), *(t.requires_grad_() for t in rest[2:])]
+    out = expected_render(hidden, *rest, hidden.shape[1:3], (0, 0), ensemble)
+    return out.detach(), torch.autograd.grad(out, leaves, grad_out.double(), allow_unused=True, materialize_grads=True)
+
+
+def error(actual, want):
+    """Norm of the difference relative to the norm."""
+    return ((actual.double() - want).norm() / want.norm().clamp_min(1e-30)).item()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("cell", "ensemble", "strided"), list(itertools.product((True, False), repeat=3)))
+def test_float64(path, shape, cell, ensemble, strided):
+    torch.manual_seed(0)
+    args = arguments(shape, torch.float64, cell, ensemble, strided)
+    grad_out = torch.randn(shape[0], shape[3], shape[5], dtype=torch.float64)
+    out, grads = gradients(path, args, grad_out)
+    want, want_grads = expected(args, grad_out)
+    # the order of a few hundred sums; corners of weight below 1e-6 are left out by kernels, but none is so small here
+    assert error(out, want) < 1e-12
+    for actual, w in zip(grads, want_grads, strict=True):
+        assert actual.shape == w.shape
+        assert error(actual, w) < 1e-12
+
+
+# A ReLU's mask may switch where a value is rounded across zero, which moves the gradients of single rows. float32:
+# measured up to 2e-6 without such a switch. bfloat16: plain PyTorch has up to 0.1 here, 2^-8 for each value of each
+# layer, and one sum of D products in each; the kernels, whose layers round more finely, up to 0.04. float16: a quarter.
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-3), (torch.bfloat16, 0.12), (torch.float16, 3e-2)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_other_dtypes(path, dtype, tolerance, shape):
+    torch.manual_seed(0)
+    args = arguments(shape, dtype)
+    grad_out = torch.randn(shape[0], shape[3], shape[5])
+    out, grads = gradients(path, args, grad_out)
+    want, want_grads = expected(args, grad_out)
+    assert error(out, want) < tolerance
+    for given, actual, w in zip([t for t in (args[0], *args[3:-1])], grads, want_grads, strict=True):
+        assert actual.dtype == given.dtype
+        assert error(actual, w) < tolerance
+
+
+@compiled_only
+def test_compiled_bfloat16_is_closer_to_float64_than_plain_pytorch():
+    torch.manual_seed(0)
+    args = arguments((2, (5, 7), 256, 700, 3, 3), torch.bfloat16)
+    grad_out = torch.randn(2, 700, 3)
+    _, want = expected(args, grad_out)
+    _, plain = gradients("plain", args, grad_out)
+    _, compiled = gradients("compiled", args, grad_out)
+    for c, p, w in zip(compiled[:-1], plain[:-1], want[:-1], strict=True):
+        assert error(c, w) <= 1.05 * error(p, w)
+
+
+@compiled_only
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_same_bits_with_any_number_of_threads(dtype):
+    torch.manual_seed(0)
+    args = arguments((2, (9, 11), 64, 3000, 2, 3), dtype)
+    grad_out = torch.randn(2, 3000, 3)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = gradients("compiled", args, grad_out)
+        torch.set_num_threads(5)
+        many = gradients("compiled", args, grad_out)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(one[0], many[0])
+    assert all(torch.equal(a, b) for a, b in zip(one[1], many[1], strict=True))
+
+
+@pytest.mark.parametrize("where", ["grad_out", "hidden", "w_mlp"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nan_stays_visible(path, dtype, where):
+    """A loss scaler or a check for NaN must see it, also where a block's gradients share a scale."""
+    torch.manual_seed(0)
+    args = list(arguments((1, (3, 4), 32, 50, 2, 3), dtype))
+    grad_out = torch.randn(1, 50, 3)
+    bad = {"grad_out": grad_out, "hidden": args[0], "w_mlp": args[4]}[where]
+    bad.flatten()[7] = float("nan")
+    _, grads = gradients(path, args, grad_out)
+    assert grads[2].isnan().any()
+    if where == "grad_out":
+        assert all(g.isnan().any() for g in grads)
+
+
+def test_empty(path):
+    args = arguments((2, (3, 4), 16, 0, 2, 3), torch.float32)
+    out, grads = gradients(path, args, torch.zeros(2, 0, 3))
+    assert out.shape == (2, 0, 3)
+    assert all((g == 0).all() for g in grads)
+
+
+@pytest.mark.parametrize(("cell", "ensemble"), list(itertools.product((True, False), repeat=2)))
+def test_contract(cell, ensemble):
+    args = arguments((2, (3, 5), 16, 11, 2, 3), torch.float32, cell, ensemble, strided=True)
+    torch.library.opcheck(DECODE, args)
+    torch.library.opcheck(BACKWARD, (torch.randn(2, 11, 3), *args[:-2], ensemble))
+    with_grad = [t.requires_grad_(i not in (1, 2)) if torch.is_tensor(t) else t for i, t in enumerate(args)]
+    torch.library.opcheck(DECODE, with_grad)
+
+
+def test_gradcheck():
+    args = arguments((1, (3, 4), 8, 9, 2, 2))
+    leaves = [t.requires_grad_() for t in (args[0], *args[3:8])]
+    ensemble = args[8]
+
+    def run(hidden, *parameters):
+        return DECODE(hidden, *args[1:3], *parameters, ensemble)
+
+    assert torch.autograd.gradcheck(run, leaves, eps=1e-7, atol=1e-5)
+
+
+def test_gradient_of_coordinates_is_refused_and_query_has_it():
+    args = list(arguments((1, (3, 4), 16, 9, 1, 3), torch.float32))
+    args[1] = args[1].requires_grad_()
+    with pytest.raises(RuntimeError, match=r"no gradient for coord and cell.*functional\.query"):
+        DECODE(*args)
+    head = functional.Head(torch.zeros(16, 1, 1, 1), torch.zeros(16), args[3], ((args[4][0], args[5][0]),), *args[6:8])
+    functional.query(args[0], head, args[1], args[2]).sum().backward()
+    assert args[1].grad.abs().sum() > 0
+
+
+def test_double_backward_is_refused():
+    hidden, *rest = arguments((1, (3, 4), 16, 9, 1, 3), torch.float32)
+    out = DECODE(hidden.requires_grad_(), *rest)
+    with pytest.raises(RuntimeError, match="double backward"):
+        torch.autograd.grad(out.square().sum(), hidden, create_graph=True)
