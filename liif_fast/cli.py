@@ -1,4 +1,4 @@
-"""The command ``liif-fast``: upscale, eval, doctor. Exit codes: 0 all, 1 some failed, 2 usage, 130 interrupted."""
+"""The command ``liif-fast``: upscale, eval, tune, doctor. Exit codes: 0 all, 1 some failed, 2 usage, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -84,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
         help="low-resolution images: LR_bicubic/XS files, or HR reduced; auto: files if there are any, else pil",
     )
     _model_arguments(p)
+
+    p = commands.add_parser("tune", help="measure the fused kernel's configurations on a CUDA card and keep the fastest")
+    p.set_defaults(run=_tune)
+    p.add_argument("--device", default="cuda", help="cuda, cuda:1, ... (%(default)s)")
+    p.add_argument("--debug", action="store_true", help="show a traceback with an error")
 
     p = commands.add_parser("doctor", help="versions, devices, and which implementation runs")
     p.set_defaults(run=_doctor)
@@ -272,6 +277,22 @@ def _eval(args: argparse.Namespace) -> int:
 
         report = evaluate.evaluate(upscale, args.data, args.scale, args.protocol, args.lr, progress=progress)
     print(json.dumps({"model": args.model, "dtype": dtype, **report.to_json()}) if args.json else report.table())
+    return 0
+
+
+def _tune(args: argparse.Namespace) -> int:
+    import torch
+
+    from . import triton
+
+    if not args.device.startswith("cuda"):
+        raise UsageError(f"--device {args.device}: a CUDA device is wanted, e.g. cuda or cuda:1")
+    ok, why = triton.available(torch.device(args.device))
+    if not ok:
+        raise RuntimeError(f"there is nothing to tune: {why}")
+    from .triton import tune
+
+    tune.command(_device(args.device), lambda line: print(line, flush=True))
     return 0
 
 

@@ -102,6 +102,13 @@ def nan() -> Sample:
     return s
 
 
+def infinite() -> Sample:
+    """An activation that overflows: what is not finite must not vanish."""
+    s = sample(D=64, B=1, Q=5)
+    s.hidden[:] = torch.inf
+    return s
+
+
 def quantized(s: Sample) -> tuple:
     """Arguments of render_int8 for those of render."""
     w_q, w_scale = int8.quantize_weights(s.w_mlp)
@@ -109,10 +116,12 @@ def quantized(s: Sample) -> tuple:
 
 
 def row(name: str, ours: torch.Tensor, want: torch.Tensor, plain: torch.Tensor) -> None:
-    same_nan = bool((ours.isnan() == plain.isnan()).all())
-    error, plain_error = ((t.double() - want).nan_to_num().abs().max().item() for t in (ours, plain))
-    scale = want.nan_to_num().abs().max().item()
-    print(json.dumps({"name": name, "error": error, "plain": plain_error, "scale": scale, "same_nan": same_nan}), flush=True)
+    want = want.double()
+    same_finite = bool((ours.isfinite() == plain.isfinite()).all())
+    error, plain_error = ((t.double() - want).nan_to_num(posinf=0, neginf=0).abs().max().item() for t in (ours, plain))
+    scale = want.nan_to_num(posinf=0, neginf=0).abs().max().item()
+    facts = {"name": name, "error": error, "plain": plain_error, "scale": scale, "finite": same_finite}
+    print(json.dumps(facts), flush=True)
 
 
 def main() -> None:
@@ -120,7 +129,7 @@ def main() -> None:
     ops.matmul_dtype = lambda dtype, device: dtype  # plain PyTorch in half precision also where CPUs avoid it
     for name, s, config in float_cases():
         row(name, render.render(*s, config=config), exact(s), ops.PLAIN["render"](*s))
-    for name, s in (("part of a map", part_of_a_map()), ("edges", edges()), ("nan", nan())):
+    for name, s in (("part of a map", part_of_a_map()), ("edges", edges()), ("nan", nan()), ("infinite", infinite())):
         ours = render.render(*s, config=STRUCTURES["pairs"])
         row(name, ours, exact(s), ops.PLAIN["render"](*s))
     for structure, config in STRUCTURES.items():
@@ -134,6 +143,11 @@ def main() -> None:
         arguments = quantized(s)
         want = int8.render_int8(*arguments)
         row(f"int8 {name}", render.render_int8(*arguments, config=STRUCTURES["pairs"]), want, want)
+    arguments = list(quantized(sample(D=64)))
+    want = int8.render_int8(*arguments)
+    arguments[4] = arguments[4].clone()
+    arguments[4][1, 0, 0] += 1  # of a weight: moves some activations by a step
+    row("one integer", int8.render_int8(*arguments), want, want)
     arguments = quantized(sample(D=256, B=1, Q=19))
     want = int8.render_int8(*arguments)
     row("int8 width 256", render.render_int8(*arguments, config=Config("pairs", 64, 64, 64, 8)), want, want)

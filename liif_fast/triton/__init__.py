@@ -17,8 +17,10 @@ from torch import Tensor
 
 from .eligible import available, eligible
 
-__all__ = ["available", "eligible", "on_cuda", "setting"]
+__all__ = ["OPERATORS", "available", "eligible", "implementation", "on_cuda", "setting"]
 
+# By operator: which arguments are the hidden layers' weights and w_out.
+OPERATORS = {"render": (4, 6), "render_int8": (4, 8)}
 _failed: set[str] = set()  # what went wrong, each said once
 
 
@@ -31,16 +33,14 @@ def setting() -> str:
 
 
 def on_cuda(name: str, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The CUDA implementation of the operator ``name`` ("render" or "render_int8"): the fused kernel where it can run,
+    """The CUDA implementation of the operator ``name`` in OPERATORS: the fused kernel where it can run,
     else ``plain``."""
-    position = {"render": (4, 6), "render_int8": (4, 8)}[name]  # of the hidden layers' weights, of w_out
-
     @functools.wraps(plain)
     def run(*arguments: Any) -> Tensor:
         wanted = setting()
         if wanted == "0":
             return plain(*arguments)
-        ok, why = eligible(*arguments[:2], *(arguments[i] for i in position))
+        ok, why = eligible(*arguments[:2], *(arguments[i] for i in OPERATORS[name]))
         if wanted == "1" and not ok:
             raise RuntimeError(f"LIIF_FAST_TRITON=1, but the fused kernel cannot run: {why}")
         if not ok or name in _failed:

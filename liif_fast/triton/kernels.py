@@ -89,7 +89,7 @@ def chain(x, w_first, w_all, vectors, w_out, TYPE: tl.constexpr, OUT_TYPE: tl.co
 
 @triton.jit
 def tile(
-    number, hidden, coord, cell, out, hidden_image, coord_image, cell_image, out_image, width, strides, queries, tiles, y, x, w_pos,
+    number, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, y, x, w_pos,
     inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c: tl.constexpr,
 ):  # fmt: skip
     """One tile of c.rows rows."""
@@ -114,7 +114,7 @@ def tile(
     scale = 1.0
     if c.kind == "int8":
         scale = tl.load(inverse)
-    h = pieces(hidden + image * hidden_image, rows, rel_y, rel_x, cell_y, cell_x, w_pos, scale, c)
+    h = pieces(hidden + image * pixels * c.D, rows, rel_y, rel_x, cell_y, cell_x, w_pos, scale, c)
     if c.pairs:
         o = pairs(h, w_first, w_in, w_back, vectors, w_out, TYPE, OUT_TYPE, c)
     else:
@@ -122,12 +122,12 @@ def tile(
     blend(o, out + image * out_image, b_out, coord, strides, query0, queries, y, x, c)
 
 
-@triton.jit(do_not_specialize=["queries", "tiles", "total", "hidden_image", "coord_image", "cell_image", "out_image", "width"])
+@triton.jit(do_not_specialize=["queries", "tiles", "total", "pixels", "coord_image", "cell_image", "out_image", "width"])
 def fused(
-    hidden, coord, cell, out, hidden_image, coord_image, cell_image, out_image, width, strides, queries, tiles, total, y, x, w_pos,
+    hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, total, y, x, w_pos,
     inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c: tl.constexpr,
 ):  # fmt: skip
-    """hidden [B, h, w, D], coord and cell [B, queries, 2], out [B, queries, O]; *_image: strides of an image.
+    """hidden [B, h, w, D], coord and cell [B, queries, 2], out [B, queries, O]; pixels: h * w; *_image: strides of an image.
 
     Tiles are numbered 0 ... total, ``tiles`` to an image. y, x: ``geometry.Axis``. w_first, w_in, w_back, w_all: the
     weights [L * D, D], as pointers or as tensor descriptors for the blocks in which each is read.
@@ -135,11 +135,11 @@ def fused(
     if c.persistent:
         for number in tl.range(tl.program_id(0), total, tl.num_programs(0), num_stages=1):
             tile(
-                number, hidden, coord, cell, out, hidden_image, coord_image, cell_image, out_image, width, strides, queries, tiles, y, x,
+                number, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, y, x,
                 w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c,
             )  # fmt: skip
     else:
         tile(
-            tl.program_id(0), hidden, coord, cell, out, hidden_image, coord_image, cell_image, out_image, width, strides, queries, tiles,
+            tl.program_id(0), hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles,
             y, x, w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c,
         )  # fmt: skip

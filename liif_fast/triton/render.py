@@ -194,7 +194,7 @@ def plan(
     some_cell = coord if cell is None else cell
     y, x = (Axis.of(*numbers, ensemble) for numbers in zip(size, origin, (h, w), strict=True))
     arguments = [
-        hidden, coord, some_cell, out, hidden.stride(0), coord.stride(0), some_cell.stride(0), out.stride(0), w,
+        hidden, coord, some_cell, out, h * w, coord.stride(0), some_cell.stride(0), out.stride(0), w,
         Strides(*coord.stride()[1:], *some_cell.stride()[1:]), queries, tiles, B * tiles, y, x,
         head.w_pos, head.inverse, *_blocks(head.weights, config), head.vectors, head.w_out, head.b_out,
         _constants(hidden, cell, head, K, config),
