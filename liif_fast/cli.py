@@ -1,4 +1,7 @@
-"""The command ``liif-fast``: upscale, eval, tune, doctor. Exit codes: 0 all, 1 some failed, 2 usage, 130 interrupted."""
+"""The command ``liif-fast``: upscale, eval, tune, doctor.
+
+Exit codes: 0 all, 1 some failed, 2 usage, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _model_arguments(p)
 
-    p = commands.add_parser("tune", help="measure the fused kernel's configurations on a CUDA card and keep the fastest")
+    p = commands.add_parser(
+        "tune", help="measure the fused kernel's configurations on a CUDA card and keep the fastest"
+    )
     p.set_defaults(run=_tune)
     p.add_argument("--device", default="cuda", help="cuda, cuda:1, ... (%(default)s)")
     p.add_argument("--debug", action="store_true", help="show a traceback with an error")

@@ -1,7 +1,7 @@
 """``render`` and ``render_int8`` on CUDA as one fused Triton kernel: gather, hidden layers, output, blend.
 
-Nothing here imports triton before the first launch. ``LIIF_FAST_TRITON=0`` leaves the kernel out, ``LIIF_FAST_TRITON=1``
-makes it an error, with the reason, where the kernel cannot run; otherwise plain PyTorch runs there.
+Nothing here imports triton before the first launch. ``LIIF_FAST_TRITON=0`` leaves the kernel out; with
+``LIIF_FAST_TRITON=1`` it is an error, with the reason, where the kernel cannot run; otherwise plain PyTorch runs there.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def setting() -> str:
 def on_cuda(name: str, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The CUDA implementation of the operator ``name`` in OPERATORS: the fused kernel where it can run,
     else ``plain``."""
+
     @functools.wraps(plain)
     def run(*arguments: Any) -> Tensor:
         wanted = setting()

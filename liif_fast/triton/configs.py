@@ -48,6 +48,8 @@ class Constants(NamedTuple):
     stages: int
     tma: bool
     persistent: bool
+    float32: bool
+    interpreted: bool
 
 
 def family(capability: tuple[int, int]) -> int:
@@ -58,5 +60,63 @@ def family(capability: tuple[int, int]) -> int:
     return {9: 90, 10: 100, 11: 100}.get(major, 120)
 
 
-def candidates(architecture, kind, D):
-    return (Config("pairs", 64, 32, 64, 4),)
+def candidates(architecture: int, kind: str, D: int) -> tuple[Config, ...]:
+    """The configurations that are worth measuring, the first of them the default.
+
+    Args:
+        architecture: a key of SHARED; kind: of KINDS; D: of WIDTHS.
+    """
+    return _TABLE[architecture][kind][D]
+
+
+def _simple(*pairs: tuple[int, int]) -> tuple[Config, ...]:
+    """Weights through pointers, products by mma.sync, 8 warps: (rows, chunk)."""
+    return tuple(Config("pairs", rows, chunk, 64, 8) for rows, chunk in pairs)
+
+
+def _tma(structure: str, rows: int, chunk: int, warps: int = 8, piece: int = 64, resident: int = 0) -> Config:
+    return Config(structure, rows, chunk, piece, warps, tma=True, resident=resident)
+
+
+# float32 in three parts of tf32 fills the registers with less rows than the others
+_FLOAT32 = {256: _simple((32, 32)), 128: _simple((32, 32)), 64: _simple((32, 32))}
+_INT8 = {256: _simple((64, 64), (128, 32)), 128: _simple((64, 64)), 64: _simple((64, 32))}
+_SMALL = {  # about 100 KB of shared memory
+    "half": {256: _simple((64, 32)), 128: _simple((64, 32), (64, 64)), 64: _simple((64, 32))},
+    "float32": _FLOAT32,
+    "int8": _INT8,
+}
+_TABLE = {
+    80: {**_SMALL, "half": {**_SMALL["half"], 256: _simple((64, 32), (64, 64), (128, 32))}},
+    89: _SMALL,
+    90: {
+        "half": {
+            256: (
+                _tma("pairs", 128, 64),
+                _tma("pairs", 128, 64, resident=1),
+                _tma("pairs", 64, 32, warps=4),
+                _tma("pairs", 64, 32, warps=4, resident=2),
+                _tma("chain", 128, 64),
+                _tma("chain", 128, 64, resident=1),
+            ),
+            128: (_tma("pairs", 128, 64), _tma("pairs", 64, 32, warps=4), _tma("chain", 128, 64)),
+            64: (_tma("pairs", 128, 32), _tma("chain", 128, 64)),
+        },
+        "float32": _FLOAT32,
+        "int8": {
+            256: (_tma("pairs", 128, 64), _tma("pairs", 64, 64, warps=4)),
+            128: (_tma("pairs", 128, 64), _tma("pairs", 64, 64, warps=4)),
+            64: (_tma("pairs", 128, 32),),
+        },
+    },
+    100: {
+        "half": {
+            256: (_tma("pairs", 128, 32), _tma("pairs", 128, 64, piece=128), _tma("chain", 128, 64)),
+            128: (_tma("pairs", 128, 32), _tma("chain", 128, 64)),
+            64: (_tma("chain", 128, 64),),
+        },
+        "float32": _FLOAT32,
+        "int8": _INT8,  # triton has no 8-bit products in tensor memory
+    },
+    120: _SMALL,
+}

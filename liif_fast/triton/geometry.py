@@ -42,13 +42,14 @@ def nearest(c, upper, axis):
     t = ((s + 1) * axis.size - 1) * 0.5
     t = (t + 12582912.0) - 12582912.0  # 1.5 * 2^23: rounds to an integer, ties to even
     rel = (c - (axis.step * t + axis.first)) * axis.size
-    i = tl.where(t > 0, tl.where(t < axis.size - 1, t, axis.size - 1), 0.0) - axis.origin  # NaN becomes 0
+    i = tl.where(t > 0, tl.where(t < axis.size - 1, t, axis.size - 1), 0.0)  # NaN becomes 0
+    i -= axis.origin
     return tl.where(i > 0, tl.where(i < axis.extent - 1, i, axis.extent - 1), 0.0), rel
 
 
 @triton.jit
 def place(coord, strides, query, corner, valid, y, x):
-    """Where queries look towards corners 2 * (lower side) + (right side): (row and column of the hidden map, rel_y, rel_x)."""
+    """Where queries look towards corners 2 * (lower side) + (right side): (row, column of the hidden map, rel_y, rel_x)."""
     p = coord + query * strides.coord_query
     row, rel_y = nearest(tl.load(p, mask=valid, other=0.0), corner >= 2, y)
     column, rel_x = nearest(tl.load(p + strides.coord_axis, mask=valid, other=0.0), corner % 2 == 1, x)

@@ -28,6 +28,23 @@ def pieces(hidden, rows, rel_y, rel_x, cell_y, cell_x, w_pos, inverse, c: tl.con
 
 
 @triton.jit
+def halves(x, COLUMNS: tl.constexpr, c: tl.constexpr):
+    """[rows, COLUMNS] -> its left and its right half."""
+    return tl.split(tl.permute(tl.reshape(x, (c.rows, 2, COLUMNS // 2)), (0, 2, 1)))
+
+
+@triton.jit
+def quarters(x, c: tl.constexpr):
+    """[rows, D] -> a tuple of four [rows, D / 4]."""
+    D: tl.constexpr = c.D
+    HALF: tl.constexpr = c.D // 2
+    left, right = halves(x, D, c)
+    a, b = halves(left, HALF, c)
+    e, f = halves(right, HALF, c)
+    return a, b, e, f
+
+
+@triton.jit
 def units(x, w, layer, j, vectors, c: tl.constexpr):
     """Sums of the units j ... j + c.chunk of a layer, whose input x is a tuple of pieces: [rows, c.chunk]."""
     COUNT: tl.constexpr = len(x)
@@ -36,7 +53,12 @@ def units(x, w, layer, j, vectors, c: tl.constexpr):
     t = start(vectors, layer, j + tl.arange(0, c.chunk), c)
     for i in tl.static_range(COUNT):
         block = weight(w, layer * c.D + j, i * WIDTH, CHUNK, WIDTH, c)
-        t = tl.dot(x[i], block, t, input_precision=c.precision, out_dtype=t.dtype)
+        h = x[i]
+        if c.float32 and not c.interpreted:
+            # brought to the tensor cores anew for each chunk: the compiler would keep its three parts, which do not
+            # change, and run out of registers
+            h = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [h], h.dtype, is_pure=False, pack=1)
+        t = tl.dot(h, block, t, input_precision=c.precision, out_dtype=t.dtype)
     return t
 
 
@@ -56,8 +78,9 @@ def pairs(x, w_first, w_in, w_back, vectors, w_out, TYPE: tl.constexpr, OUT_TYPE
             block = weight(w_back, (layer + 1) * c.D, j, D, CHUNK, c)
             s = tl.dot(t, block, s, input_precision=c.precision, out_dtype=s.dtype)
         if layer + 2 < L:
-            x = (activated(s, vectors, layer + 1, d, TYPE, c),)
+            h = activated(s, vectors, layer + 1, d, TYPE, c)
             w = w_in
+            x = quarters(h, c) if c.float32 else (h,)
     o = tl.full((c.rows, c.out), 0.0, tl.float32)
     if L % 2 == 0:
         o = output(o, s, vectors, L - 1, d, w_out, OUT_TYPE, c)
@@ -89,8 +112,8 @@ def chain(x, w_first, w_all, vectors, w_out, TYPE: tl.constexpr, OUT_TYPE: tl.co
 
 @triton.jit
 def tile(
-    number, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, y, x, w_pos,
-    inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c: tl.constexpr,
+    number, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, y, x,
+    w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c: tl.constexpr,
 ):  # fmt: skip
     """One tile of c.rows rows."""
     TYPE: tl.constexpr = tl.int8 if c.kind == "int8" else hidden.dtype.element_ty
@@ -122,12 +145,15 @@ def tile(
     blend(o, out + image * out_image, b_out, coord, strides, query0, queries, y, x, c)
 
 
-@triton.jit(do_not_specialize=["queries", "tiles", "total", "pixels", "coord_image", "cell_image", "out_image", "width"])
+@triton.jit(
+    do_not_specialize=["queries", "tiles", "total", "pixels", "coord_image", "cell_image", "out_image", "width"]
+)
 def fused(
-    hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, total, y, x, w_pos,
-    inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c: tl.constexpr,
+    hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, total, y, x,
+    w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c: tl.constexpr,
 ):  # fmt: skip
-    """hidden [B, h, w, D], coord and cell [B, queries, 2], out [B, queries, O]; pixels: h * w; *_image: strides of an image.
+    """hidden [B, h, w, D], coord and cell [B, queries, 2], out [B, queries, O]; pixels: h * w, width: w; *_image:
+    strides of an image.
 
     Tiles are numbered 0 ... total, ``tiles`` to an image. y, x: ``geometry.Axis``. w_first, w_in, w_back, w_all: the
     weights [L * D, D], as pointers or as tensor descriptors for the blocks in which each is read.
@@ -135,11 +161,11 @@ def fused(
     if c.persistent:
         for number in tl.range(tl.program_id(0), total, tl.num_programs(0), num_stages=1):
             tile(
-                number, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, y, x,
-                w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c,
+                number, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries,
+                tiles, y, x, w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c,
             )  # fmt: skip
     else:
         tile(
-            tl.program_id(0), hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles,
-            y, x, w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c,
+            tl.program_id(0), hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides,
+            queries, tiles, y, x, w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c,
         )  # fmt: skip

@@ -4,8 +4,8 @@ Rows are queries x corners: row r of a tile is corner r % K of query r // K. kin
 multiplied in their own precision and summed in float32, the bias being what the sums start with. kind "int8": the
 arithmetic of ``liif_fast.int8``, operation by operation, with u8 activations stored as signed bytes x - 128.
 
-``vectors`` holds float32 values of each unit. float: the bias, [L, 1, D]. int8: (offset, multiplier, addend), [L, 3, D];
-the offset is 128 * the sum of the unit's weights, less START.
+``vectors`` holds float32 values of each unit. float: the bias, [L, 1, D]. int8: (offset, multiplier, addend),
+[L, 3, D], where the offset is 128 * the sum of the unit's weights, less START.
 """
 
 from __future__ import annotations

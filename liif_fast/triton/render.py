@@ -14,7 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from .choices import choose
 from .configs import Config, Constants
-from .eligible import eligible
+from .eligible import eligible, interpreted
 from .geometry import Axis
 from .kernels import fused
 from .layers import START
@@ -184,7 +184,7 @@ def plan(
     config: Config,
 ) -> tuple[list[Any], dict[str, Any], int]:
     """(arguments, options, number of blocks) of one launch of ``kernels.fused``."""
-    B, h, w, D = hidden.shape
+    B, h, w, _ = hidden.shape
     queries, K = coord.shape[1], 4 if ensemble else 1
     tiles = -(-queries * K // config.rows)
     blocks = B * tiles
@@ -222,6 +222,8 @@ def _constants(hidden: Tensor, cell: Tensor | None, head: Head, K: int, config: 
         stages=config.stages,
         tma=config.tma,
         persistent=config.resident > 0,
+        float32=head.kind == "float" and hidden.dtype == torch.float32,
+        interpreted=interpreted(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,7 +37,6 @@ def tune(
     kinds: tuple[str, ...] = KINDS,
     queries: int = 1 << 21,
     rounds: int = 7,
-    seconds: Callable[[Callable[[], Tensor], int], list[list[float]]] | None = None,
 ) -> Iterator[Row]:
     """Measure every configuration that this version has for the card; ``choices.save`` keeps the fastest.
 
@@ -51,8 +51,8 @@ def tune(
             for config in candidates(architecture, kind, D):
                 note = _wrong(function, arguments, config, want, _TOLERANCE[kind])
                 found.append((config, note))
-                runs.append(None if note else lambda c=config: function(*arguments, config=c))
-            times = iter((seconds or in_turns)([run for run in runs if run], rounds))
+                runs.append(None if note else functools.partial(function, *arguments, config=config))
+            times = iter(in_turns([run for run in runs if run], rounds))
             for config, note in found:
                 yield Row(kind, D, config, None if note else statistics.median(next(times)), note)
 
