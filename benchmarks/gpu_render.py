@@ -5,9 +5,11 @@
 
 head: 480x270 feature pixels -> 1920x1080. The reference is the official computation in float32 (unfolded features, four
 grid_samples, chunks of 30,000). frames: 960x540 -> 3840x2160 with the encoder, in bfloat16, also as a CUDA graph. The
-share of the ceiling compares with torch's fastest product of square matrices in the same run. To be reached on an H100:
-the head in bfloat16 at 60 % of the ceiling, 25 x the reference and 3 x the compiled fold in bfloat16, with at most twice
-plain PyTorch's error in bfloat16; int8 at 1.5 x bfloat16's speed; 30 frames a second; no memory beside the result.
+share of the ceiling compares with torch's fastest product of square matrices in the same run.
+
+To be reached on an H100: the head in bfloat16 at 60 % of the ceiling, 25 x the reference and 3 x the compiled fold in
+bfloat16, with at most twice plain PyTorch's error in bfloat16; int8 at 1.5 x bfloat16's speed; 30 frames a second; no
+memory beside the result.
 """
 
 from __future__ import annotations

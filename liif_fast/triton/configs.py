@@ -79,10 +79,10 @@ def _tma(structure: str, rows: int, chunk: int, warps: int = 8, piece: int = 64,
 
 
 # float32 in three parts of tf32 fills the registers with less rows than the others
-_FLOAT32 = {256: _simple((32, 32)), 128: _simple((32, 32)), 64: _simple((32, 32))}
+_FLOAT32 = {256: (Config("pairs", 32, 32, 32, 8),), 128: _simple((32, 32)), 64: _simple((32, 32))}
 _INT8 = {256: _simple((64, 64), (128, 32)), 128: _simple((64, 64)), 64: _simple((64, 32))}
 _SMALL = {  # about 100 KB of shared memory
-    "half": {256: _simple((64, 32)), 128: _simple((64, 32), (64, 64)), 64: _simple((64, 32))},
+    "half": {256: _simple((64, 32)), 128: _simple((64, 32)), 64: _simple((64, 32))},
     "float32": _FLOAT32,
     "int8": _INT8,
 }
@@ -118,5 +118,5 @@ _TABLE = {
         "float32": _FLOAT32,
         "int8": _INT8,  # triton has no 8-bit products in tensor memory
     },
-    120: _SMALL,
+    120: {**_SMALL, "float32": {**_FLOAT32, 256: _simple((32, 32))}},
 }

@@ -49,7 +49,7 @@ def nearest(c, upper, axis):
 
 @triton.jit
 def place(coord, strides, query, corner, valid, y, x):
-    """Where queries look towards corners 2 * (lower side) + (right side): (row, column of the hidden map, rel_y, rel_x)."""
+    """Where queries look towards corners 2 * (lower side) + (right side): (row, column in hidden, rel_y, rel_x)."""
     p = coord + query * strides.coord_query
     row, rel_y = nearest(tl.load(p, mask=valid, other=0.0), corner >= 2, y)
     column, rel_x = nearest(tl.load(p + strides.coord_axis, mask=valid, other=0.0), corner % 2 == 1, x)

@@ -82,7 +82,12 @@ def pairs(x, w_first, w_in, w_back, vectors, w_out, TYPE: tl.constexpr, OUT_TYPE
             w = w_in
             x = quarters(h, c) if c.float32 else (h,)
     o = tl.full((c.rows, c.out), 0.0, tl.float32)
-    if L % 2 == 0:
+    if L % 2 == 0 and (c.float32 or c.kind == "int8"):
+        WIDTH: tl.constexpr = c.D // 4
+        parts = quarters(s, c)  # or registers run out
+        for i in tl.static_range(4):
+            o = output(o, parts[i], vectors, L - 1, i * WIDTH + tl.arange(0, WIDTH), w_out, OUT_TYPE, c)
+    elif L % 2 == 0:
         o = output(o, s, vectors, L - 1, d, w_out, OUT_TYPE, c)
     else:
         for j in tl.range(0, c.D, c.chunk, num_stages=c.stages):
