@@ -23,7 +23,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 # torch first, so that the package builds against it: that is what --no-build-isolation is for
-$(READY): pyproject.toml setup.py
+$(READY): pyproject.toml setup.py $(wildcard csrc/*.* csrc/*/*.*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade-strategy only-if-needed $(TORCH) "setuptools>=77" wheel
 	$(BIN)/python -m pip install --no-build-isolation --editable ".[demo,test]"
