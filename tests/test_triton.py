@@ -68,7 +68,7 @@ def test_insisting_gives_the_reason_and_otherwise_plain_runs(monkeypatch):
     s = sample(D=48)
     run = triton.on_cuda("render", lambda *arguments: "plain")
     monkeypatch.setenv("LIIF_FAST_TRITON", "1")
-    with pytest.raises(RuntimeError, match="LIIF_FAST_TRITON=1, but .* hidden layers of 48 units"):
+    with pytest.raises(RuntimeError, match=r"LIIF_FAST_TRITON=1, but .* hidden layers of 48 units"):
         run(*s)
     for value in ("auto", "0"):
         monkeypatch.setenv("LIIF_FAST_TRITON", value)

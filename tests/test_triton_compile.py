@@ -23,7 +23,11 @@ RUNS = [(architecture,) for architecture in SHARED] + [(90, "flags"), (80, "flag
 
 
 def _run(*arguments: object) -> list[dict]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")])),
+    }
     environment.pop("TRITON_INTERPRET", None)
     command = [sys.executable, str(HERE / "triton_aot.py"), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
