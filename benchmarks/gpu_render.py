@@ -105,10 +105,9 @@ def frames(model: liif_fast.LIIF) -> list[cases.Contender]:
     """Frame to frame with the encoder; float32 is what bfloat16 is compared with."""
     frame = photo(*FRAME)
     renderer = model.renderer(LARGE, dtype=torch.bfloat16)
-    return [
+    return [  # bfloat16: encoder and head each rounded to 8 bits
         cases.Contender("render", "float32", lambda: model.render(frame, LARGE)),
         cases.Contender("render", "bfloat16", lambda: model.render(frame, LARGE, torch.bfloat16), 0, 3e-2),
-        # rounding of encoder and head to 8 bits each
         cases.Contender("renderer (graph)", "bfloat16", lambda: renderer(frame), 0, 3e-2),
     ]
 

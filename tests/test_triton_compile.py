@@ -43,8 +43,10 @@ def runs() -> dict[tuple, Future]:
         yield {run: pool.submit(_run, *run) for run in RUNS}
 
 
-def _fits(row: dict, architecture: int, spilled: int = 0) -> None:
-    assert row["spilled"] <= spilled, row
+def _fits(row: dict, architecture: int) -> None:
+    # float32 in three parts takes all 255 registers, "chain" nearly: there a few are set aside, once in a tile
+    tight = row["kind"] == "float32" or row["config"]["structure"] == "chain"
+    assert row["spilled"] <= (24 if tight else 0), row  # bytes
     assert row["shared"] <= SHARED[architecture], row
     assert (row["tensor_memory"] or 0) <= TENSOR_MEMORY, row  # more compiles to a trap
 
@@ -72,4 +74,4 @@ def test_dtypes_flags_and_depths(runs, architecture):
     rows = runs[architecture, "flags"].result()
     assert len({json.dumps([row["kind"], row["dtype"], row["changed"]]) for row in rows}) >= 10
     for row in rows:
-        _fits(row, architecture, spilled=16)  # four registers, of float32 without cell and ensemble on sm_80
+        _fits(row, architecture)

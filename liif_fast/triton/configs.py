@@ -2,7 +2,7 @@
 
 The table holds, for each architecture, kind of numbers and width of the hidden layers, the configurations worth
 measuring; the first one runs until ``liif-fast tune`` has measured them. All of them compile without register spills
-and fit into shared memory (tests/test_triton_compile.py); which is fastest, only a card can say.
+to speak of and fit into shared memory (tests/test_triton_compile.py); which is fastest, only a card can say.
 """
 
 from __future__ import annotations
@@ -97,7 +97,6 @@ _TABLE = {
                 _tma("pairs", 64, 32, warps=4),
                 _tma("pairs", 64, 32, warps=4, resident=2),
                 _tma("chain", 128, 64),
-                _tma("chain", 128, 64, resident=1),
             ),
             128: (_tma("pairs", 128, 64), _tma("pairs", 64, 32, warps=4), _tma("chain", 128, 64)),
             64: (_tma("pairs", 128, 32), _tma("chain", 128, 64)),
@@ -111,12 +110,12 @@ _TABLE = {
     },
     100: {
         "half": {
-            256: (_tma("pairs", 128, 32), _tma("pairs", 128, 64, piece=128), _tma("chain", 128, 64)),
+            256: (_tma("pairs", 128, 32), _tma("pairs", 128, 64, piece=128)),
             128: (_tma("pairs", 128, 32), _tma("chain", 128, 64)),
             64: (_tma("chain", 128, 64),),
         },
         "float32": _FLOAT32,
-        "int8": _INT8,  # triton has no 8-bit products in tensor memory
+        "int8": {**_INT8, 256: _simple((64, 64))},
     },
     120: {**_SMALL, "float32": {**_FLOAT32, 256: _simple((32, 32))}},
 }

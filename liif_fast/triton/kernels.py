@@ -45,6 +45,16 @@ def quarters(x, c: tl.constexpr):
 
 
 @triton.jit
+def whole_output(o, s, vectors, w_out, TYPE: tl.constexpr, c: tl.constexpr):
+    """``output`` of all units of the last hidden layer, a quarter after the other: at once, registers run out."""
+    WIDTH: tl.constexpr = c.D // 4
+    parts = quarters(s, c)
+    for i in tl.static_range(4):
+        o = output(o, parts[i], vectors, c.L - 1, i * WIDTH + tl.arange(0, WIDTH), w_out, TYPE, c)
+    return o
+
+
+@triton.jit
 def units(x, w, layer, j, vectors, c: tl.constexpr):
     """Sums of the units j ... j + c.chunk of a layer, whose input x is a tuple of pieces: [rows, c.chunk]."""
     COUNT: tl.constexpr = len(x)
@@ -82,13 +92,8 @@ def pairs(x, w_first, w_in, w_back, vectors, w_out, TYPE: tl.constexpr, OUT_TYPE
             w = w_in
             x = quarters(h, c) if c.float32 else (h,)
     o = tl.full((c.rows, c.out), 0.0, tl.float32)
-    if L % 2 == 0 and (c.float32 or c.kind == "int8"):
-        WIDTH: tl.constexpr = c.D // 4
-        parts = quarters(s, c)  # or registers run out
-        for i in tl.static_range(4):
-            o = output(o, parts[i], vectors, L - 1, i * WIDTH + tl.arange(0, WIDTH), w_out, OUT_TYPE, c)
-    elif L % 2 == 0:
-        o = output(o, s, vectors, L - 1, d, w_out, OUT_TYPE, c)
+    if L % 2 == 0:
+        o = whole_output(o, s, vectors, w_out, OUT_TYPE, c)
     else:
         for j in tl.range(0, c.D, c.chunk, num_stages=c.stages):
             t = units(x, w, L - 1, j, vectors, c)
@@ -112,7 +117,7 @@ def chain(x, w_first, w_all, vectors, w_out, TYPE: tl.constexpr, OUT_TYPE: tl.co
         h = activated(s, vectors, layer - 1, d, TYPE, c)
         block = weight(w_all, layer * c.D, 0, D, D, c)
         s = tl.dot(h, block, start(vectors, layer, d, c), input_precision=c.precision, out_dtype=s.dtype)
-    return output(tl.full((c.rows, c.out), 0.0, tl.float32), s, vectors, c.L - 1, d, w_out, OUT_TYPE, c)
+    return whole_output(tl.full((c.rows, c.out), 0.0, tl.float32), s, vectors, w_out, OUT_TYPE, c)
 
 
 @triton.jit

@@ -18,6 +18,7 @@ from .geometry import place
 # The integer sums start with the bits of 1.5 * 2^23. Read as a float32, START + s is then 1.5 * 2^23 + s, exactly, for
 # |s| <= 2^22 (256 products of signed bytes), and converting costs nothing; the offset takes 1.5 * 2^23 away again.
 START: tl.constexpr = tl.constexpr(0x4B400000)
+START_VALUE = 3 << 22
 PROPAGATE: tl.constexpr = tl.constexpr(tl.PropagateNan.ALL)  # NaN must not vanish in a ReLU
 
 

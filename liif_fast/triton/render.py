@@ -17,7 +17,7 @@ from .configs import Config, Constants
 from .eligible import eligible, interpreted
 from .geometry import Axis
 from .kernels import fused
-from .layers import START
+from .layers import START_VALUE
 
 COMPILE_ERRORS = (TritonError,)  # what a launch raises before anything has run
 _INT32 = 2**31 - 1
@@ -96,8 +96,7 @@ def render_int8(
     multiplier, addend = w_scale * act_scale.unsqueeze(1), b_mlp.clone()
     multiplier[:-1] *= inverse[1:].unsqueeze(1)
     addend[:-1] *= inverse[1:].unsqueeze(1)
-    bias = torch.tensor(START.value, dtype=torch.int32).view(torch.float32).item()
-    offset = w_q.sum(-1, dtype=torch.int32) * 128 - int(bias)
+    offset = w_q.sum(-1, dtype=torch.int32) * 128 - START_VALUE
     head = Head(
         "int8",
         w_pos.t().contiguous(),
