@@ -44,9 +44,10 @@ def runs() -> dict[tuple, Future]:
 
 
 def _fits(row: dict, architecture: int) -> None:
-    # float32 in three parts takes all 255 registers, "chain" nearly: there a few are set aside, once in a tile
-    tight = row["kind"] == "float32" or row["config"]["structure"] == "chain"
-    assert row["spilled"] <= (24 if tight else 0), row  # bytes
+    # float32 in three parts of tf32 takes all 255 registers at width 256, and addresses are set aside between chunks of
+    # some 200 matrix instructions; "chain" has no loop: a few registers are set aside once in a tile
+    tight = 96 if row["kind"] == "float32" else 24 if row["config"]["structure"] == "chain" else 0
+    assert row["spilled"] <= tight, row  # bytes
     assert row["shared"] <= SHARED[architecture], row
     assert (row["tensor_memory"] or 0) <= TENSOR_MEMORY, row  # more compiles to a trap
 
@@ -58,12 +59,14 @@ def test_shipped_configurations(runs, architecture):
     for row in rows:
         _fits(row, architecture)
         assert (row["tma"] > 0) == row["config"]["tma"], row
+        # the index arithmetic and all of int8 round every operation; the others' first layer says fma where it means it
+        assert (row["fma"] == 0) == (row["kind"] == "int8"), row
         if row["kind"] == "float32" and architecture >= 90:
             assert row["wgmma"] + row["mma"] + row["tcgen05"] > 0, row
         elif architecture == 90:
             assert row["wgmma"] > 0, row
             assert row["mma"] == 0, row
-        elif architecture == 100 and row["kind"] == "half":
+        elif architecture == 100:  # 8-bit products by tcgen05 came after triton 3.6
             assert row["tcgen05"] > 0, row
         else:
             assert row["mma"] > 0, row

@@ -96,7 +96,13 @@ def compiled(kind: str, dtype: torch.dtype, config: Config, **changed: Any) -> d
     }
 
 
-_INSTRUCTIONS = {"wgmma": "wgmma.mma_async", "mma": "mma.sync", "tcgen05": "tcgen05.mma", "tma": "cp.async.bulk.tensor"}
+_INSTRUCTIONS = {
+    "wgmma": "wgmma.mma_async",
+    "mma": "mma.sync",
+    "tcgen05": "tcgen05.mma",
+    "tma": "cp.async.bulk.tensor",
+    "fma": "fma.rn",
+}
 
 
 def assembled(cubin: bytes) -> dict[str, int]:

@@ -1,8 +1,9 @@
 """What the fused kernel is compiled for, and which configuration runs on which card.
 
 The table holds, for each architecture, kind of numbers and width of the hidden layers, the configurations worth
-measuring; the first one runs until ``liif-fast tune`` has measured them. All of them compile without register spills
-to speak of and fit into shared memory (tests/test_triton_compile.py); which is fastest, only a card can say.
+measuring; the first one runs until ``liif-fast tune`` has measured them. tests/test_triton_compile.py checks that all
+compile without register spills (float32 and "chain": a few bytes) and fit into shared memory; which is fastest, only a
+card can say.
 """
 
 from __future__ import annotations
