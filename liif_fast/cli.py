@@ -1,4 +1,7 @@
-"""The command ``liif-fast``: upscale, eval, doctor. Exit codes: 0 all, 1 some failed, 2 usage, 130 interrupted."""
+"""The command ``liif-fast``: upscale, eval, train, doctor.
+
+Exit codes: 0 all, 1 some failed, 2 usage (a configuration too), 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,7 @@ def _say(text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .train import add_arguments as train_arguments
 
     parser = argparse.ArgumentParser(prog="liif-fast", description="Upscale images to any size with LIIF.")
     parser.add_argument("--version", action="version", version=f"liif-fast {__version__}")
@@ -84,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
         help="low-resolution images: LR_bicubic/XS files, or HR reduced; auto: files if there are any, else pil",
     )
     _model_arguments(p)
+
+    p = commands.add_parser("train", help="train a model as a configuration file says, alone or under torchrun")
+    p.set_defaults(run=_train)
+    train_arguments(p)
 
     p = commands.add_parser("doctor", help="versions, devices, and which implementation runs")
     p.set_defaults(run=_doctor)
@@ -273,6 +281,16 @@ def _eval(args: argparse.Namespace) -> int:
         report = evaluate.evaluate(upscale, args.data, args.scale, args.protocol, args.lr, progress=progress)
     print(json.dumps({"model": args.model, "dtype": dtype, **report.to_json()}) if args.json else report.table())
     return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from . import train
+    from .training import ConfigError
+
+    try:
+        return train.run(args, _device(args.device))
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
 
 
 def _doctor(args: argparse.Namespace) -> int:
