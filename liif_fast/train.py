@@ -50,8 +50,6 @@ def run(args: argparse.Namespace, device: torch.device) -> int:
     """
     config = load_config(args.config)
     folder = run_folder(args)
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", distributed.local_rank() % torch.cuda.device_count())
     if args.dry_run:
         print(dry_run(config, folder, device))
         return 0
