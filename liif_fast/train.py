@@ -23,7 +23,7 @@ from .training import state
 from .training.config import Config, ConfigError, Data, load_config
 from .training.journal import LOG, METRICS
 from .training.loop import BEST, LAST, Trainer
-from .training.setup import build_model, build_optimizer, build_samples, common_seed, setup
+from .training.setup import build_critic, build_model, build_optimizer, build_samples, common_seed, setup
 from .training.step import half_precision
 
 
@@ -90,6 +90,12 @@ def dry_run(config: Config, folder: Path, device: torch.device) -> str:
         _model_text(config, model),
         f"optimizer: {config.optimizer['name']}, {rate}",
     ]
+    if (critic := build_critic(config, torch.device("cpu"))) is not None:
+        lines.append(critic.content_name)
+    for key in ("init", "resume"):
+        file = getattr(config, key)
+        if file is not None and not Path(file).is_file():
+            lines.append(f"missing: {key}: {file}: no such file")
     steps = None
     for key in ("train_dataset", "val_dataset"):
         spec = getattr(config, key)
@@ -125,7 +131,7 @@ def _data_text(spec: Data, key: str) -> tuple[str, Any]:
     except ConfigError as error:
         if not isinstance(error.__cause__, data.MissingError):
             raise
-        return f"{error} (missing: it has to be there for training)", None
+        return f"missing: {error}", None
     text = f"{key}: {len(samples)} samples an epoch in batches of {spec.batch_size}, {spec.wrapper['name']}"
     return "\n".join([text, *(f"{key}: note: {note}" for note in getattr(samples.dataset, "notes", []))]), samples
 

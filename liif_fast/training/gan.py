@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,10 @@ from torch import Tensor
 from .. import distributed
 from ..baselines.losses import content_loss
 from ..registry import make
-from .optimizer import make_optimizer
+from .optimizer import make_optimizer, make_schedule
+
+if TYPE_CHECKING:
+    from .config import Config
 
 CONTENTS = ("auto", "vgg19", "gradients", "none")
 DEFAULTS: dict[str, Any] = {
@@ -44,10 +47,14 @@ Autocast = Callable[[], contextlib.AbstractContextManager]
 class Critic:
     """A discriminator with its optimizer, and the generator's loss."""
 
-    def __init__(self, spec: Mapping[str, Any], pixel_loss: Callable, gt_norm: tuple[Tensor, Tensor], device) -> None:
+    def __init__(
+        self, config: Config, pixel_loss: Callable, gt_norm: tuple[Tensor, Tensor], device: torch.device
+    ) -> None:
+        spec = config.gan
         self.spec, self.pixel_loss, self.gt_norm = spec, pixel_loss, gt_norm
         self.discriminator = make(spec["discriminator"]).to(device).train()
         self.optimizer = make_optimizer(self.discriminator.parameters(), spec["optimizer"])
+        self.schedule = make_schedule(self.optimizer, config.multi_step_lr)
         self.content, self.content_name = content_loss(spec["content"], device)
         self.loss = float("nan")  # of the discriminator, of the last update
         self._images: tuple[Tensor, Tensor] | None = None
@@ -83,12 +90,19 @@ class Critic:
         if torch.nn.utils.get_total_norm(grads).isfinite():
             self.optimizer.step()
 
+    def end_of_epoch(self) -> None:
+        """The discriminator's learning rate follows ``multi_step_lr`` too."""
+        if self.schedule is not None:
+            self.schedule.step()
+
     def state_dict(self) -> dict[str, Any]:
         return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.last_epoch = epoch
 
     @staticmethod
     def _image(colours: Tensor, cell: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ class Trainer:
         try:
             self.optimizer.load_state_dict(checkpoint["optimizer"]["sd"])
             if self.setup.critic is not None and "critic" in training:
-                self.setup.critic.load_state_dict(training["critic"])
+                self.setup.critic.load_state_dict(training["critic"], self.progress.epoch)
         except (ValueError, KeyError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise TrainingError(
@@ -162,6 +162,8 @@ class Trainer:
             self._log(feed, time.perf_counter() - logged)
         if self.schedule is not None:
             self.schedule.step()
+        if self.setup.critic is not None:
+            self.setup.critic.end_of_epoch()
         p.epoch, p.batch, p.pending = p.epoch + 1, 0, True
         kept = self.config.epoch_save is not None and p.epoch % self.config.epoch_save == 0
         self.save(*([f"epoch-{p.epoch}.pth"] if kept else []))

@@ -62,6 +62,16 @@ def build_optimizer(config: Config, model: nn.Module) -> tuple[torch.optim.Optim
         raise ConfigError(f"optimizer: cannot be built: {first_line(error)}") from error
 
 
+def build_critic(config: Config, device: torch.device) -> Critic | None:
+    """What the key ``gan`` asks for; ConfigError if it cannot be had."""
+    if config.gan is None:
+        return None
+    try:
+        return Critic(config, LOSSES[config.loss], norm_tensors(config.data_norm["gt"], (-1,), device), device)
+    except (TypeError, ValueError, OSError) as error:
+        raise ConfigError(f"gan: {first_line(error)}") from error
+
+
 def build_samples(key: str, spec: Data) -> Any:
     """The wrapper around its dataset; every image is large enough, samples fit into a batch. Decodes nothing."""
     try:
@@ -97,14 +107,7 @@ def setup(config: Config, device: torch.device, seed: int) -> Setup:
     if config.channels_last:
         module = module.to(memory_format=torch.channels_last)
     optimizer, schedule = build_optimizer(config, module)
-    critic = None
-    if config.gan is not None:
-        try:
-            critic = Critic(
-                config.gan, LOSSES[config.loss], norm_tensors(config.data_norm["gt"], (-1,), device), device
-            )
-        except (TypeError, ValueError, OSError) as error:
-            raise ConfigError(f"gan: {first_line(error)}") from error
+    critic = build_critic(config, device)
     rank, world = distributed.rank(), distributed.world()
     batches = Batches(
         len(train_samples), config.train_dataset.batch_size, shuffle=True, seed=seed, rank=rank, world=world
