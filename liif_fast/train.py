@@ -110,7 +110,7 @@ def dry_run(config: Config, folder: Path, device: torch.device) -> str:
         + (f" of {steps} steps, {config.epoch_max * steps} in all," if steps else "")
         + f" on {device}{f', {world} processes' if world > 1 else ''}"
     )
-    extras = ("amp", "ema", "grad_clip", "seed", "compile", "channels_last", "loss", "gan", "init", "resume")
+    extras = ("amp", "ema", "grad_clip", "seed", "compile", "channels_last", "loss", "init", "resume")
     defaults = {f: getattr(Config, f, None) for f in extras}
     if said := [f"{f}: {getattr(config, f)}" for f in extras if getattr(config, f) != defaults[f]]:
         lines.append("with " + ", ".join(said))
@@ -159,6 +159,8 @@ def _prepare_folder(config_file: Path, folder: Path, module: torch.nn.Module, fr
         raise ConfigError(
             f"{folder}: the disk is nearly full: {free / 2**20:.0f} MiB are free, checkpoints need {needed / 2**20:.0f}"
         )
+    for file in folder.glob(weight_files.SCRATCH):  # of a run that was killed while it wrote
+        file.unlink(missing_ok=True)
     if fresh:
         for file in [folder / METRICS, folder / LOG, *folder.glob("epoch-*.pth")]:
             file.unlink(missing_ok=True)

@@ -33,9 +33,10 @@ class ImageFolder(Dataset):
         split_file, split_key: a JSON file of lists of file names by key, and the key: only those files, in that order.
         first_k: only the first so many.
         repeat: how often each image counts in an epoch.
-        cache: "in_memory": decoded once into memory that the worker processes share, 8 bits a channel; "bin": decoded
-            once into a file of raw pixels beside the folder (``_bin_NAME``), mapped into memory, which all processes
-            of a machine and later runs share; "none": decoded at each use.
+        cache: "in_memory": decoded once into memory that the worker processes share, 8 bits a channel (each process
+            that torchrun starts keeps its own); "bin": decoded once into a file of raw pixels beside the folder
+            (``_bin_NAME``), mapped into memory, which all processes of a machine and later runs share; "none": decoded
+            at each use.
 
     ``dataset[i]`` is ``[3, H, W]`` float32 in [0, 1]; ``pixels(i)`` the same as uint8 ``[H, W, 3]``. Nothing is decoded
     before ``prepare()`` or the first use; names, sizes and kinds of the files are looked at at once.
