@@ -10,7 +10,7 @@ import torch
 import tqdm
 
 from . import cli, distributed, evaluate, official_eval
-from .training.config import ConfigError, TestConfig, load_config
+from .training.config import ConfigError, EvalConfig, load_config
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,7 +55,7 @@ def _eval_config(args: argparse.Namespace) -> int:
     if args.dtype not in ("auto", "float32"):
         raise cli.UsageError(f"--dtype {args.dtype}: with --config the model runs in float32, as the official program")
     try:
-        config = load_config(args.config, TestConfig)
+        config = load_config(args.config, EvalConfig)
         model, _ = cli._load(args)
         device = next(model.parameters()).device
         distributed.connect(device)

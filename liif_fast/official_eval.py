@@ -9,14 +9,14 @@ import torch
 
 from . import distributed
 from .data.loader import WholeBatches, make_loader, workers
-from .training.config import TestConfig
+from .training.config import EvalConfig
 from .training.setup import build_samples
 from .training.validate import mean_psnr
 
 
 def evaluate_config(
     model: torch.nn.Module,
-    config: TestConfig,
+    config: EvalConfig,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> float:

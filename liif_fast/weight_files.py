@@ -14,7 +14,6 @@ from typing import Any
 import safetensors
 import torch
 
-
 SCRATCH = ".liif_fast-*.tmp"  # names of files that are being written
 
 

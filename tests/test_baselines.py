@@ -34,13 +34,15 @@ def images(tmp_path_factory):
 
 
 def test_enlarged_is_pillows_bicubic():
-    """To half a step of Pillow's 8 bits (and its two roundings, one for each axis)."""
-    image = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    """To the roundings of Pillow's 8 bits, one for each axis, the first of which the second pass may enlarge by 1.25.
+
+    Colours far from black and white: Pillow clips between the passes.
+    """
+    image = np.random.default_rng(0).integers(80, 176, (9, 13, 3), dtype=np.uint8)
     for size in ((27, 39), (20, 31), (36, 52)):
         want = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)).astype(float)
         got = enlarged(torch.from_numpy(image).permute(2, 0, 1)[None].float(), size)[0].permute(1, 2, 0)
-        inside = (want > 0) & (want < 255)  # Pillow clips
-        assert np.abs(got.numpy() - want)[inside].max() < 1.3
+        assert np.abs(got.numpy() - want).max() < 0.5 + 0.5 * 1.25 + 1e-3
 
 
 def test_srcnn_is_the_papers():

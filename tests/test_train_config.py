@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from liif_fast import cli
-from liif_fast.training.config import Config, TestConfig, check, load_config
+from liif_fast.training.config import Config, EvalConfig, check, load_config
 
 OWN = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
 
@@ -45,7 +45,7 @@ def test_official_training_files(name, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", official_configs.TEST)
 def test_official_test_files(name, tmp_path):
-    config = load_config(files.write(tmp_path / "config.yaml", official_configs.TEST[name]), TestConfig)
+    config = load_config(files.write(tmp_path / "config.yaml", official_configs.TEST[name]), EvalConfig)
     assert config.test_dataset.batch_size == 1
 
 

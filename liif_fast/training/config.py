@@ -55,7 +55,7 @@ from .values import (
     whole,
 )
 
-__all__ = ["Config", "ConfigError", "Data", "TestConfig", "check", "load_config"]
+__all__ = ["Config", "ConfigError", "Data", "EvalConfig", "check", "load_config"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class TestConfig:
+class EvalConfig:
     """A test configuration that has been checked."""
 
     test_dataset: Data
@@ -113,7 +113,7 @@ def load_config(path: str | Path, kind: type = Config) -> Any:
     """Read and check a YAML file.
 
     Args:
-        kind: `Config`, or `TestConfig` for the official test files.
+        kind: `Config`, or `EvalConfig` for the official test files.
 
     Raises:
         ConfigError: no such file, no YAML, an unknown key or name, a value of the wrong kind.
@@ -134,13 +134,13 @@ def load_config(path: str | Path, kind: type = Config) -> Any:
 
 
 def check(raw: Any, kind: type = Config) -> Any:
-    """A `Config` or `TestConfig` from the contents of a file; ConfigError names the key that is wrong."""
+    """A `Config` or `EvalConfig` from the contents of a file; ConfigError names the key that is wrong."""
     if not isinstance(raw, Mapping):
         raise ConfigError(f"a mapping of keys is wanted, got {type(raw).__name__}")
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if kind is Config and "test_dataset" in raw:
         raise ConfigError("test_dataset: this is a test configuration: liif-fast eval --config FILE runs it")
-    if kind is TestConfig and "train_dataset" in raw:
+    if kind is EvalConfig and "train_dataset" in raw:
         raise ConfigError("train_dataset: this is a training configuration: liif-fast train FILE runs it")
     for key in raw:
         if key not in fields:

@@ -72,7 +72,9 @@ class Journal:
         by_step = _thinned([r for r in records if r["kind"] == "step"])
         epochs = [r for r in records if r["kind"] == "epoch"]
         found = [
-            charts.Chart("loss", {"training": [(r["step"], r["loss"]) for r in by_step]}, "step", log=True),
+            charts.Chart(
+                "loss", {"training": [(r["step"], r["loss"]) for r in by_step if "loss" in r]}, "step", log=True
+            ),
             charts.Chart(
                 "PSNR", {"validation": [(r["epoch"], r["psnr"]) for r in epochs if "psnr" in r]}, "epoch", "dB"
             ),
