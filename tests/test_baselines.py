@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import types
 
 import numpy as np
 import plain_liif
@@ -259,17 +261,37 @@ def test_content_losses(monkeypatch):
 
 
 def test_vgg_loss(monkeypatch, tmp_path):
-    """With torchvision and a file of weights where it keeps them (random ones here)."""
-    torchvision = pytest.importorskip("torchvision")
+    """With torchvision (its network's 37 layers, in fewer channels here) and a file where it keeps the weights."""
+
+    class VGG(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layers, n_in = [], 3
+            for width in (4, 4, 0, 8, 8, 0, *(8,) * 4, 0, *(8,) * 4, 0, *(8,) * 4, 0):
+                layers += [nn.Conv2d(n_in, width, 3, padding=1), nn.ReLU()] if width else [nn.MaxPool2d(2)]
+                n_in = width or n_in
+            self.features = nn.Sequential(*layers)
+
+    torchvision = types.SimpleNamespace(models=types.SimpleNamespace(vgg19=VGG), __spec__=1)
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    device = torch.device("cpu")
+    with pytest.raises(FileNotFoundError, match=r"vgg19-dcbb9e9d\.pth are not here"):
+        losses.content_loss("vgg19", device)
     (tmp_path / "checkpoints").mkdir()
-    torch.save(torchvision.models.vgg19().state_dict(), tmp_path / "checkpoints" / "vgg19-dcbb9e9d.pth")
-    loss, text = losses.content_loss("auto", torch.device("cpu"))
-    image = torch.rand(1, 3, 48, 48, requires_grad=True)
+    network = VGG()
+    torch.save(network.state_dict(), tmp_path / "checkpoints" / "vgg19-dcbb9e9d.pth")
+    loss, text = losses.content_loss("auto", device)
     assert "VGG19" in text
-    assert loss(image, image.detach()) == 0
-    loss(image, torch.rand(1, 3, 48, 48)).backward()
-    assert image.grad.abs().sum() > 0
+    sr, hr = torch.rand(1, 3, 32, 32, requires_grad=True), torch.rand(1, 3, 32, 32)
+    of_sr, of_hr = (x.clone() for x in (sr, hr))
+    for layer in list(network.features)[:-1]:  # all but the last pooling
+        mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        of_sr, of_hr = (layer((x - mean) / std if layer is network.features[0] else x) for x in (of_sr, of_hr))
+    assert torch.allclose(loss(sr, hr), 0.006 * (of_sr - of_hr).square().mean(), rtol=1e-5)
+    loss(sr, hr).backward()
+    assert sr.grad.abs().sum() > 0
+    assert all(p.grad is None for p in loss.parameters())
 
 
 @pytest.mark.parametrize(

@@ -323,6 +323,22 @@ def test_own_kinds_of_data(images, run, tmp_path):
         assert results[0] == results[1]  # the seed holds for them too
 
 
+def test_fp16_scales_its_gradients(images, tmp_path, run, monkeypatch):
+    """CUDA's path, on the CPU: a scale that overflows is reduced and the step left out, which is no NaN."""
+    from liif_fast.training import step
+
+    monkeypatch.setattr(step, "half_precision", lambda amp, device: torch.float16)
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device: scaler(device, init_scale=2.0**40))
+    assert run(epoch_max=3, epoch_val=None)[0] == 0
+    last = torch.load(tmp_path / "run" / "epoch-last.pth", weights_only=True)
+    assert last["training"]["scaler"]["scale"] < 2.0**40
+    assert last["training"]["progress"]["skipped"] == 0
+    assert run("--resume", epoch_max=9, epoch_val=None)[0] == 0
+    found = files.losses(tmp_path / "run")
+    assert sum(found[i] for i in range(33, 37)) < 0.95 * sum(found[i] for i in range(1, 5))  # steps that were taken
+
+
 def test_compile_is_passed_on(images, tmp_path, run, monkeypatch):
     called = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, *a, **k: called.append(type(self).__name__))

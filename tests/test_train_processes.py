@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,24 @@ def test_two_processes_are_one_with_twice_the_batch(images, tmp_path, capsys):
         for name in ("one", "two")
     ]
     assert psnr[1] == pytest.approx(psnr[0], abs=1e-3)  # dB, of weights that differ by 1e-5
+
+
+def test_sigterm_to_all(images, tmp_path):
+    """torchrun passes it on; the processes agree on a step to stop behind, and the first one saves."""
+    config = files.write(tmp_path / "c.yaml", files.configuration(images, epoch_max=4000, epoch_val=None))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "liif_fast.train"]
+    process = subprocess.Popen([*command, str(config), "--save", str(tmp_path / "run")], stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    for _ in range(6000):
+        if metrics.exists() and metrics.read_text().count("\n") > 5:
+            break
+        time.sleep(0.01)
+    process.terminate()
+    process.wait(60)
+    done = files.losses(tmp_path / "run")
+    saved = torch.load(tmp_path / "run" / "epoch-last.pth", weights_only=True)["training"]["progress"]
+    assert saved["step"] == len(done) >= 5
+    assert "--resume" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_upscale_shares_out_its_files(images, tmp_path):
