@@ -22,15 +22,15 @@ def encode(p: dict[str, Tensor], x: Tensor, blocks: int, prefix: str = "encoder.
     return x + conv(f"body.{blocks}", y)
 
 
-def grid(n: int) -> Tensor:
+def grid(n: int, dtype: torch.dtype = torch.float32) -> Tensor:
     r = 1 / n
-    return -1 + r + (2 * r) * torch.arange(n).float()
+    return -1 + r + (2 * r) * torch.arange(n).to(dtype)
 
 
 def liif(p: dict[str, Tensor], feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
     B, C, H, W = feat.shape
     unfolded = F.unfold(feat, 3, padding=1).view(B, C * 9, H, W)
-    centres = torch.stack(torch.meshgrid(grid(H), grid(W), indexing="ij")).expand(B, 2, H, W)
+    centres = torch.stack(torch.meshgrid(grid(H, feat.dtype), grid(W, feat.dtype), indexing="ij")).expand(B, 2, H, W)
     colours, areas = [], []
     for vy in (-1, 1):
         for vx in (-1, 1):

@@ -77,11 +77,11 @@ class Step:
         if self.config.channels_last:
             inp = inp.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            pred = self.forward(inp, batch["coord"], batch["cell"])
+            pred = self.forward(inp, batch["coord"], batch["cell"]).to(gt.dtype)
         if self.critic is None:
-            loss = self.loss(pred.float(), gt)
+            loss = self.loss(pred, gt)
         else:
-            loss = self.critic.generator_loss(pred.float(), gt, batch["cell"], self._autocast)
+            loss = self.critic.generator_loss(pred, gt, batch["cell"], self._autocast)
         self.optimizer.zero_grad(set_to_none=True)
         weighted = loss if share == 1 else loss * share
         (weighted if self.scaler is None else self.scaler.scale(weighted)).backward()
