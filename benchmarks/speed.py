@@ -97,8 +97,8 @@ def report(case: str, row: dict, machine: dict, ceiling: dict[str, float], as_js
         print(f"{line}WRONG: not timed", flush=True)
         return
     share = f"  {row['share']:.0%} of the ceiling" if row["share"] else ""
-    spread = f"({row['q20']:.3f} to {row['q80']:.3f})"
-    print(f"{line}{row['median']:.3f} s {spread}  {row['ratio']:.2f} x{share}", flush=True)
+    spread = f"({row['q20']:.4g} to {row['q80']:.4g})"
+    print(f"{line}{row['median']:.4g} s {spread}  {row['ratio']:.2f} x{share}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command ``liif-fast``: upscale, eval, train, doctor.
+"""The command ``liif-fast``: upscale, eval, train, tune, doctor.
 
 Exit codes: 0 all, 1 some failed, 2 usage (a configuration too), 130 interrupted.
 """
@@ -97,6 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("train", help="train a model as a configuration file says, alone or under torchrun")
     p.set_defaults(run=_train)
     train_arguments(p)
+
+    p = commands.add_parser(
+        "tune", help="measure the fused kernel's configurations on a CUDA card and keep the fastest"
+    )
+    p.set_defaults(run=_tune)
+    p.add_argument("--device", default="cuda", help="cuda, cuda:1, ... (%(default)s)")
+    p.add_argument("--debug", action="store_true", help="show a traceback with an error")
 
     p = commands.add_parser("doctor", help="versions, devices, and which implementation runs")
     p.set_defaults(run=_doctor)
@@ -285,6 +292,22 @@ def _train(args: argparse.Namespace) -> int:
         return train.run(args, _device(args.device))
     except ConfigError as error:
         raise UsageError(str(error)) from error
+
+
+def _tune(args: argparse.Namespace) -> int:
+    import torch
+
+    from . import triton
+
+    if not args.device.startswith("cuda"):
+        raise UsageError(f"--device {args.device}: a CUDA device is wanted, e.g. cuda or cuda:1")
+    ok, why = triton.available(torch.device(args.device))
+    if not ok:
+        raise RuntimeError(f"there is nothing to tune: {why}")
+    from .triton import tune
+
+    tune.command(_device(args.device), lambda line: print(line, flush=True))
+    return 0
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from . import __version__, _extension, ops, pretrained
+from . import __version__, _extension, ops, pretrained, triton
 
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors", "triton", "torchmetrics")
 
@@ -30,6 +30,7 @@ def facts() -> dict[str, Any]:
         "cuda": {
             "built_with": torch.version.cuda,
             "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+            "fused_kernel": triton.implementation(),
         },
         "operators": {name: _implementations(name) for name in ops.NAMES},
         "weights": {
@@ -52,12 +53,14 @@ def _implementations(name: str) -> dict[str, str]:
     found = {}
     for key in ("CPU", "CUDA"):
         compiled = torch._C._dispatch_has_kernel_for_dispatch_key(f"liif_fast::{name}", key)
-        if compiled:
-            found[key.lower()] = "compiled kernel"
-        elif key == "CUDA" and not torch.cuda.is_available():
+        if key == "CUDA" and not torch.cuda.is_available():
             found["cuda"] = "unused: torch finds no CUDA device" + (
                 "" if torch.version.cuda else " (a CPU build of torch)"
             )
+        elif key == "CUDA" and name in triton.OPERATORS:
+            found["cuda"] = triton.implementation()
+        elif compiled:
+            found[key.lower()] = "compiled kernel"
         elif key == "CPU":
             found["cpu"] = f"plain PyTorch: the compiled library is {_extension.status}"
         else:
@@ -73,7 +76,7 @@ def text(facts: dict[str, Any]) -> str:
         f"compiled library: {facts['library']}",
         f"cpu: {facts['cpu']['threads']} threads, {facts['cpu']['capability']}; kernels: {facts['cpu']['kernels']}",
         f"cuda: torch built with {facts['cuda']['built_with'] or 'none'}; "
-        f"devices: {', '.join(facts['cuda']['devices']) or 'none'}",
+        f"devices: {', '.join(facts['cuda']['devices']) or 'none'}; fused kernel: {facts['cuda']['fused_kernel']}",
     ]
     for name, found in facts["operators"].items():
         lines += [f"{name} on {device}: {how}" for device, how in found.items()]

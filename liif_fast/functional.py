@@ -231,17 +231,18 @@ def render_grid(
     out: Tensor,
     rows: tuple[int, int],
     cols: tuple[int, int],
-    block: int = 1 << 16,
+    block: int | None = None,
 ) -> Tensor:
     """Fill ``out [B, O, rows, cols]`` with the pixels rows x cols of an image of ``size`` (H, W).
 
     Args:
         colours: coord, cell ``[B, Q, 2]`` -> ``[B, Q, O]``.
-
-    Only ``block`` coordinates exist at a time.
+        block: about how many coordinates exist at a time; None: some that stay in a CPU's cache, or fill a GPU.
     """
     B, dtype = out.shape[0], geometry_dtype(out.dtype)
-    cell = torch.tensor([2 / size[0], 2 / size[1]], device=out.device, dtype=dtype)
+    block = block or (1 << 16 if out.device.type == "cpu" else 1 << 21)
+    # filled, not copied from the host, which a CUDA graph cannot record
+    cell = torch.stack([torch.full((), 2 / n, device=out.device, dtype=dtype) for n in size])
     for part, coord in grid_blocks(size, rows, cols, block, out.device, dtype):
         coord = coord.expand(B, -1, -1)
         pixels = colours(coord, cell.expand_as(coord))  # [B, n * width, O]

@@ -17,6 +17,7 @@ from .encoders import EDSR, RCAN, RDN
 from .mlp import MLP
 from .ops import HALF
 from .registry import make, register
+from .renderer import Renderer
 
 
 def _default_norm() -> dict[str, dict[str, list[float]]]:
@@ -118,18 +119,25 @@ class LIIF(nn.Module):
         """
         return self._query(feat, coord, cell)
 
-    def render(self, inp: Tensor, size: Sequence[int]) -> Tensor:
+    def render(self, inp: Tensor, size: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
         """A whole image at ``size`` (height, width), without gradients: ``[B, 3, H, W] -> [B, out_dim, *size]``.
 
         Input and output are normalised as the network's own (see ``data_norm``); ``upscale`` takes images. Neither
-        coordinates nor intermediate values of the whole grid ever exist at once.
+        coordinates nor intermediate values of the whole grid ever exist at once on the CPU.
+
+        Args:
+            dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
 
         Equivalent to: ``forward(inp, make_coord(size), cell=2 / size)``, reshaped.
         """
         size = _checked_size(size)
         self._check_input(inp)
         h, w = inp.shape[-2:]
-        return self.render_part(inp, (h, w), (0, 0), None, size, ((0, size[0]), (0, size[1])))
+        return self.render_part(inp, (h, w), (0, 0), None, size, ((0, size[0]), (0, size[1])), dtype)
+
+    def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None) -> Renderer:
+        """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there."""
+        return Renderer(self, _checked_size(size), dtype)
 
     @torch.no_grad()
     def render_part(

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from . import _extension, int8
 from .reference import corners
+from .triton import on_cuda
 
 _lib = torch.library.Library("liif_fast", "DEF")
 _lib.define(
@@ -239,6 +240,8 @@ PLAIN = {
 NAMES = tuple(PLAIN)
 for _name, _function in PLAIN.items():
     _lib.impl(_name, _without_autocast(_function), "CompositeExplicitAutograd")
+for _name in ("render", "render_int8"):
+    _lib.impl(_name, on_cuda(_name, _without_autocast(PLAIN[_name])), "CUDA")
 
 
 @torch.library.register_fake("liif_fast::corner_gather", lib=_lib)

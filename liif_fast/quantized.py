@@ -112,7 +112,9 @@ class QuantizedLIIF(LIIF):
         return torch.stack(largest).float() if largest else torch.zeros(0)
 
     def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
-        if not self.calibrated:
+        # looking at values waits for the device, which a CUDA graph cannot record
+        recording = hidden.is_cuda and torch.cuda.is_current_stream_capturing()
+        if not recording and not self.calibrated:
             raise RuntimeError("this quantised model is not calibrated: call calibrate(images), or upscale an image")
         return functional.render_int8(
             hidden, head, self.act_scale, coord, cell, size=size, origin=origin, local_ensemble=self.local_ensemble

@@ -56,8 +56,8 @@ struct Head {
   S* out;               // [B, Q, O]
 };
 
-// Corners below this weight need no MLP: the rest is scaled up to a sum of 1, which changes the result by less than
-// 3e-6 of the *difference* between two corners' colours.
+// Corners below this weight need no MLP in float32: the rest is scaled up to a sum of 1, which changes the result by
+// less than 3e-6 of the *difference* between two corners' colours. float64 leaves none out.
 constexpr double kNoWeight = 1e-6;
 
 // Rows (corners of queries) that go through all the layers together: activations and one layer's weights stay in L2.

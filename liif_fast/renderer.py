@@ -1,0 +1,73 @@
+"""Rendering one size again and again, as for the frames of a video: on CUDA as a graph with fixed buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .liif import LIIF
+
+
+class Renderer:
+    """``model.render(inp, size)`` for inputs of one shape after the other; made by ``model.renderer``.
+
+    On CUDA the first call with a shape records encoder and head as one CUDA graph, together with the memory they need;
+    further calls copy the input there, replay the graph, and copy the result out. A recording is made anew when the
+    input's shape, dtype or device, the model's mode, autocast, or the storage of a parameter has changed; new values in
+    place (``load_state_dict``) are seen without. Elsewhere it is ``model.render``.
+    """
+
+    def __init__(self, model: LIIF, size: Sequence[int], dtype: torch.dtype | None = None) -> None:
+        self.model = model
+        self.size = size
+        self.dtype = dtype
+        self._key: object = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inp: Tensor | None = None
+        self._out: Tensor | None = None
+
+    def __call__(self, inp: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` -> ``[B, out_dim, *size]``, a new tensor, normalised as ``model.render``'s."""
+        if inp.device.type != "cuda":
+            return self._render(inp)
+        with torch.cuda.device(inp.device):
+            return self._replay(inp)
+
+    @torch.no_grad()
+    def _render(self, inp: Tensor) -> Tensor:
+        return self.model.render(inp, self.size, dtype=self.dtype)
+
+    def _replay(self, inp: Tensor) -> Tensor:
+        key = self._describe(inp)
+        if self._key != key:
+            self._record(inp)
+            self._key = key
+        self._inp.copy_(inp)
+        self._graph.replay()
+        return self._out.clone()
+
+    def _describe(self, inp: Tensor) -> tuple:
+        state = [*self.model.parameters(), *self.model.buffers()]
+        return (
+            tuple(inp.shape), inp.dtype, inp.device, self.model.training,
+            torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"),
+            *((t.data_ptr(), t.dtype) for t in state),
+        )  # fmt: skip
+
+    def _record(self, inp: Tensor) -> None:
+        self._key = self._graph = self._out = None  # the old recording's memory first
+        self._inp = inp.detach().clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # kernels are compiled and chosen before the recording
+            for _ in range(2):
+                self._render(self._inp)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._out = self._render(self._inp)
+        self._graph = graph

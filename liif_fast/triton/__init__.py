@@ -1,0 +1,69 @@
+"""``render`` and ``render_int8`` on CUDA as one fused Triton kernel: gather, hidden layers, output, blend.
+
+Nothing here imports triton before the first launch. ``LIIF_FAST_TRITON=0`` leaves the kernel out; with
+``LIIF_FAST_TRITON=1`` it is an error, with the reason, where the kernel cannot run; otherwise plain PyTorch runs there.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .eligible import available, eligible
+
+__all__ = ["OPERATORS", "available", "eligible", "implementation", "on_cuda", "setting"]
+
+# By operator: which arguments are the hidden layers' weights and w_out.
+OPERATORS = {"render": (4, 6), "render_int8": (4, 8)}
+_failed: set[str] = set()  # what went wrong, each said once
+
+
+def setting() -> str:
+    """``LIIF_FAST_TRITON``: "auto", "0" or "1"."""
+    value = os.environ.get("LIIF_FAST_TRITON", "auto")
+    if value not in ("auto", "0", "1"):
+        raise ValueError(f"LIIF_FAST_TRITON={value}: 0, 1 or auto is wanted")
+    return value
+
+
+def on_cuda(name: str, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The CUDA implementation of the operator ``name`` in OPERATORS: the fused kernel where it can run,
+    else ``plain``."""
+
+    @functools.wraps(plain)
+    def run(*arguments: Any) -> Tensor:
+        wanted = setting()
+        if wanted == "0":
+            return plain(*arguments)
+        ok, why = eligible(*arguments[:2], *(arguments[i] for i in OPERATORS[name]))
+        if wanted == "1" and not ok:
+            raise RuntimeError(f"LIIF_FAST_TRITON=1, but the fused kernel cannot run: {why}")
+        if not ok or name in _failed:
+            return plain(*arguments)
+        from . import render
+
+        try:
+            return getattr(render, name)(*arguments)
+        except render.COMPILE_ERRORS as error:
+            if wanted == "1":
+                raise
+            _failed.add(name)
+            why = " ".join(str(error).split())[:300]
+            warnings.warn(f"liif_fast: the fused kernel does not compile, plain PyTorch runs: {why}", stacklevel=2)
+            return plain(*arguments)
+
+    return run
+
+
+def implementation(device: torch.device | None = None) -> str:
+    """What runs ``render`` on CUDA, for ``liif-fast doctor``."""
+    if setting() == "0":
+        return "plain PyTorch: the fused kernel is switched off by LIIF_FAST_TRITON=0"
+    ok, why = available(device)
+    return "fused Triton kernel" if ok else f"plain PyTorch, no fused kernel: {why}"

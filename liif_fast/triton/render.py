@@ -1,0 +1,237 @@
+"""``render`` and ``render_int8`` by the fused kernel: arguments prepared, configuration chosen, kernel launched."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from triton.errors import TritonError
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from .choices import choose
+from .configs import Config, Constants
+from .eligible import eligible, interpreted
+from .geometry import Axis
+from .kernels import fused
+from .layers import START_VALUE
+
+COMPILE_ERRORS = (TritonError,)  # what a launch raises before anything has run
+_INT32 = 2**31 - 1
+
+
+class Strides(NamedTuple):
+    """Of coord and cell, in elements, inside an image."""
+
+    coord_query: int
+    coord_axis: int
+    cell_query: int
+    cell_axis: int
+
+
+class Head(NamedTuple):
+    """The layers as the kernel reads them."""
+
+    kind: str
+    w_pos: Tensor  # [4, D] float32
+    inverse: Tensor  # [L] float32, int8: 1 / scale of each layer's input
+    weights: Tensor  # [L * D, D] (out, in): hidden's dtype, or int8
+    vectors: Tensor  # [L, 1 or 3, D] float32, see layers
+    w_out: Tensor  # [padded, D]
+    b_out: Tensor  # [O] float32
+
+
+def render(
+    hidden: Tensor,
+    coord: Tensor,
+    cell: Tensor | None,
+    w_pos: Tensor,
+    w_mlp: Tensor,
+    b_mlp: Tensor,
+    w_out: Tensor,
+    b_out: Tensor,
+    size: Sequence[int],
+    origin: Sequence[int],
+    ensemble: bool = True,
+    config: Config | None = None,
+) -> Tensor:
+    """``torch.ops.liif_fast.render`` on CUDA. ValueError where ``eligible`` says no."""
+    _check(hidden, coord, w_mlp, w_out)
+    half = hidden.dtype != torch.float32
+    head = Head(
+        "float",
+        w_pos.t().contiguous(),
+        w_pos,
+        _aligned(w_mlp.to(hidden.dtype)).flatten(0, 1),
+        b_mlp.float().contiguous().unsqueeze(1),
+        _padded(w_out, hidden.dtype, half),
+        b_out.float(),
+    )
+    return launch(hidden, coord, cell, head, size, origin, ensemble, config)
+
+
+def render_int8(
+    hidden: Tensor,
+    coord: Tensor,
+    cell: Tensor | None,
+    w_pos: Tensor,
+    w_q: Tensor,
+    w_scale: Tensor,
+    b_mlp: Tensor,
+    act_scale: Tensor,
+    w_out: Tensor,
+    b_out: Tensor,
+    size: Sequence[int],
+    origin: Sequence[int],
+    ensemble: bool = True,
+    config: Config | None = None,
+) -> Tensor:
+    """``torch.ops.liif_fast.render_int8`` on CUDA: the integers of ``liif_fast.int8``."""
+    _check(hidden, coord, w_q, w_out)
+    inverse = 1 / act_scale
+    # the roundings of int8.hidden_layers: the last layer's values stay float32, the others become steps of the next
+    multiplier, addend = w_scale * act_scale.unsqueeze(1), b_mlp.clone()
+    multiplier[:-1] *= inverse[1:].unsqueeze(1)
+    addend[:-1] *= inverse[1:].unsqueeze(1)
+    offset = w_q.sum(-1, dtype=torch.int32) * 128 - START_VALUE
+    head = Head(
+        "int8",
+        w_pos.t().contiguous(),
+        inverse,
+        _aligned(w_q).flatten(0, 1),
+        torch.stack([offset.float(), multiplier, addend], 1),
+        _padded(w_out, torch.bfloat16, True),
+        b_out.float(),
+    )
+    return launch(hidden, coord, cell, head, size, origin, ensemble, config)
+
+
+def _check(*arguments: Tensor) -> None:
+    ok, why = eligible(*arguments)
+    if not ok:
+        raise ValueError(f"the fused kernel cannot run: {why}")
+
+
+def _aligned(t: Tensor) -> Tensor:
+    """Contiguous and at an address that tensor descriptors take."""
+    t = t.contiguous()
+    return t if t.data_ptr() % 16 == 0 else t.clone()
+
+
+def _padded(w_out: Tensor, dtype: torch.dtype, split: bool) -> Tensor:
+    """w_out [O, D] with as many rows as a product wants; split: rounded to dtype, and below that what was lost."""
+    rows = 8 if split and len(w_out) <= 8 else 16
+    w = F.pad(w_out.float(), (0, 0, 0, rows - len(w_out)))
+    rounded = w.to(dtype)
+    return torch.cat([rounded, (w - rounded.float()).to(dtype)]) if split else rounded
+
+
+def _precision(dtype: torch.dtype) -> str:
+    """Of products, as tl.dot takes it: float32 in three parts of tf32 unless torch itself may use plain tf32."""
+    if dtype != torch.float32:
+        return "ieee"
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
+
+
+def launch(
+    hidden: Tensor,
+    coord: Tensor,
+    cell: Tensor | None,
+    head: Head,
+    size: Sequence[int],
+    origin: Sequence[int],
+    ensemble: bool,
+    config: Config | None = None,
+) -> Tensor:
+    """Run the kernel on all queries: ``[B, Q, O]`` float32."""
+    out = coord.new_empty(*coord.shape[:2], len(head.b_out))
+    config = config or choose(_kind(hidden, head), hidden.shape[-1], hidden.device)
+    on_device = torch.cuda.device(hidden.device) if hidden.is_cuda else contextlib.nullcontext()
+    hidden = hidden.contiguous()
+    strides = max(abs(s) for t in (coord, coord if cell is None else cell) for s in t.stride()[1:])
+    step = _INT32 // (4 * max(strides, 4))  # queries whose offsets fit into 32 bits
+    with on_device:
+        for start in range(0, coord.shape[1], step):
+            part = slice(start, start + step)
+            arguments, options, grid = plan(
+                hidden, coord[:, part], None if cell is None else cell[:, part], out[:, part], head, size, origin,
+                ensemble, config,
+            )  # fmt: skip
+            if grid:
+                fused[(grid,)](*arguments, **options)
+    return out
+
+
+def _kind(hidden: Tensor, head: Head) -> str:
+    if head.kind == "int8":
+        return "int8"
+    return "float32" if hidden.dtype == torch.float32 else "half"
+
+
+def plan(
+    hidden: Tensor,
+    coord: Tensor,
+    cell: Tensor | None,
+    out: Tensor,
+    head: Head,
+    size: Sequence[int],
+    origin: Sequence[int],
+    ensemble: bool,
+    config: Config,
+) -> tuple[list[Any], dict[str, Any], int]:
+    """(arguments, options, number of blocks) of one launch of ``kernels.fused``."""
+    B, h, w, _ = hidden.shape
+    queries, K = coord.shape[1], 4 if ensemble else 1
+    tiles = -(-queries * K // config.rows)
+    blocks = B * tiles
+    if config.resident and hidden.is_cuda:
+        multiprocessors = torch.cuda.get_device_properties(hidden.device).multi_processor_count
+        blocks = min(blocks, config.resident * multiprocessors)
+    some_cell = coord if cell is None else cell
+    y, x = (Axis.of(*numbers, ensemble) for numbers in zip(size, origin, (h, w), strict=True))
+    arguments = [
+        hidden, coord, some_cell, out, h * w, coord.stride(0), some_cell.stride(0), out.stride(0), w,
+        Strides(*coord.stride()[1:], *some_cell.stride()[1:]), queries, tiles, B * tiles, y, x,
+        head.w_pos, head.inverse, *_blocks(head.weights, config), head.vectors, head.w_out, head.b_out,
+        _constants(hidden, cell, head, K, config),
+    ]  # fmt: skip
+    return arguments, {"num_warps": config.warps, "enable_fp_fusion": False}, blocks
+
+
+def _constants(hidden: Tensor, cell: Tensor | None, head: Head, K: int, config: Config) -> Constants:
+    D = hidden.shape[-1]
+    return Constants(
+        kind=head.kind,
+        precision="ieee" if head.kind == "int8" else _precision(hidden.dtype),
+        L=len(head.vectors),
+        D=D,
+        O=len(head.b_out),
+        out=len(head.w_out),
+        split=head.kind == "int8" or hidden.dtype != torch.float32,
+        K=K,
+        cell=cell is not None,
+        wide=hidden[0].numel() > _INT32,
+        pairs=config.structure == "pairs",
+        rows=config.rows,
+        chunk=config.chunk,
+        piece=config.piece,
+        stages=config.stages,
+        tma=config.tma,
+        persistent=config.resident > 0,
+        float32=head.kind == "float" and hidden.dtype == torch.float32,
+        interpreted=interpreted(),
+    )
+
+
+def _blocks(weights: Tensor, config: Config) -> list[Any]:
+    """The weights as the kernel's w_first, w_in, w_back and w_all."""
+    D = weights.shape[1]
+    if not config.tma:
+        return [weights] * 4
+    pairs = config.structure == "pairs"
+    first = [config.chunk if pairs else D, config.piece]
+    shapes = [first, [config.chunk, D], [D, config.chunk], first] if pairs else [first, first, first, [D, D]]
+    return [TensorDescriptor.from_tensor(weights, shape) for shape in shapes]

@@ -1,0 +1,77 @@
+"""Every shipped configuration of the fused kernel, compiled ahead of time for every architecture; no card is needed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from liif_fast.triton.configs import KINDS, SHARED, WIDTHS, candidates
+
+HERE = Path(__file__).parent
+TENSOR_MEMORY = 512  # columns that a multiprocessor of sm_100 has
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="triton is not installed: pip install triton"
+)
+RUNS = [(architecture,) for architecture in SHARED] + [(90, "flags"), (80, "flags")]
+
+
+def _run(*arguments: object) -> list[dict]:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")])),
+    }
+    environment.pop("TRITON_INTERPRET", None)
+    command = [sys.executable, str(HERE / "triton_aot.py"), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[tuple, Future]:
+    """The script's rows for each architecture, a process for each processor (LIIF_FAST_TEST_JOBS: fewer)."""
+    jobs = int(os.environ.get("LIIF_FAST_TEST_JOBS", os.cpu_count() or 1))
+    with ThreadPoolExecutor(jobs) as pool:
+        yield {run: pool.submit(_run, *run) for run in RUNS}
+
+
+def _fits(row: dict, architecture: int) -> None:
+    # float32 in three parts takes all 255 registers, "chain" nearly: there a few are set aside, once in a tile
+    tight = row["kind"] == "float32" or row["config"]["structure"] == "chain"
+    assert row["spilled"] <= (24 if tight else 0), row  # bytes
+    assert row["shared"] <= SHARED[architecture], row
+    assert (row["tensor_memory"] or 0) <= TENSOR_MEMORY, row  # more compiles to a trap
+
+
+@pytest.mark.parametrize("architecture", SHARED)
+def test_shipped_configurations(runs, architecture):
+    rows = runs[architecture,].result()
+    assert len(rows) == sum(len(candidates(architecture, kind, D)) for kind in KINDS for D in WIDTHS)
+    for row in rows:
+        _fits(row, architecture)
+        assert (row["tma"] > 0) == row["config"]["tma"], row
+        if row["kind"] == "float32" and architecture >= 90:
+            assert row["wgmma"] + row["mma"] + row["tcgen05"] > 0, row
+        elif architecture == 90:
+            assert row["wgmma"] > 0, row
+            assert row["mma"] == 0, row
+        elif architecture == 100 and row["kind"] == "half":
+            assert row["tcgen05"] > 0, row
+        else:
+            assert row["mma"] > 0, row
+
+
+@pytest.mark.parametrize("architecture", [90, 80])
+def test_dtypes_flags_and_depths(runs, architecture):
+    rows = runs[architecture, "flags"].result()
+    assert len({json.dumps([row["kind"], row["dtype"], row["changed"]]) for row in rows}) >= 10
+    for row in rows:
+        _fits(row, architecture)
