@@ -83,7 +83,7 @@ def test_as_close_to_float64_as_separate_operators(monkeypatch, dtype, recompute
 @pytest.mark.parametrize(NAMES, VARIANTS)
 @pytest.mark.parametrize("ensemble", [True, False])
 def test_gradcheck(ensemble, recompute, blend_first):
-    leaves, _, head, coord, cell, _ = problem((1, (3, 4), 8, 9, 2, 2), ensemble=ensemble)
+    leaves, _, _, coord, cell, _ = problem((1, (3, 4), 8, 9, 2, 2), ensemble=ensemble)
 
     def run(hidden, w_pos, w_mlp, b_mlp, w_out, b_out):
         mlp = tuple(zip(w_mlp, b_mlp, strict=True))
@@ -157,7 +157,7 @@ def test_one_narrow_layer_and_no_queries():
 
 
 def test_query_runs_here_where_it_is_wanted(monkeypatch):
-    leaves, hidden, head, coord, cell, ensemble = problem((2, (5, 7), 32, 70, 2, 3))
+    _, hidden, head, coord, cell, ensemble = problem((2, (5, 7), 32, 70, 2, 3))
     monkeypatch.setattr(functional, "CPU_KERNELS", False)
     monkeypatch.setattr(chain, "wanted", lambda hidden: True)
     out = functional.query(hidden, head, coord, cell, local_ensemble=ensemble)
