@@ -29,8 +29,10 @@ class _Options(NamedTuple):
 
 
 def wanted(hidden: Tensor) -> bool:
-    """Whether ``functional.query`` runs here: compiled programs fuse the separate operators themselves."""
-    return hidden.device.type == "cuda" and not torch.compiler.is_compiling()
+    """Whether ``functional.query`` runs here: compilers and function transforms (vmap) want separate operators."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return hidden.device.type == "cuda"
 
 
 def query(

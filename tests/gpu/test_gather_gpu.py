@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-import exact
 import pytest
 import torch
-from exact import SHAPES, assert_within, sample
 
+from gpu import exact
+from gpu.exact import SHAPES, assert_within, sample
 from liif_fast import ops
 
 GATHER = torch.ops.liif_fast.corner_gather.default
@@ -107,7 +107,9 @@ def test_a_part_gives_the_rows_of_the_whole(device, dtype, ensemble):
     tile, _ = BACKWARD(grad, part[0], coord, cell, w_pos, (5, 6), size, (2, 3), ensemble)
     full, _ = BACKWARD(grad, whole[0], coord, cell, w_pos, size, size, (0, 0), ensemble)
     assert (full.float().abs().sum() - tile.float().abs().sum()).abs() <= 1e-2 * tile.float().abs().sum()
-    bound = {torch.float32: 1e-4, torch.bfloat16: 2**-4, torch.float16: 2**-7}[dtype]  # sums of up to 10^2, in any order
+    bound = {torch.float32: 1e-4, torch.bfloat16: 2**-4, torch.float16: 2**-7}[
+        dtype
+    ]  # sums of up to 10^2, in any order
     torch.testing.assert_close(tile, full[:, 2:7, 3:9], rtol=bound, atol=bound)
 
 
