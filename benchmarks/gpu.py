@@ -43,6 +43,7 @@ def main() -> None:
     print(", ".join(f"{k} {v}" for k, v in machine.items()))
     print("ceilings, 10^12/s: " + ", ".join(f"{k} {v / 1e12:.2f}" for k, v in ceiling.items()), flush=True)
     results, failed = [], 0
+    torch.set_grad_enabled(False)  # training enables it for itself
     for name in args.cases:
         for title, case in CASES[name](model, device, args.tiny):
             if args.once:

@@ -68,7 +68,7 @@ rows() { # case
 }
 
 profile() { # one launch of each kernel whose name says that it is ours: shares of the peaks, and why warps wait
-  limit=530 limited ncu --target-processes all --kernel-name-base function --kernel-name 'regex:corner|gather|render|fused' \
+  limit=530 limited ncu --target-processes all --kernel-name-base demangled --kernel-name 'regex:liif::|^fused' \
     --launch-count 24 --section SpeedOfLight --section MemoryWorkloadAnalysis --section WarpStateStats \
     --section LaunchStats "$python" benchmarks/gpu.py gather render --once "${weights[@]}" "${tiny[@]}"
 }

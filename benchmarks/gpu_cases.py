@@ -174,7 +174,6 @@ def _in_chunks(function: Callable[..., Tensor], chunk: int) -> Callable[..., Ten
     return run
 
 
-@torch.no_grad()
 def render(model: liif_fast.LIIF, device: torch.device, tiny: bool) -> Iterator[tuple[str, Case]]:
     """Inference of the head: feature map (hidden map for ``render``) to colours."""
     low, high = ((27, 48), (108, 192)) if tiny else ((270, 480), (1080, 1920))
@@ -211,7 +210,6 @@ def render(model: liif_fast.LIIF, device: torch.device, tiny: bool) -> Iterator[
     yield "render", Case(found, bars)
 
 
-@torch.no_grad()
 def frames(model: liif_fast.LIIF, device: torch.device, tiny: bool) -> Iterator[tuple[str, Case]]:
     """Frame to frame with the encoder; what the others must equal is float32's."""
     sizes = {(540, 960): ((2160, 3840), 30), (480, 720): ((960, 1440), 100)}
