@@ -1,6 +1,6 @@
 """Times on a CUDA device: each contender is checked first, then timed in turns by the device's clock.
 
-    python benchmarks/gpu.py gather train render frames --json rows.jsonl
+    python benchmarks/gpu.py gather train step render frames --json rows.jsonl
 
 Shares are of what the same run measured: gather of the device's copy bandwidth, each byte that must be read or written
 counted once; matrices of torch's fastest product of square matrices. Times are the device's own, from a cold L2 cache;

@@ -3,7 +3,7 @@
 # build, and go on with the next in another call:
 #
 #     benchmarks/gpu.sh build test sanitize       # kernels from source, tests/gpu, compute-sanitizer
-#     benchmarks/gpu.sh gather train render frames  # rows and bars
+#     benchmarks/gpu.sh gather train step render frames  # rows and bars
 #     benchmarks/gpu.sh profile                   # ncu's figures for the gather and render kernels
 #
 # Rows and logs go to $OUT, or to benchmarks/results/. PYTHON: the interpreter that has torch (python3).
@@ -84,9 +84,9 @@ for stage in "$@"; do
   case $stage in
     build | sanitize | profile) "$stage" 2>&1 | tee "$out/$stage.log" ;;
     test) tests 2>&1 | tee "$out/test.log" ;;
-    gather | train | render | frames) rows "$stage" 2>&1 | tee "$out/$stage.log" ;;
+    gather | train | step | render | frames) rows "$stage" 2>&1 | tee "$out/$stage.log" ;;
     *)
-      echo "gpu.sh: unknown stage $stage: build, test, sanitize, gather, train, render, frames or profile" >&2
+      echo "gpu.sh: unknown stage $stage: build, test, sanitize, gather, train, step, render, frames or profile" >&2
       exit 2
       ;;
   esac

@@ -161,6 +161,39 @@ def train(model: liif_fast.LIIF, device: torch.device, tiny: bool) -> Iterator[t
     yield "train", Case(found, bars)
 
 
+def step(model: liif_fast.LIIF, device: torch.device, tiny: bool) -> Iterator[tuple[str, Case]]:
+    """A whole training step of the official configuration: encoder, head, loss, gradients, Adam."""
+    batch, side, queries = (2, 12, 48) if tiny else (16, 48, 2304)
+    torch.manual_seed(0)
+    inp = torch.rand(batch, 3, side, side, device=device) * 2 - 1
+    coord = torch.rand(batch, queries, 2, device=device) * 2 - 1
+    cell, target = torch.full_like(coord, 2 / side / 2.5), torch.rand(batch, queries, 3, device=device)
+    # a rate of 0 does all the work and leaves the weights as they are, so that every run has the same gradients
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+
+    def by_reference() -> Tensor:
+        # .float(): the official code's coordinates are float32 under autocast too, as are its grid_samples
+        return reference.liif(model.encoder(inp).float(), coord, cell, model.imnet)
+
+    def run(predict: Callable[[], Tensor], kind: str) -> list[Tensor]:
+        with torch.enable_grad():
+            with torch.autocast(device.type, dtype=getattr(torch, kind), enabled=kind != "float32"):
+                loss = F.l1_loss(predict().float(), target)
+            loss.backward()
+        optimizer.step()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        optimizer.zero_grad()
+        return grads
+
+    found, bars = [], []
+    for kind, tolerance in (("float32", 5e-3), ("bfloat16", 0.3)):  # as for the head
+        for name, predict in (("reference", by_reference), (LIF, lambda: model(inp, coord, cell))):
+            found.append(Contender(name, kind, lambda p=predict, k=kind: run(p, k), tolerance, apart=gradients_apart))
+        bars.append(Bar((LIF, kind), "faster than", ("reference", kind), 2.5))
+        bars.append(Bar((LIF, kind), "memory of", ("reference", kind), 0.25))
+    yield "step", Case(found, bars)
+
+
 def _photo(size: tuple[int, int], device: torch.device) -> Tensor:
     """[1, 3, H, W] in [0, 1]"""
     return F.interpolate(cases._photo(256), size, mode="bilinear").to(device)
@@ -211,7 +244,7 @@ def render(model: liif_fast.LIIF, device: torch.device, tiny: bool) -> Iterator[
 
 
 def frames(model: liif_fast.LIIF, device: torch.device, tiny: bool) -> Iterator[tuple[str, Case]]:
-    """Frame to frame with the encoder; what the others must equal is float32's."""
+    """Frame to frame with the encoder. The reference is the official pipeline: NCHW encoder, reference head."""
     sizes = {(540, 960): ((2160, 3840), 30), (480, 720): ((960, 1440), 100)}
     for low, (high, rate) in ({(27, 48): ((108, 192), 1)} if tiny else sizes).items():
         photo = _photo(low, device)
@@ -219,7 +252,14 @@ def frames(model: liif_fast.LIIF, device: torch.device, tiny: bool) -> Iterator[
         def upscale(dtype, photo=photo, high=high):
             return model.upscale(photo, size=high, dtype=dtype, tile=0)
 
-        found = [Contender(LIF, "float32", lambda u=upscale: u(torch.float32))]
+        def official(photo=photo, high=high):
+            coord = functional.make_coord(high, device=device)[None]
+            cell = torch.tensor([2 / n for n in high], device=device).expand_as(coord)
+            colours = cases._reference(model, model.encoder(photo * 2 - 1), coord, cell)
+            return (colours * 0.5 + 0.5).clamp(0, 1).transpose(1, 2).unflatten(-1, high)
+
+        found = [Contender("reference", "float32", official)]
+        found.append(Contender(LIF, "float32", lambda u=upscale: u(torch.float32), 2e-5))
         # encoder and head rounded to 8 (11) bits in every layer; colours span 1
         for dtype, tolerance in ((torch.bfloat16, 2e-2), (torch.float16, 3e-3), (torch.int8, 5e-2)):
             found.append(Contender(LIF, str(dtype)[6:], lambda d=dtype, u=upscale: u(d), tolerance))
@@ -235,4 +275,4 @@ def frames(model: liif_fast.LIIF, device: torch.device, tiny: bool) -> Iterator[
         yield f"frames {low[1]}x{low[0]} -> {high[1]}x{high[0]}", Case(found, bars)
 
 
-CASES = {"gather": gather, "train": train, "render": render, "frames": frames}
+CASES = {"gather": gather, "train": train, "step": step, "render": render, "frames": frames}

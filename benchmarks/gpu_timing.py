@@ -83,9 +83,10 @@ def ceilings(device: torch.device, tiny: bool) -> dict[str, float]:
     for kind in ("bfloat16", "float16", "float32", "int8"):
         best = 0.0
         for n in (256,) if tiny else (4096, 8192):
-            random = torch.randint(-8, 8, (2, n, n), device=device)
-            a, b = random.to(getattr(torch, kind))
-            multiply = torch._int_mm if kind == "int8" else torch.mm
+            if kind == "int8":
+                (a, b), multiply = torch.randint(-128, 128, (2, n, n), device=device).to(torch.int8), torch._int_mm
+            else:
+                (a, b), multiply = torch.randn(2, n, n, device=device).to(getattr(torch, kind)), torch.mm
             times = [clock(lambda m=multiply, a=a, b=b: m(a, b.t())) for _ in range(12)][3:]
             best = max(best, 2 * n**3 / statistics.median(times))
         found[kind] = best
