@@ -188,7 +188,9 @@ def step(model: liif_fast.LIIF, device: torch.device, tiny: bool) -> Iterator[tu
     found, bars = [], []
     for kind, tolerance in (("float32", 5e-3), ("bfloat16", 0.3)):  # as for the head
         for name, predict in (("reference", by_reference), (LIF, lambda: model(inp, coord, cell))):
-            found.append(Contender(name, kind, lambda p=predict, k=kind: run(p, k), tolerance, apart=gradients_apart))
+            # the reference may differ by twice as much in bfloat16, and is timed all the same
+            allowed = tolerance * (2 if name == "reference" else 1)
+            found.append(Contender(name, kind, lambda p=predict, k=kind: run(p, k), allowed, apart=gradients_apart))
         bars.append(Bar((LIF, kind), "faster than", ("reference", kind), 2.5))
         bars.append(Bar((LIF, kind), "memory of", ("reference", kind), 0.25))
     yield "step", Case(found, bars)
