@@ -108,7 +108,7 @@ def _corner_gather(hidden, coord, cell, w_pos, size, origin, ensemble=True):
 def _corner_gather_backward(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
     B, D = h.shape[0], h.shape[-1]
     grad_hidden = torch.zeros(B, hidden_size[0] * hidden_size[1], D, dtype=w_pos.dtype, device=h.device)
-    grad_w_pos = torch.zeros_like(w_pos)
+    grad_w_pos = torch.zeros(w_pos.shape, dtype=w_pos.dtype, device=w_pos.device)
     for b, s in _chunks(h, coord):
         row, pos, _, _ = _rows(
             hidden_size, coord[b, s], None if cell is None else cell[b, s], w_pos, size, origin, ensemble
@@ -192,7 +192,7 @@ def _decode(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, ensemble=Tru
 def _decode_backward(grad_out, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, ensemble=True):
     B, h, w, D = hidden.shape
     flat, grad_hidden = hidden.reshape(B, h * w, D), torch.zeros(B, h * w, D, dtype=w_pos.dtype, device=hidden.device)
-    grads = [torch.zeros_like(t, dtype=w_pos.dtype) for t in (w_pos, w_mlp, b_mlp, w_out)]
+    grads = [torch.zeros(t.shape, dtype=w_pos.dtype, device=t.device) for t in (w_pos, w_mlp, b_mlp, w_out)]
     grad_w_pos, grad_w_mlp, grad_b_mlp, grad_w_out = grads
     layers = _layers(hidden, w_mlp, b_mlp)
     dtype = matmul_dtype(hidden.dtype, hidden.device.type)
@@ -252,7 +252,8 @@ def _(hidden, coord, cell, w_pos, size, origin, ensemble=True):
 
 @torch.library.register_fake("liif_fast::corner_gather_backward", lib=_lib)
 def _(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
-    return h.new_empty(h.shape[0], *hidden_size, h.shape[-1]), torch.empty_like(w_pos)
+    grad_w_pos = w_pos.new_empty(w_pos.shape)
+    return h.new_empty(h.shape[0], *hidden_size, h.shape[-1]), grad_w_pos
 
 
 @torch.library.register_fake("liif_fast::render", lib=_lib)
