@@ -54,14 +54,22 @@ def _implementations(name: str) -> dict[str, str]:
         compiled = torch._C._dispatch_has_kernel_for_dispatch_key(f"liif_fast::{name}", key)
         if compiled:
             found[key.lower()] = "compiled kernel"
-        elif key == "CUDA" and not torch.cuda.is_available():
-            found["cuda"] = "unused: torch finds no CUDA device" + (
-                "" if torch.version.cuda else " (a CPU build of torch)"
+        if key == "CUDA" and not torch.cuda.is_available():
+            found["cuda"] = (
+                ("compiled kernel, " if compiled else "")
+                + "unused: torch finds no CUDA device"
+                + ("" if torch.version.cuda else " (a CPU build of torch)")
             )
+        elif compiled:
+            continue
         elif key == "CPU":
             found["cpu"] = f"plain PyTorch: the compiled library is {_extension.status}"
         else:
-            found["cuda"] = "plain PyTorch: this version of liif_fast has no compiled CUDA kernel"
+            found["cuda"] = "plain PyTorch: " + (
+                "this version of liif_fast has no compiled CUDA kernel for it"
+                if ops.CUDA_KERNELS
+                else "the compiled library has no CUDA kernels, see LIIF_FAST_BUILD=cuda"
+            )
     return found
 
 
