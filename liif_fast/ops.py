@@ -352,3 +352,24 @@ for _name in ("corner_gather_backward", "decode_backward"):
     torch.library.register_autograd(f"liif_fast::{_name}", _unreachable, setup_context=_no_double_backward, lib=_lib)
 
 CPU_KERNELS = _extension.load()  # kernels for the operators defined above; False: plain PyTorch
+CUDA_KERNELS = CPU_KERNELS and hasattr(torch.ops.liif_fast, "corner_gather_backward_cuda")
+
+
+def _corner_gather_backward_cuda(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
+    """Gradients of hidden are summed by atomics; under torch.use_deterministic_algorithms, in the order of the rows."""
+    order = start = None
+    if torch.are_deterministic_algorithms_enabled():
+        index, _, _ = corners(coord, size, ensemble)
+        row = (index[..., 0] - origin[0]) * hidden_size[1] + (index[..., 1] - origin[1])
+        # a row outside hidden has no gradient (its h is NaN), so that any pixel may have it
+        pixels = hidden_size[0] * hidden_size[1]
+        row = row.clamp_(0, pixels - 1) + torch.arange(len(row), device=row.device).view(-1, 1, 1) * pixels
+        row, order = row.flatten().sort(stable=True)
+        start = torch.searchsorted(row, torch.arange(len(h) * pixels + 1, device=row.device))
+    return torch.ops.liif_fast.corner_gather_backward_cuda(
+        grad_h, h, coord, cell, w_pos, order, start, hidden_size, size, origin, ensemble
+    )
+
+
+if CUDA_KERNELS:
+    _lib.impl("corner_gather_backward", _corner_gather_backward_cuda, "CUDA")

@@ -5,18 +5,9 @@
 #include <cstdint>
 
 #include "../corners.h"
+#include "../types.h"
 
 namespace liif {
-
-struct Bf16 {
-  uint16_t bits;
-};
-struct Half {
-  uint16_t bits;
-};
-
-// Order of the entries in the tables below.
-enum HiddenType { kFloat = 0, kBf16 = 1, kHalf = 2, kHiddenTypes = 3 };
 
 // Everything about the queries. S: float, or double with a double hidden map.
 template <class S>
