@@ -54,7 +54,7 @@ sanitize() {
     limited "$python" tests/gpu/sanitize.py --render
     return
   fi
-  local tool failed=0 render=(--render) # of the fused kernel racecheck cannot follow the asynchronous copies
+  local tool failed=0 render=(--render) # racecheck: CUDA C++ alone, Triton places its own barriers
   for tool in memcheck racecheck; do
     [ "$tool" = racecheck ] && render=()
     # every tensor an allocation of its own, so that accesses beyond its end are seen
