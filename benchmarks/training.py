@@ -62,7 +62,6 @@ def configuration(folder: str, batch: int, amp: str | None = None) -> Config:
             "optimizer": {"name": "adam", "args": {"lr": 1e-4}},
             "epoch_max": 1,
             "amp": amp,
-            "channels_last": amp is not None,
         }
     )
 
@@ -90,8 +89,6 @@ class Ours:
 
     def __init__(self, config: Config, model: torch.nn.Module) -> None:
         model = copy.deepcopy(model)
-        if config.channels_last:
-            model = model.to(memory_format=torch.channels_last)
         optimizer, _ = setup.build_optimizer(config, model)
         self.step = Step(config, model, model, optimizer, CPU, 0)
 

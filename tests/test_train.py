@@ -185,6 +185,7 @@ def test_five_kills(images, run, tmp_path):
         assert saved >= step - 3  # no more is lost than the steps since the last save
     assert run("--resume", **changes)[0] == 0
     assert files.losses(tmp_path / "run") == whole
+    assert files.epochs(tmp_path / "run") == files.epochs(tmp_path / "whole")
     assert files.same(files.weights(tmp_path / "run"), files.weights(tmp_path / "whole"))
 
 

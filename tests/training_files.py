@@ -87,6 +87,12 @@ def losses(run: Path) -> dict[int, float]:
     return found
 
 
+def epochs(run: Path) -> list[dict[str, Any]]:
+    """The records of the epochs in metrics.jsonl."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [r for r in records if r["kind"] == "epoch"]
+
+
 def weights(run: Path, name: str = "epoch-last.pth") -> dict[str, torch.Tensor]:
     """The state dict in a checkpoint."""
     return torch.load(run / name, weights_only=True)["model"]["sd"]

@@ -28,14 +28,15 @@ class Journal:
 
     Args:
         step: of the checkpoint that the run goes on from: later records are of steps that will be done again, and go.
+        pending: so does the record of the epoch that ended with this step.
     """
 
-    def __init__(self, folder: Path | None, step: int = 0) -> None:
+    def __init__(self, folder: Path | None, step: int = 0, pending: bool = False) -> None:
         self.folder = folder
         self.tensorboard = None
         if folder is None:
             return
-        self._keep_until(step)
+        self._keep_until(step, pending)
         self._metrics = (folder / METRICS).open("a")
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -104,10 +105,10 @@ class Journal:
         except OSError as error:
             raise TrainingError(cannot_write(self.folder, error)) from error
 
-    def _keep_until(self, step: int) -> None:
+    def _keep_until(self, step: int, pending: bool) -> None:
         path = self.folder / METRICS
         if path.exists():
-            kept = [r for r in read_metrics(path) if r.get("step", 0) <= step]
+            kept = [r for r in read_metrics(path) if r["step"] < step + (not pending or r["kind"] == "step")]
             self._written(lambda: weight_files.write(path, "".join(json.dumps(r) + "\n" for r in kept).encode()))
 
 
@@ -119,7 +120,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict):
+        if isinstance(record, dict) and {"kind", "step"} <= record.keys():
             records.append(record)
     return records
 

@@ -43,7 +43,8 @@ class Trainer:
         self.average = None if self.config.ema is None else Average(self.module, self.config.ema)
         if checkpoint is not None:
             self._restore(checkpoint, path)
-        self.journal = Journal(folder if distributed.rank() == 0 else None, self.progress.step)
+        writes = distributed.rank() == 0
+        self.journal = Journal(folder if writes else None, self.progress.step, self.progress.pending)
         forward: nn.Module = self.module
         if self.config.compile:
             self.module.compile()
