@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import pictures
 from ..liif import output_size
 
 _STRIP = 1 << 20  # output pixels computed at a time, which bounds the memory
@@ -92,6 +91,8 @@ class ImageModel(nn.Module):
             if progress is not None:
                 progress(1.0)
             return out
+
+        from .. import pictures  # brings Pillow
 
         return pictures.apply(image, enlarge)
 
