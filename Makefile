@@ -6,13 +6,20 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-gpu sanitize lint format clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# on a machine with a CUDA device
+test-gpu: $(READY)
+	$(BIN)/python -m pytest tests/gpu
+
+sanitize: $(READY)
+	PYTHON=$(BIN)/python benchmarks/gpu.sh sanitize
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@
 
 import importlib.metadata
 
-from . import encoders, functional, reference
+from . import baselines, encoders, functional, reference
 from .checkpoints import CheckpointError, load
 from .functional import make_coord
 from .liif import LIIF
@@ -25,6 +25,7 @@ __all__ = [
     "LIIF",
     "MLP",
     "CheckpointError",
+    "baselines",
     "encoders",
     "functional",
     "load",

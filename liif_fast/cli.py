@@ -1,6 +1,6 @@
-"""The command ``liif-fast``: upscale, eval, tune, doctor.
+"""The command ``liif-fast``: upscale, eval, train, tune, doctor.
 
-Exit codes: 0 all, 1 some failed, 2 usage, 130 interrupted.
+Exit codes: 0 all, 1 some failed, 2 usage (a configuration too), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+
+from . import distributed
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args is not None and args.debug:
             traceback.print_exc()
-        _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        if not (isinstance(error, UsageError) and distributed.rank()):  # one of many says what they all know
+            _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
         return 2 if isinstance(error, UsageError) else 1
 
 
@@ -45,11 +48,13 @@ def _terminate(number: int, frame: Any) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"liif-fast: {text}", file=sys.stderr)
+    who = f"liif-fast, process {distributed.rank()}" if distributed.rank() else "liif-fast"
+    print(f"{who}: {text}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .train import add_arguments as train_arguments
 
     parser = argparse.ArgumentParser(prog="liif-fast", description="Upscale images to any size with LIIF.")
     parser.add_argument("--version", action="version", version=f"liif-fast {__version__}")
@@ -77,8 +82,9 @@ def _parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("eval", help="PSNR and SSIM of a model on a data set")
     p.set_defaults(run=_eval)
-    p.add_argument("--data", required=True, metavar="DIR", help="folder with HR/ (and LR_bicubic/XS/), or of images")
-    p.add_argument("-s", "--scale", type=float, required=True)
+    p.add_argument("--data", metavar="DIR", help="folder with HR/ (and LR_bicubic/XS/), or of images")
+    p.add_argument("-s", "--scale", type=float)
+    p.add_argument("--config", metavar="FILE", help="a test configuration of the official repository, in place of both")
     p.add_argument("--protocol", choices=("benchmark", "div2k", "y"), default="benchmark")
     p.add_argument(
         "--lr",
@@ -87,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
         help="low-resolution images: LR_bicubic/XS files, or HR reduced; auto: files if there are any, else pil",
     )
     _model_arguments(p)
+
+    p = commands.add_parser("train", help="train a model as a configuration file says, alone or under torchrun")
+    p.set_defaults(run=_train)
+    train_arguments(p)
 
     p = commands.add_parser(
         "tune", help="measure the fused kernel's configurations on a CUDA card and keep the fastest"
@@ -114,7 +124,9 @@ def _device(name: str) -> Any:
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and distributed.world() > 1 and torch.cuda.is_available():
+        name = f"cuda:{distributed.local_rank() % torch.cuda.device_count()}"
     try:
         device = torch.device(name)
         if device.type == "meta":
@@ -225,7 +237,7 @@ def _upscale(args: argparse.Namespace) -> int:
     options = _upscale_options(args, dtype)
     failed = 0
     with tqdm.tqdm(
-        total=1.0, unit="file", disable=not sys.stderr.isatty(), bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
+        total=1.0, unit="file", disable=_unwatched(), bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
     ) as bar:
 
         def progress(files: int, share: float) -> None:
@@ -233,7 +245,13 @@ def _upscale(args: argparse.Namespace) -> int:
             bar.update(share)
 
         for result in upscale_files(
-            model, args.inputs, args.output, options, recursive=args.recursive, progress=progress
+            model,
+            args.inputs,
+            args.output,
+            options,
+            recursive=args.recursive,
+            progress=progress,
+            share=(distributed.rank(), distributed.world()),
         ):
             failed += result.error is not None
             with bar.external_write_mode(file=sys.stderr):
@@ -255,34 +273,25 @@ def _report(result: Any, args: argparse.Namespace) -> None:
         print(f"{result.output}: {w}x{h} -> {ow}x{oh} in {result.seconds:.1f} s", flush=True)
 
 
-def _eval(args: argparse.Namespace) -> int:
-    import tqdm
+def _unwatched() -> bool:
+    """No progress bar: nobody is there to see it, or another process draws one."""
+    return not sys.stderr.isatty() or distributed.rank() > 0
 
-    from . import evaluate
+
+def _eval(args: argparse.Namespace) -> int:
+    from . import cli_eval
+
+    return cli_eval.run(args)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from . import train
+    from .training import ConfigError
 
     try:
-        evaluate.check_arguments(args.data, args.scale, args.protocol, args.lr)
-    except (ValueError, OSError) as error:
+        return train.run(args, _device(args.device))
+    except ConfigError as error:
         raise UsageError(str(error)) from error
-    if args.model == "bicubic":
-        upscale, dtype = evaluate.bicubic, None
-    else:
-        model, precision = _load(args)
-
-        def upscale(image: Any, size: Any) -> Any:
-            return model.upscale(image, size=size, dtype=precision)
-
-        dtype = str(precision).removeprefix("torch.")
-
-    with tqdm.tqdm(unit="image", disable=not sys.stderr.isatty()) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        report = evaluate.evaluate(upscale, args.data, args.scale, args.protocol, args.lr, progress=progress)
-    print(json.dumps({"model": args.model, "dtype": dtype, **report.to_json()}) if args.json else report.table())
-    return 0
 
 
 def _tune(args: argparse.Namespace) -> int:

@@ -52,19 +52,20 @@ def _implementations(name: str) -> dict[str, str]:
     """What the dispatcher would run on each device, and why nothing faster."""
     found = {}
     for key in ("CPU", "CUDA"):
-        compiled = torch._C._dispatch_has_kernel_for_dispatch_key(f"liif_fast::{name}", key)
-        if key == "CUDA" and not torch.cuda.is_available():
-            found["cuda"] = "unused: torch finds no CUDA device" + (
-                "" if torch.version.cuda else " (a CPU build of torch)"
-            )
-        elif key == "CUDA" and name in triton.OPERATORS:
-            found["cuda"] = triton.implementation()
-        elif compiled:
-            found[key.lower()] = "compiled kernel"
-        elif key == "CPU":
-            found["cpu"] = f"plain PyTorch: the compiled library is {_extension.status}"
+        if torch._C._dispatch_has_kernel_for_dispatch_key(f"liif_fast::{name}", key):
+            how = "compiled kernel"
+        elif key == "CPU" or _extension.status != "loaded":
+            how = f"plain PyTorch: the compiled library is {_extension.status}"
+        elif ops.CUDA_KERNELS:
+            how = "plain PyTorch: this version of liif_fast has no compiled CUDA kernel for it"
         else:
-            found["cuda"] = "plain PyTorch: this version of liif_fast has no compiled CUDA kernel"
+            how = "plain PyTorch: the library was built without CUDA kernels (LIIF_FAST_BUILD=cuda)"
+        if key == "CUDA" and not torch.cuda.is_available():
+            build = "" if torch.version.cuda else " (a CPU build of torch)"
+            how = f"unused ({how}): torch finds no CUDA device{build}"
+        elif key == "CUDA" and name in triton.OPERATORS:
+            how = triton.implementation()
+        found[key.lower()] = how
     return found
 
 

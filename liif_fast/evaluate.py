@@ -30,7 +30,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import metrics
+from . import distributed, metrics
 from .resize import imresize, pil_bicubic
 
 LR_SOURCES = ("auto", "files", "matlab", "pil")
@@ -137,6 +137,7 @@ def evaluate(
     protocol: str = "benchmark",
     lr: str = "auto",
     progress: Callable[[int, int], None] | None = None,
+    shared: bool = False,
 ) -> Report:
     """Upscale every image of a folder and compare it with its original.
 
@@ -151,6 +152,7 @@ def evaluate(
         protocol: one of `metrics.PROTOCOLS`: "benchmark", "div2k" or "y".
         lr: one of `LR_SOURCES` (see the module).
         progress: called as ``progress(done, total)`` after each image.
+        shared: the connected processes (``liif_fast.distributed``) share the images; all of them get the whole report.
 
     Raises:
         FileNotFoundError: no such folder, no images in it, or no LR files with lr="files".
@@ -161,6 +163,8 @@ def evaluate(
     scale = int(scale) if float(scale).is_integer() else float(scale)
     pairs, source = _find_pairs(Path(data), scale, lr)
     with_ssim = metrics.have_ssim()
+    if shared:
+        whole, pairs = len(pairs), pairs[distributed.rank() :: distributed.world()]
     rows = []
     for hr_file, lr_file in pairs:
         hr = _read(hr_file)
@@ -174,6 +178,9 @@ def evaluate(
         rows.append(_compare(upscale_fn, hr_file, low, hr, scale, protocol, with_ssim))
         if progress is not None:
             progress(len(rows), len(pairs))
+    if shared:
+        parts = distributed.gather(rows)
+        rows = [parts[i % len(parts)][i // len(parts)] for i in range(whole)]
     return Report(tuple(rows), scale, protocol, source)
 
 

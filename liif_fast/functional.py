@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import int8, reference
+from . import chain, int8, reference
 from .ops import CPU_KERNELS, fastest_autocast, geometry_dtype
 from .reference import make_coord
 
@@ -133,6 +133,8 @@ def query(
     if hidden.device.type == "cpu" and CPU_KERNELS and not moved:
         hidden, w_pos, w_mlp, b_mlp, w_out = uniform(hidden, head)
         return torch.ops.liif_fast.decode(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, head.b_out, local_ensemble)
+    if chain.wanted(hidden) and not moved:
+        return chain.query(hidden, coord, cell, w_pos, head.mlp, head.w_out, head.b_out, local_ensemble)
     h, weight = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), local_ensemble)
     for w, b in head.mlp:
         h = F.relu(F.linear(h, w, b))

@@ -108,7 +108,7 @@ def _corner_gather(hidden, coord, cell, w_pos, size, origin, ensemble=True):
 def _corner_gather_backward(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
     B, D = h.shape[0], h.shape[-1]
     grad_hidden = torch.zeros(B, hidden_size[0] * hidden_size[1], D, dtype=w_pos.dtype, device=h.device)
-    grad_w_pos = torch.zeros_like(w_pos)
+    grad_w_pos = torch.zeros(w_pos.shape, dtype=w_pos.dtype, device=w_pos.device)
     for b, s in _chunks(h, coord):
         row, pos, _, _ = _rows(
             hidden_size, coord[b, s], None if cell is None else cell[b, s], w_pos, size, origin, ensemble
@@ -192,7 +192,7 @@ def _decode(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, ensemble=Tru
 def _decode_backward(grad_out, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, ensemble=True):
     B, h, w, D = hidden.shape
     flat, grad_hidden = hidden.reshape(B, h * w, D), torch.zeros(B, h * w, D, dtype=w_pos.dtype, device=hidden.device)
-    grads = [torch.zeros_like(t, dtype=w_pos.dtype) for t in (w_pos, w_mlp, b_mlp, w_out)]
+    grads = [torch.zeros(t.shape, dtype=w_pos.dtype, device=t.device) for t in (w_pos, w_mlp, b_mlp, w_out)]
     grad_w_pos, grad_w_mlp, grad_b_mlp, grad_w_out = grads
     layers = _layers(hidden, w_mlp, b_mlp)
     dtype = matmul_dtype(hidden.dtype, hidden.device.type)
@@ -252,7 +252,8 @@ def _(hidden, coord, cell, w_pos, size, origin, ensemble=True):
 
 @torch.library.register_fake("liif_fast::corner_gather_backward", lib=_lib)
 def _(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
-    return h.new_empty(h.shape[0], *hidden_size, h.shape[-1]), torch.empty_like(w_pos)
+    grad_w_pos = w_pos.new_empty(w_pos.shape)
+    return h.new_empty(h.shape[0], *hidden_size, h.shape[-1]), grad_w_pos
 
 
 @torch.library.register_fake("liif_fast::render", lib=_lib)
@@ -351,3 +352,24 @@ for _name in ("corner_gather_backward", "decode_backward"):
     torch.library.register_autograd(f"liif_fast::{_name}", _unreachable, setup_context=_no_double_backward, lib=_lib)
 
 CPU_KERNELS = _extension.load()  # kernels for the operators defined above; False: plain PyTorch
+CUDA_KERNELS = CPU_KERNELS and hasattr(torch.ops.liif_fast, "corner_gather_backward_cuda")
+
+
+def _corner_gather_backward_cuda(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
+    """Gradients of hidden are summed by atomics; under torch.use_deterministic_algorithms, in the order of the rows."""
+    order = start = None
+    if torch.are_deterministic_algorithms_enabled():
+        index, _, _ = corners(coord, size, ensemble)
+        row = (index[..., 0] - origin[0]) * hidden_size[1] + (index[..., 1] - origin[1])
+        # a row outside hidden has no gradient (its h is NaN), so that any pixel may have it
+        pixels = hidden_size[0] * hidden_size[1]
+        row = row.clamp_(0, pixels - 1) + torch.arange(len(row), device=row.device).view(-1, 1, 1) * pixels
+        row, order = row.flatten().sort(stable=True)
+        start = torch.searchsorted(row, torch.arange(len(h) * pixels + 1, device=row.device))
+    return torch.ops.liif_fast.corner_gather_backward_cuda(
+        grad_h, h, coord, cell, w_pos, order, start, hidden_size, size, origin, ensemble
+    )
+
+
+if CUDA_KERNELS:
+    _lib.impl("corner_gather_backward", _corner_gather_backward_cuda, "CUDA")

@@ -1,4 +1,4 @@
-"""Models by name, as the official repository's `models.register` and `models.make` have them."""
+"""Models and datasets by name, as the official repository's `models.register`, `datasets.register` and `make` do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _MODELS: dict[str, Callable[..., Any]] = {}
+_DATASETS: dict[str, Callable[..., Any]] = {}
 
 
 def register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -23,19 +24,41 @@ def register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
         model = liif_fast.make({"name": "liif", "args": {"encoder_spec": {"name": "my-encoder", "args": {}}, ...}})
     """
+    return _decorator(_MODELS, name)
+
+
+def register_dataset(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As ``register``, for datasets and for the wrappers that draw samples from them (see ``liif_fast.data``)."""
+    return _decorator(_DATASETS, name)
+
+
+def _decorator(known: dict[str, Callable[..., Any]], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     if not isinstance(name, str) or not name:
         raise TypeError(f"register: name must be a non-empty string, got {name!r}")
 
     def decorator(factory: Callable[..., Any]) -> Callable[..., Any]:
-        _MODELS[name] = factory
+        known[name] = factory
         return factory
 
     return decorator
 
 
 def names() -> list[str]:
-    """All registered names, sorted."""
+    """All registered names of models, sorted."""
     return sorted(_MODELS)
+
+
+def dataset_names() -> list[str]:
+    """All registered names of datasets and wrappers, sorted."""
+    return sorted(_DATASETS)
+
+
+def dataset_factory(name: str) -> Callable[..., Any]:
+    """The class or function behind a name of ``dataset_names``; KeyError for others."""
+    if name not in _DATASETS:
+        known = ", ".join(dataset_names())
+        raise KeyError(f"no dataset is registered as {name!r}; known: {known}. Use liif_fast.data.register")
+    return _DATASETS[name]
 
 
 def make(model_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None, load_sd: bool = False) -> Any:

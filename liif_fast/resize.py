@@ -66,6 +66,9 @@ def pil_bicubic(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """
     _check_image("pil_bicubic", image)
     h, w = _check_size("pil_bicubic", size)
+    if image.ndim == 3 and image.shape[2] == 3:  # at once: no alpha, and a third of the time
+        rgb = Image.fromarray(np.ascontiguousarray(image))
+        return np.array(rgb.resize((w, h), Image.Resampling.BICUBIC))
     planes = image[..., None] if image.ndim == 2 else image
     resized = [
         np.asarray(Image.fromarray(np.ascontiguousarray(planes[..., c])).resize((w, h), Image.Resampling.BICUBIC))

@@ -118,16 +118,18 @@ def upscale_files(
     *,
     recursive: bool = False,
     progress: Callable[[int, float], None] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Result]:
     """Upscale files and folders one after the other; a failure is a result, and the others go on.
 
     Args:
         output: a file for a single input file, else a folder; it is made if it is not there.
         progress: called with the number of all files and the finished share of the current one.
+        share: (r, n): only every n-th file, from the r-th on; what concerns no file is reported with r = 0 only.
     """
     inputs, output = [Path(p) for p in inputs], Path(output)
     found, errors = images.find_images(inputs, recursive)
-    for error in errors:
+    for error in errors if share[0] == 0 else []:
         named = [p for p in inputs if str(error).startswith(f"{p}:")]
         yield _failed(str(named[0] if named else output), error)
     # a second run must not enlarge what the first one wrote into a folder inside the input
@@ -138,25 +140,28 @@ def upscale_files(
         found = [(source, relative) for source, relative in found if output.resolve() not in source.resolve().parents]
     single = len(inputs) == 1 and not inputs[0].is_dir()
     written: set[Path] = set()
-    for source, relative in found:
+    for i, (source, relative) in enumerate(found):
         target = output_path(source, relative, output, single, options)
-        share = 0.0
+        done = 0.0
 
         def step(part: float) -> None:
-            nonlocal share
-            share += part
+            nonlocal done
+            done += part
             if progress:
                 progress(len(found), part)
 
+        taken = target.absolute() in written  # also when another process writes it
+        written.add(target.absolute())
+        if i % share[1] != share[0]:
+            continue
         try:
-            if target.absolute() in written:
+            if taken:
                 raise images.ImageError(f"{target} was already written for another input: use separate outputs")
-            written.add(target.absolute())
             result = upscale_file(model, source, target, options, step)
         except Exception as error:  # whatever it is, the other files are still to be done
             result = _failed(str(source), error)
         if progress:
-            progress(len(found), max(0.0, 1.0 - share))
+            progress(len(found), max(0.0, 1.0 - done))
         yield result
 
 

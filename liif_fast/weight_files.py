@@ -14,6 +14,8 @@ from typing import Any
 import safetensors
 import torch
 
+SCRATCH = ".liif_fast-*.tmp"  # names of files that are being written
+
 
 class NeedsCodeError(ValueError):
     """A pickle of more than tensors and plain values."""
@@ -50,7 +52,7 @@ def read(path: Path) -> tuple[Any, dict[str, str] | None]:
 def write(path: Path, data: bytes) -> None:
     """Replace a file at once; an OSError leaves the old one as it was, and nothing else behind."""
     path = Path(os.path.realpath(path))  # through a link, not in its place
-    scratch = path.with_name(f".liif_fast-{secrets.token_hex(6)}.tmp")
+    scratch = path.with_name(SCRATCH.replace("*", secrets.token_hex(6)))
     try:
         with scratch.open("xb") as file:
             file.write(data)

@@ -127,6 +127,14 @@ def test_opcheck(cell, ensemble, strided):
     torch.library.opcheck(BACKWARD, (torch.randn_like(h), h, coord, c, w_pos, hidden.shape[1:3], *rest))
 
 
+def test_opcheck_with_a_transposed_parameter():
+    gather, _ = sample((2, (3, 5), 16, 11, 2, 3))
+    hidden, coord, c, w_pos, *rest = gather
+    w_pos = w_pos.t().contiguous().t()
+    h, _ = GATHER(hidden, coord, c, w_pos, *rest)
+    torch.library.opcheck(BACKWARD, (torch.randn_like(h), h, coord, c, w_pos, hidden.shape[1:3], *rest))
+
+
 def test_backward_in_bfloat16_sums_in_float32():
     # 4000 equal gradients of 1 on one pixel: bfloat16 sums stop growing at 256
     hidden = torch.ones(1, 1, 1, 8, dtype=torch.bfloat16, requires_grad=True)

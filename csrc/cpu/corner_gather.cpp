@@ -27,8 +27,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_h, const Tensor& h, const
                                     const std::optional<Tensor>& cell, const Tensor& w_pos, const Pair& hidden_size,
                                     const Pair& size, const Pair& origin, bool ensemble) {
   const Inputs<S> in(nullptr, hidden_size, h.size(3), coord, cell, w_pos, size, origin, ensemble);
-  check(h.size(0) == in.batch && h.size(1) == in.queries.queries && h.size(2) == (ensemble ? 4 : 1),
-        "h: shape [B, Q, K, D] of ", shape(coord), " is wanted, got ", shape(h));
+  check_rows(h, coord, ensemble);
   Tensor grad_hidden = torch::stable::new_zeros(h, {in.batch, hidden_size[0], hidden_size[1], in.queries.d});
   Tensor grad_w_pos = torch::stable::new_zeros(w_pos, {in.queries.d, 4}, kScalar<S>);
   if (in.batch * in.queries.queries > 0) {
@@ -49,8 +48,7 @@ std::tuple<Tensor, Tensor> corner_gather_cpu(Tensor hidden, Tensor coord, std::o
 std::tuple<Tensor, Tensor> corner_gather_backward_cpu(Tensor grad_h, Tensor h, Tensor coord, std::optional<Tensor> cell,
                                                       Tensor w_pos, Pair hidden_size, Pair size, Pair origin,
                                                       bool ensemble) {
-  check(h.dim() == 4, "h: shape [B, Q, K, D] is wanted, got ", shape(h));
-  check(shape(grad_h) == shape(h), "grad_h: the shape of h, ", shape(h), ", is wanted, got ", shape(grad_h));
+  check_gradient(grad_h, h);
   const auto run = h.scalar_type() == ScalarType::Double ? backward<double> : backward<float>;
   return run(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble);
 }

@@ -71,7 +71,7 @@ struct Block {
       int n = 0;
       for (int k = 0; k < corners; ++k) {
         const S w = g.weight[k][q];
-        if (w < S(kNoWeight)) continue;  // false for NaN
+        if (sizeof(S) == 4 && w < S(kNoWeight)) continue;  // false for NaN
         corner[rows + n] = k;
         row[rows + n] = places[k]++;
         weight[rows + n++] = w;

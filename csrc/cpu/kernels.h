@@ -5,18 +5,9 @@
 #include <cstdint>
 
 #include "../corners.h"
+#include "../types.h"
 
 namespace liif {
-
-struct Bf16 {
-  uint16_t bits;
-};
-struct Half {
-  uint16_t bits;
-};
-
-// Order of the entries in the tables below.
-enum HiddenType { kFloat = 0, kBf16 = 1, kHalf = 2, kHiddenTypes = 3 };
 
 // Everything about the queries. S: float, or double with a double hidden map.
 template <class S>
@@ -56,8 +47,8 @@ struct Head {
   S* out;               // [B, Q, O]
 };
 
-// Corners below this weight need no MLP: the rest is scaled up to a sum of 1, which changes the result by less than
-// 3e-6 of the *difference* between two corners' colours.
+// Corners below this weight need no MLP in float32: the rest is scaled up to a sum of 1, which changes the result by
+// less than 3e-6 of the *difference* between two corners' colours. float64 leaves none out.
 constexpr double kNoWeight = 1e-6;
 
 // Rows (corners of queries) that go through all the layers together: activations and one layer's weights stay in L2.

@@ -1,19 +1,9 @@
 // From tensors to the plain structs of kernels.h.
 #pragma once
-#include "../common.h"
+#include "../arguments.h"
 #include "kernels.h"
 
 namespace liif {
-
-inline HiddenType hidden_type(const Tensor& t, const char* name) {
-  switch (t.scalar_type()) {
-    case ScalarType::Float:
-    case ScalarType::Double: return kFloat;  // the tables for double have one entry
-    case ScalarType::BFloat16: return kBf16;
-    case ScalarType::Half: return kHalf;
-    default: check(false, name, ": float32, bfloat16, float16 or float64 is wanted"); return kFloat;
-  }
-}
 
 inline int64_t padded(int64_t d) { return (d + 63) / 64 * 64; }
 
@@ -41,23 +31,10 @@ struct Inputs {
   // hidden: undefined in the backward pass, which needs only its size.
   Inputs(const Tensor* hidden_map, const Pair& hidden_size, int64_t d, const Tensor& coord_,
          const std::optional<Tensor>& cell_, const Tensor& w_pos_, const Pair& size, const Pair& origin, bool ensemble)
-      : coord(as_geometry("coord", coord_)) {
+      : coord(as_geometry<S>("coord", coord_)) {
     if (hidden_map) hidden = torch::stable::contiguous(*hidden_map);
-    if (cell_) {
-      cell = as_geometry("cell", *cell_);
-      check(cell->size(0) == coord.size(0) && cell->size(1) == coord.size(1), "cell: the shape of coord, ",
-            shape(coord), ", is wanted, got ", shape(*cell));
-    }
-    check(w_pos_.dim() == 2 && w_pos_.size(0) == d && w_pos_.size(1) == 4, "w_pos: shape [", d,
-          ", 4] is wanted, got ", shape(w_pos_));
-    check(size.size() == 2 && origin.size() == 2, "size and origin: two numbers each are wanted");
-    const int64_t limit = int64_t(1) << 24;  // pixel numbers are exact in float32
-    for (int i = 0; i < 2; ++i) {
-      check(hidden_size[i] > 0, "hidden: an empty map (", hidden_size[0], " x ", hidden_size[1], ")");
-      check(size[i] > 0 && size[i] <= limit && origin[i] >= 0 && origin[i] + hidden_size[i] <= size[i],
-            "size, origin: hidden (", hidden_size[0], " x ", hidden_size[1], ") at (", origin[0], ", ", origin[1],
-            ") must lie in a map of size (", size[0], ", ", size[1], ")");
-    }
+    if (cell_) cell = as_geometry<S>("cell", *cell_);
+    check_queries(hidden_size, d, coord, cell, w_pos_, size, origin);
     batch = coord.size(0);
     const Tensor w = as(w_pos_, kScalar<S>);
     const S* p = static_cast<const S*>(w.const_data_ptr());
@@ -79,13 +56,6 @@ struct Inputs {
     queries.outside = &outside;
   }
 
-  static Tensor as_geometry(const char* name, const Tensor& t) {
-    check(t.dim() == 3 && t.size(2) == 2, name, ": shape [B, Q, 2] is wanted, got ", shape(t));
-    check(t.scalar_type() == kScalar<S>, name, sizeof(S) == 8 ? ": float64 is wanted with float64 features"
-                                                              : ": float32 is wanted, whatever the features are");
-    return torch::stable::contiguous(t);
-  }
-
   void check_inside() const {
     check(!outside, "coord: a query needs a pixel that hidden does not hold: it starts at (", queries.y.origin, ", ",
           queries.x.origin, ") and has ", queries.y.extent, " x ", queries.x.extent, " pixels");
@@ -95,9 +65,7 @@ struct Inputs {
 template <class S>
 Inputs<S> inputs(const Tensor& hidden, const Tensor& coord, const std::optional<Tensor>& cell, const Tensor& w_pos,
                  const Pair& size, const Pair& origin, bool ensemble) {
-  check(hidden.dim() == 4, "hidden: shape [B, h, w, D] is wanted, got ", shape(hidden));
-  check(coord.dim() == 3 && coord.size(0) == hidden.size(0), "coord: shape [B, Q, 2] with B = ", hidden.size(0),
-        " is wanted, got ", shape(coord));
+  check_hidden(hidden, coord);
   return Inputs<S>(&hidden, {hidden.size(1), hidden.size(2)}, hidden.size(3), coord, cell, w_pos, size, origin,
                    ensemble);
 }

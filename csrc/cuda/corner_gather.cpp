@@ -1,0 +1,157 @@
+// corner_gather and its gradient on CUDA: checks, memory, the current stream. The kernels are in corner_gather.cu.
+// Nothing here waits for the device and all memory is torch's, so that the operators can be captured in a CUDA graph.
+#include "../arguments.h"
+#include "gather.h"
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+// Weak: a CPU build of torch has no such function, and this library loads there too.
+extern "C" __attribute__((weak, visibility("default"))) AOTITorchError
+aoti_torch_get_current_cuda_stream(int32_t device_index, void** ret_stream);
+
+namespace liif {
+namespace {
+
+void succeed(const char* error) { check(!error, "CUDA: ", error ? error : ""); }
+
+// The queries of one call on one device, which is current while this lives.
+template <class S>
+struct Call {
+  torch::stable::accelerator::DeviceGuard guard;
+  Tensor coord, w_pos;
+  std::optional<Tensor> cell;
+  cuda::Gather<S> gather;
+  void* stream = nullptr;
+
+  Call(const Tensor& rows, const Pair& hidden_size, int64_t d, const Tensor& coord_, const std::optional<Tensor>& cell_,
+       const Tensor& w_pos_, const Pair& size, const Pair& origin, bool ensemble)
+      : guard(rows.get_device_index()), coord(as_geometry<S>("coord", coord_)), w_pos(as(w_pos_, kScalar<S>)) {
+    if (cell_) cell = as_geometry<S>("cell", *cell_);
+    check_queries(hidden_size, d, coord, cell, w_pos, size, origin);
+    same_device("coord", coord, rows);
+    same_device("w_pos", w_pos, rows);
+    if (cell) same_device("cell", *cell, rows);
+    gather.y = make_axis<S>(size[0], origin[0], hidden_size[0], ensemble);
+    gather.x = make_axis<S>(size[1], origin[1], hidden_size[1], ensemble);
+    gather.coord = static_cast<const S*>(coord.const_data_ptr());
+    gather.cell = cell ? static_cast<const S*>(cell->const_data_ptr()) : nullptr;
+    gather.w_pos = static_cast<const S*>(w_pos.const_data_ptr());
+    gather.count = coord.size(0) * coord.size(1);
+    gather.queries = coord.size(1);
+    gather.image = hidden_size[0] * hidden_size[1];
+    gather.d = d;
+    gather.ensemble = ensemble;
+  }
+
+  static void same_device(const char* name, const Tensor& t, const Tensor& rows) {
+    check(t.is_cuda() && t.get_device_index() == rows.get_device_index(), name, ": the device of the features, cuda:",
+          rows.get_device_index(), ", is wanted");
+  }
+
+  // Before the first launch.
+  void begin() {
+    const int32_t device = coord.get_device_index();
+    check(aoti_torch_get_current_cuda_stream && !aoti_torch_get_current_cuda_stream(device, &stream),
+          "torch has no current CUDA stream: is this a CUDA build of torch?");
+    succeed(cuda::use_device(device));
+  }
+};
+
+bool is_double(const Tensor& t) { return t.scalar_type() == ScalarType::Double; }
+
+template <class S>
+std::tuple<Tensor, Tensor> forward(const Tensor& hidden_, const Tensor& coord, const std::optional<Tensor>& cell,
+                                   const Tensor& w_pos, const Pair& size, const Pair& origin, bool ensemble) {
+  check_hidden(hidden_, coord);
+  const HiddenType type = hidden_type(hidden_, "hidden");
+  const int64_t d = hidden_.size(3), K = ensemble ? 4 : 1;
+  Call<S> call(hidden_, {hidden_.size(1), hidden_.size(2)}, d, coord, cell, w_pos, size, origin, ensemble);
+  const Tensor hidden = torch::stable::contiguous(hidden_);
+  Tensor h = torch::stable::new_empty(hidden, {coord.size(0), coord.size(1), K, d});
+  Tensor weight = torch::stable::new_empty(call.coord, {coord.size(0), coord.size(1), K});
+  if (call.gather.count > 0) {
+    call.begin();
+    succeed(cuda::gather_forward(call.gather, type, hidden.const_data_ptr(), h.mutable_data_ptr(),
+                                 static_cast<S*>(weight.mutable_data_ptr()), call.stream));
+  }
+  return {h, weight};
+}
+
+// order, start: see gather_segments; without them grad_hidden is summed by atomics.
+template <class S>
+std::tuple<Tensor, Tensor> backward(const Tensor& grad_h_, const Tensor& h_, const Tensor& coord,
+                                    const std::optional<Tensor>& cell, const Tensor& w_pos,
+                                    const std::optional<Tensor>& order, const std::optional<Tensor>& start,
+                                    const Pair& hidden_size, const Pair& size, const Pair& origin, bool ensemble) {
+  check_gradient(grad_h_, h_);
+  const HiddenType type = hidden_type(h_, "h");
+  const int64_t B = h_.size(0), d = h_.size(3), pixels = B * hidden_size[0] * hidden_size[1];
+  Call<S> call(h_, hidden_size, d, coord, cell, w_pos, size, origin, ensemble);
+  check_rows(h_, call.coord, ensemble);
+  Call<S>::same_device("grad_h", grad_h_, h_);
+  const Tensor h = torch::stable::contiguous(h_), grad_h = as(grad_h_, h.scalar_type());
+  const std::vector<int64_t> map{B, hidden_size[0], hidden_size[1], d};
+  if (call.gather.count == 0 || d == 0) {
+    return {torch::stable::new_zeros(h, map), torch::stable::new_zeros(w_pos, {d, 4})};
+  }
+  call.begin();
+  const void *grad = grad_h.const_data_ptr(), *post = h.const_data_ptr();
+  Tensor grad_hidden;
+  if (order) {
+    grad_hidden = torch::stable::new_empty(h, map);
+    check(order->scalar_type() == ScalarType::Long && order->numel() == h.numel() / d && order->is_contiguous(),
+          "order: a contiguous int64 number for each row of h is wanted");
+    check(start && start->scalar_type() == ScalarType::Long && start->numel() == pixels + 1 && start->is_contiguous(),
+          "start: contiguous int64 [B * h * w + 1] is wanted");
+    Call<S>::same_device("order", *order, h);
+    Call<S>::same_device("start", *start, h);
+    succeed(cuda::gather_segments(is_double(h), type, pixels, d, grad, post,
+                                  static_cast<const int64_t*>(order->const_data_ptr()),
+                                  static_cast<const int64_t*>(start->const_data_ptr()), grad_hidden.mutable_data_ptr(),
+                                  call.stream));
+  } else {
+    grad_hidden = torch::stable::new_zeros(h, map, kScalar<S>);
+  }
+  const int64_t partials = cuda::partials(call.gather.count);
+  Tensor partial = torch::stable::new_empty(call.w_pos, {partials, 4, d});
+  Tensor grad_w_pos = torch::stable::new_empty(call.w_pos, {d, 4});
+  succeed(cuda::gather_backward(call.gather, type, grad, post,
+                                order ? nullptr : static_cast<S*>(grad_hidden.mutable_data_ptr()),
+                                static_cast<S*>(partial.mutable_data_ptr()),
+                                static_cast<S*>(grad_w_pos.mutable_data_ptr()), call.stream));
+  return {as(grad_hidden, h.scalar_type()), as(grad_w_pos, w_pos.scalar_type())};
+}
+
+std::tuple<Tensor, Tensor> corner_gather_cuda(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos,
+                                              Pair size, Pair origin, bool ensemble) {
+  check(hidden.is_cuda(), "hidden: the device of the other tensors, CUDA, is wanted");
+  const auto run = is_double(hidden) ? forward<double> : forward<float>;
+  return run(hidden, coord, cell, w_pos, size, origin, ensemble);
+}
+
+std::tuple<Tensor, Tensor> corner_gather_backward_cuda(Tensor grad_h, Tensor h, Tensor coord,
+                                                       std::optional<Tensor> cell, Tensor w_pos,
+                                                       std::optional<Tensor> order, std::optional<Tensor> start,
+                                                       Pair hidden_size, Pair size, Pair origin, bool ensemble) {
+  check(h.is_cuda(), "h: the device of the other tensors, CUDA, is wanted");
+  const auto run = is_double(h) ? backward<double> : backward<float>;
+  return run(grad_h, h, coord, cell, w_pos, order, start, hidden_size, size, origin, ensemble);
+}
+
+}  // namespace
+}  // namespace liif
+
+// The gradient has a name of its own: whether its sums must be deterministic is known in Python alone, where
+// liif_fast/ops.py registers corner_gather_backward for CUDA by calling this one with or without an order.
+STABLE_TORCH_LIBRARY_FRAGMENT(liif_fast, m) {
+  m.def(
+      "corner_gather_backward_cuda(Tensor grad_h, Tensor h, Tensor coord, Tensor? cell, Tensor w_pos, Tensor? order, "
+      "Tensor? start, SymInt[2] hidden_size, SymInt[2] size, SymInt[2] origin, bool ensemble) -> (Tensor grad_hidden, "
+      "Tensor grad_w_pos)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(liif_fast, CUDA, m) {
+  m.impl("corner_gather", TORCH_BOX(&liif::corner_gather_cuda));
+  m.impl("corner_gather_backward_cuda", TORCH_BOX(&liif::corner_gather_backward_cuda));
+}

@@ -1,0 +1,65 @@
+"""MetaSR in the form in which the LIIF paper compares with it (Hu et al., "Meta-SR", CVPR 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..mlp import MLP
+from ..reference import make_coord
+from ..registry import make, register
+
+
+@register("metasr")
+class MetaSR(nn.Module):
+    """A small network gives each query the weights that turn the nearest unfolded feature into a colour.
+
+    Args:
+        encoder_spec: as of ``LIIF``.
+
+    State-dict keys and numbers of the official ``models/misc.py``; trained and validated like LIIF.
+    """
+
+    def __init__(self, encoder_spec: Mapping[str, Any] | nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder_spec if isinstance(encoder_spec, nn.Module) else make(encoder_spec)
+        self.imnet = MLP(3, self.encoder.out_dim * 9 * 3, [256])
+        self.feat: Tensor | None = None
+
+    def gen_feat(self, inp: Tensor) -> Tensor:
+        """``[B, 3, H, W] -> [B, C, H, W]``, kept for ``query_rgb``."""
+        self.feat = self.encoder(inp)
+        return self.feat
+
+    def query_rgb(self, coord: Tensor, cell: Tensor) -> Tensor:
+        """Colours (normalised) of the pixels with centres ``coord`` and sizes ``cell``: ``[B, Q, 2] -> [B, Q, 3]``."""
+        H, W = self.feat.shape[-2:]
+        feat = F.unfold(self.feat, 3, padding=1).unflatten(-1, (H, W))  # [B, 9C, H, W]
+        # everything is measured from the pixels' upper left corners
+        corner = make_coord((H, W), flatten=False, device=feat.device) - torch.tensor(
+            [1 / H, 1 / W], device=feat.device
+        )
+        corner = corner.permute(2, 0, 1).expand(feat.shape[0], 2, H, W)
+        start = coord - cell / 2
+        grid = (start + 1e-6).clamp(-1 + 1e-6, 1 - 1e-6).flip(-1).unsqueeze(1)
+
+        def nearest(image: Tensor) -> Tensor:
+            return F.grid_sample(image, grid, mode="nearest", align_corners=False)[:, :, 0].transpose(1, 2)
+
+        half = coord.new_tensor([H / 2, W / 2])
+        inputs = torch.cat([(start - nearest(corner)) * half, cell[..., :1] * half[0]], -1)
+        weights = self.imnet(inputs.flatten(0, 1)).unflatten(-1, (-1, 3))  # [B * Q, 9C, 3]
+        z = nearest(feat.to(corner.dtype)).flatten(0, 1).unsqueeze(1).to(weights.dtype)
+        return torch.bmm(z, weights)[:, 0].unflatten(0, coord.shape[:2])
+
+    def forward(self, inp: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """``gen_feat(inp)``, then ``query_rgb(coord, cell)``."""
+        self.gen_feat(inp)
+        return self.query_rgb(coord, cell)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "feat": None}

@@ -1,0 +1,195 @@
+"""Folders of images under their official names: ``image-folder`` and ``paired-image-folders``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..registry import register_dataset
+from .cache import decode, in_memory, mapped
+from .errors import DataError, MissingError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+CACHES = ("none", "bin", "in_memory")
+# What Pillow turns into 8-bit RGB as it is, or by leaving out its alpha channel, as the official code does.
+_PLAIN = {"RGB", "L", "P", "1", "RGBX"}
+_ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
+
+
+@register_dataset("image-folder")
+class ImageFolder(Dataset):
+    """The images of a folder, sorted by name, as RGB.
+
+    Args:
+        root_path: the folder (its sub-folders are not looked at), or a list of folders, one after the other.
+        split_file, split_key: a JSON file of lists of file names by key, and the key: only those files, in that order.
+        first_k: only the first so many.
+        repeat: how often each image counts in an epoch.
+        cache: "in_memory": decoded once into memory that the worker processes share, 8 bits a channel (each process
+            that torchrun starts keeps its own); "bin": decoded once into a file of raw pixels beside the folder
+            (``_bin_NAME``), mapped into memory, which all processes of a machine and later runs share; "none": decoded
+            at each use.
+
+    ``dataset[i]`` is ``[3, H, W]`` float32 in [0, 1]; ``pixels(i)`` the same as uint8 ``[H, W, 3]``. Nothing is decoded
+    before ``prepare()`` or the first use; names, sizes and kinds of the files are looked at at once.
+
+    Raises:
+        DataError: a missing or unreadable folder or file, no images, files that are no 8-bit images.
+    """
+
+    def __init__(
+        self,
+        root_path: str | Sequence[str],
+        split_file: str | None = None,
+        split_key: str | None = None,
+        first_k: int | None = None,
+        repeat: int = 1,
+        cache: str = "none",
+    ) -> None:
+        if cache not in CACHES:
+            raise DataError(f"cache: one of {', '.join(CACHES)} is wanted, got {cache!r}")
+        for name, value, least in (("repeat", repeat, 1), ("first_k", first_k, 1)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise DataError(f"{name}: a whole number of at least {least} is wanted, got {value!r}")
+        if cache == "bin" and not isinstance(root_path, str | Path):
+            raise DataError("cache: bin lies beside one folder; with a list of folders use in_memory or none")
+        self.roots = [Path(p) for p in ([root_path] if isinstance(root_path, str | Path) else root_path)]
+        self.repeat, self.cache = repeat, cache
+        self.files = _files(self.roots, split_file, split_key)[:first_k]
+        if not self.files:
+            raise DataError(f"{self.roots[0]}: no images in this folder (looked for {', '.join(SUFFIXES)})")
+        self.sizes, self.notes = _headers(self.files)
+        self._decoded: Sequence[np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.files) * self.repeat
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self.pixels(index).transpose(2, 0, 1).copy()).float().div(255)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The image as uint8 ``[H, W, 3]``, not to be written to."""
+        index %= len(self.files)
+        if self.cache == "none":
+            return decode(self.files[index], self.sizes[index])
+        self.prepare()
+        return self._decoded[index]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the image ``dataset[index]``, without decoding it."""
+        return self.sizes[index % len(self.files)]
+
+    def prepare(self) -> None:
+        """Decode what is to be kept; done before worker processes start, so that they share it."""
+        if self._decoded is not None or self.cache == "none":
+            return
+        if self.cache == "in_memory":
+            self._decoded = in_memory(self.files, self.sizes)
+        else:
+            root = self.roots[0].absolute()
+            self._decoded = mapped(self.files, self.sizes, root.parent / f"_bin_{root.name}")
+
+
+@register_dataset("paired-image-folders")
+class PairedImageFolders(Dataset):
+    """Two folders of the same images, low and high resolution: ``(root_path_1's, root_path_2's)``, paired in the order
+    of their names. Arguments as for `ImageFolder`.
+
+    Raises:
+        DataError: also when the folders have different numbers of images.
+    """
+
+    def __init__(
+        self,
+        root_path_1: str | Sequence[str],
+        root_path_2: str | Sequence[str],
+        split_file: str | None = None,
+        split_key: str | None = None,
+        first_k: int | None = None,
+        repeat: int = 1,
+        cache: str = "none",
+    ) -> None:
+        same = {"split_file": split_file, "split_key": split_key, "first_k": first_k, "repeat": repeat, "cache": cache}
+        self.dataset_1 = ImageFolder(root_path_1, **same)
+        self.dataset_2 = ImageFolder(root_path_2, **same)
+        self.notes = self.dataset_1.notes + self.dataset_2.notes
+        n_1, n_2 = (len(d.files) for d in (self.dataset_1, self.dataset_2))
+        if n_1 != n_2:
+            raise DataError(f"{root_path_1} has {n_1} images, {root_path_2} has {n_2}: pairs are wanted")
+
+    def __len__(self) -> int:
+        return len(self.dataset_1)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.dataset_1[index], self.dataset_2[index]
+
+    def pixels(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Both as uint8 ``[H, W, 3]``."""
+        return self.dataset_1.pixels(index), self.dataset_2.pixels(index)
+
+    def prepare(self) -> None:
+        """As of `ImageFolder`."""
+        self.dataset_1.prepare()
+        self.dataset_2.prepare()
+
+
+def _files(roots: list[Path], split_file: str | None, split_key: str | None) -> list[Path]:
+    for root in roots:
+        if not root.is_dir():
+            raise MissingError(f"{root}: no such folder; correct root_path, or put the images there")
+    if split_file is not None:
+        names = _split(split_file, split_key)
+        missing = [name for name in names if not (roots[0] / name).is_file()]
+        if missing:
+            raise DataError(f"{roots[0]}: {len(missing)} files of {split_file} are missing, the first is {missing[0]}")
+        return [roots[0] / name for name in names]
+    found = []
+    for root in roots:
+        found += sorted(
+            file for file in root.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        )
+    return found
+
+
+def _split(file: str, key: str | None) -> list[str]:
+    try:
+        lists: Any = json.loads(Path(file).read_text())
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); correct split_file") from error
+    except ValueError as error:
+        raise DataError(f"{file}: this split_file is no JSON ({error})") from error
+    names = lists.get(key) if isinstance(lists, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        known = ", ".join(lists) if isinstance(lists, dict) else "none"
+        raise DataError(f"{file}: no list of file names under split_key {key!r}; keys: {known}")
+    return names
+
+
+def _headers(files: list[Path]) -> tuple[list[tuple[int, int]], list[str]]:
+    """(height, width) of every file, and what is to be said of them."""
+    sizes, alpha = [], []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                mode, (width, height) = image.mode, image.size
+        except Exception as error:  # Pillow's decoders raise many kinds on broken files
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{file}: cannot be read as an image ({reason})") from error
+        if mode in _ALPHA:
+            alpha.append(file.name)
+        elif mode not in _PLAIN:
+            raise DataError(
+                f"{file}: its mode is {mode}, 8-bit RGB or grey is wanted: a folder of mixed modes would train on "
+                "clipped or inverted colours; convert this file first, or take it out"
+            )
+        sizes.append((height, width))
+    notes = [f"{len(alpha)} images have an alpha channel, which is left out (first: {alpha[0]})"] if alpha else []
+    return sizes, notes

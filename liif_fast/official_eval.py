@@ -1,0 +1,50 @@
+"""The official repository's test configurations: ``liif-fast eval --config FILE``, its ``test.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+
+from . import distributed
+from .data.loader import WholeBatches, make_loader, workers
+from .training.config import EvalConfig
+from .training.setup import build_samples
+from .training.validate import mean_psnr
+
+
+def evaluate_config(
+    model: torch.nn.Module,
+    config: EvalConfig,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+) -> float:
+    """Mean PSNR in dB of a model on the data of a test configuration, as the official ``test.py`` prints it.
+
+    Samples that a configuration leaves to chance are always the same. Where processes are connected (see
+    ``liif_fast.distributed``), they share the batches.
+
+    Args:
+        progress: called with the number of this process's finished batches and of all of them.
+
+    Raises:
+        ConfigError: data that is missing or does not fit.
+    """
+    spec = config.test_dataset
+    samples = build_samples("test_dataset", spec)
+    with distributed.first_here():
+        if hasattr(samples, "prepare"):
+            samples.prepare()
+    rank, world = (distributed.rank(), distributed.world()) if distributed.connected() else (0, 1)
+    batches = WholeBatches(len(samples), spec.batch_size, rank, world)
+    loader = make_loader(samples, batches, seed=0, num_workers=workers(None), pin_memory=device.type == "cuda")
+    counted = _counted(loader, len(batches), progress)
+    return mean_psnr(model, counted, config.data_norm, device, config.eval_type, config.eval_bsize)
+
+
+def _counted(batches: Iterable[Any], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Any]:
+    for i, batch in enumerate(batches):
+        yield batch
+        if progress is not None:
+            progress(i + 1, total)

@@ -1,0 +1,171 @@
+"""What a run leaves behind for people: log lines, a JSONL of its figures, curves and pictures as PNG, tensorboard."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .. import charts, weight_files
+from .state import TrainingError, cannot_write
+
+METRICS, LOG, CURVES, PICTURES = "metrics.jsonl", "log.txt", "curves.png", "pictures.png"
+
+
+class Journal:
+    """Files in the folder of a run; with ``folder`` None (every process but the first) nothing is written.
+
+    ``metrics.jsonl`` has an object a line: ``kind`` "step" (the mean loss since the last one) or "epoch", with
+    ``step``, ``epoch`` and figures.
+
+    Args:
+        step: of the checkpoint that the run goes on from: later records are of steps that will be done again, and go.
+        pending: so does the record of the epoch that ended with this step.
+    """
+
+    def __init__(self, folder: Path | None, step: int = 0, pending: bool = False) -> None:
+        self.folder = folder
+        self.tensorboard = None
+        if folder is None:
+            return
+        self._keep_until(step, pending)
+        self._metrics = (folder / METRICS).open("a")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:  # an optional extra
+            return
+        self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+
+    def say(self, text: str) -> None:
+        """A line for the terminal and log.txt."""
+        if self.folder is None:
+            return
+        print(text, flush=True)
+        self._written(lambda: _append(self.folder / LOG, text + "\n"))
+
+    def record(self, **figures: Any) -> None:
+        """A line of metrics.jsonl, and its numbers to tensorboard."""
+        if self.folder is None:
+            return
+        self._written(lambda: (self._metrics.write(json.dumps(figures) + "\n"), self._metrics.flush()))
+        if self.tensorboard is not None:
+            for name, value in figures.items():
+                if isinstance(value, float):
+                    self.tensorboard.add_scalar(f"{figures['kind']}/{name}", value, figures["step"])
+
+    def records(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl that are whole."""
+        return read_metrics(self.folder / METRICS) if self.folder is not None else []
+
+    def draw(self) -> None:
+        """curves.png from all records: loss and learning rate by step, PSNR of validation by epoch."""
+        if self.folder is None:
+            return
+        records = self.records()
+        by_step = _thinned([r for r in records if r["kind"] == "step"])
+        epochs = [r for r in records if r["kind"] == "epoch"]
+        found = [
+            charts.Chart(
+                "loss", {"training": [(r["step"], r["loss"]) for r in by_step if "loss" in r]}, "step", log=True
+            ),
+            charts.Chart(
+                "PSNR", {"validation": [(r["epoch"], r["psnr"]) for r in epochs if "psnr" in r]}, "epoch", "dB"
+            ),
+            charts.Chart("learning rate", {"": [(r["step"], r["lr"]) for r in by_step]}, "step"),
+        ]
+        self._png(CURVES, charts.draw([c for c in found if any(c.series.values())] or found[:1]))
+
+    def pictures(self, rows: Sequence[Sequence[Tensor]]) -> None:
+        """pictures.png: rows of images ``[3, H, W]`` in [0, 1]."""
+        if self.folder is not None and rows:
+            self._png(PICTURES, grid(rows))
+
+    def close(self) -> None:
+        if self.folder is not None:
+            self._metrics.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+
+    def _png(self, name: str, image: Image.Image) -> None:
+        data = io.BytesIO()
+        image.save(data, "PNG")
+        self._written(lambda: weight_files.write(self.folder / name, data.getvalue()))
+
+    def _written(self, action) -> None:
+        try:
+            action()
+        except OSError as error:
+            raise TrainingError(cannot_write(self.folder, error)) from error
+
+    def _keep_until(self, step: int, pending: bool) -> None:
+        path = self.folder / METRICS
+        if path.exists():
+            kept = [r for r in read_metrics(path) if r["step"] < step + (not pending or r["kind"] == "step")]
+            self._written(lambda: weight_files.write(path, "".join(json.dumps(r) + "\n" for r in kept).encode()))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; what a kill left half written is not one."""
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and {"kind", "step"} <= record.keys():
+            records.append(record)
+    return records
+
+
+def grid(rows: Sequence[Sequence[Tensor]], gap: int = 4) -> Image.Image:
+    """Images ``[3, H, W]`` in [0, 1] as one picture, a row for each sequence."""
+    pictures = [[_picture(t) for t in row] for row in rows]
+    heights = [max(p.height for p in row) for row in pictures]
+    width = max(sum(p.width + gap for p in row) for row in pictures)
+    sheet = Image.new("RGB", (width + gap, sum(heights) + gap * (len(rows) + 1)), "white")
+    top = gap
+    for row, height in zip(pictures, heights, strict=True):
+        left = gap
+        for picture in row:
+            sheet.paste(picture, (left, top))
+            left += picture.width + gap
+        top += height + gap
+    return sheet
+
+
+def time_text(seconds: float) -> str:
+    """As the official program writes durations: 12.3s, 4.5m, 6.7h."""
+    for unit, name in ((3600, "h"), (60, "m")):
+        if seconds >= unit:
+            return f"{seconds / unit:.1f}{name}"
+    return f"{seconds:.1f}s"
+
+
+def on_terminal() -> bool:
+    """Whether somebody watches, so that a progress bar is of use."""
+    return sys.stderr.isatty()
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _picture(image: Tensor) -> Image.Image:
+    pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def _thinned(records: list[dict[str, Any]], most: int = 2000) -> list[dict[str, Any]]:
+    """About ``most`` of the records, evenly: a chart has no more pixels."""
+    return records[:: max(1, len(records) // most)]

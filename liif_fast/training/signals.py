@@ -1,0 +1,36 @@
+"""SIGINT and SIGTERM as a wish: the step in hand is finished and saved first."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+
+class Signals:
+    """``with Signals() as signals``: ``signals.number`` is that of the first signal that came, or None.
+
+    A second one of the same kind acts as it would have without this.
+    """
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __bool__(self) -> bool:
+        return self.number is not None
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            self._before = {n: signal.signal(n, self._came) for n in self.numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        self.number = self.number or number
+        signal.signal(number, self._before[number])

@@ -1,0 +1,147 @@
+"""One training step: forward, loss, backward, and the update unless something in it is not finite."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import distributed
+from .config import Config, ConfigError
+
+LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to, the same in all processes."""
+
+    loss: float
+    grad_norm: float
+    updated: bool  # False: left out, because of `nan` or because fp16 overflowed and its scale was reduced
+    nan: bool
+    stop: bool  # a process was asked to stop
+
+
+class Step:
+    """Trains ``module`` by batches as the official loader gives them.
+
+    Two calls make a step, so that the next batch can be fetched while the device computes: ``begin`` starts it,
+    ``end`` waits for the result and updates the weights. Random numbers inside the model depend on the seed, the number
+    of the step and the rank only.
+
+    Args:
+        module: the model whose weights are trained.
+        forward: what is called: the module, or a DistributedDataParallel around it.
+        critic: for adversarial training, see ``liif_fast.training.gan``.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        module: nn.Module,
+        forward: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        seed: int,
+        critic: Any = None,
+    ) -> None:
+        self.config, self.module, self.forward, self.optimizer = config, module, forward, optimizer
+        self.device, self.seed, self.critic = device, seed, critic
+        self.loss = LOSSES[config.loss]
+        self.inp_sub, self.inp_div = norm_tensors(config.data_norm["inp"], (1, -1, 1, 1), device)
+        self.gt_sub, self.gt_div = norm_tensors(config.data_norm["gt"], (1, 1, -1), device)
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.dtype = half_precision(config.amp, device)
+        self.scaler = torch.amp.GradScaler(device.type) if self.dtype == torch.float16 else None
+        self._saved_buffers: list[Tensor] = []
+
+    def begin(self, batch: dict[str, Tensor], number: int, share: float = 1.0, stop: bool = False) -> Tensor:
+        """Forward and backward; returns what ``end`` needs.
+
+        Args:
+            batch: ``inp [B, 3, h, w]`` and ``gt [B, Q, 3]`` in [0, 1], ``coord`` and ``cell [B, Q, 2]``.
+            number: of the step in the whole run.
+            share: what this process's mean counts, see ``Batches.share``.
+            stop: this process was asked to stop.
+        """
+        torch.manual_seed(hash_seed(self.seed, number, distributed.rank()))
+        # statistics that a normalisation layer keeps would remember a NaN
+        self._saved_buffers = [b.clone() for b in self.module.buffers()]
+        inp = (batch["inp"] - self.inp_sub) / self.inp_div
+        gt = (batch["gt"] - self.gt_sub) / self.gt_div
+        if self.config.channels_last:
+            inp = inp.contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            pred = self.forward(inp, batch["coord"], batch["cell"]).to(gt.dtype)
+        if self.critic is None:
+            loss = self.loss(pred, gt)
+        else:
+            loss = self.critic.generator_loss(pred, gt, batch["cell"], self._autocast)
+        self.optimizer.zero_grad(set_to_none=True)
+        weighted = loss if share == 1 else loss * share
+        (weighted if self.scaler is None else self.scaler.scale(weighted)).backward()
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads).float()
+        # gradients are already the same everywhere; loss and the wish to stop are summed up
+        told = torch.stack([weighted.detach() / distributed.world(), weighted.new_tensor(float(stop))])
+        return torch.cat([distributed.sum_(told), norm.detach().reshape(1)])
+
+    def end(self, begun: Tensor) -> Outcome:
+        """Wait for the device, and update the weights if all is finite."""
+        loss, stop, norm = begun.tolist()
+        finite = [abs(x) < float("inf") for x in (loss, norm)]  # NaN compares false
+        nan = not finite[0] or (not finite[1] and self.scaler is None)
+        if all(finite):
+            if self.config.grad_clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.grad_clip, begun[2])
+            (self.optimizer if self.scaler is None else self.scaler).step(
+                *(() if self.scaler is None else (self.optimizer,))
+            )
+            if self.critic is not None:
+                self.critic.update(self._autocast)
+        else:
+            for buffer, saved in zip(self.module.buffers(), self._saved_buffers, strict=True):
+                buffer.copy_(saved)
+        if self.scaler is not None:
+            self.scaler.update()
+        return Outcome(loss, norm, all(finite), nan, stop > 0)
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+def half_precision(amp: str | None, device: torch.device) -> torch.dtype | None:
+    """The dtype behind the key ``amp``, or ConfigError where it cannot be used."""
+    if amp is None:
+        return None
+    if amp == "auto":
+        bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if bf16 else torch.float16
+    if amp == "fp16" and device.type != "cuda":
+        raise ConfigError(f"amp: fp16 needs a CUDA device, this is {device.type}; use bf16")
+    return torch.bfloat16 if amp == "bf16" else torch.float16
+
+
+def norm_tensors(part: dict[str, list[float]], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """sub and div of one half of ``data_norm``, shaped to be applied."""
+    return tuple(torch.tensor(part[key], dtype=torch.float32, device=device).view(shape) for key in ("sub", "div"))
+
+
+def hash_seed(*numbers: int) -> int:
+    """One seed from several numbers, well mixed (splitmix64's finaliser after each)."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) % 2**64
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        state ^= state >> 31
+    return state % 2**63

@@ -1,0 +1,306 @@
+"""SRCNN, SRGAN, MetaSR: what they compute, and that the same command trains them and files and eval take them."""
+
+from __future__ import annotations
+
+import math
+import sys
+import types
+
+import numpy as np
+import plain_liif
+import pytest
+import torch
+import torch.nn.functional as F
+import training_files as files
+from PIL import Image
+from torch import nn
+
+import liif_fast
+from liif_fast import cli
+from liif_fast.baselines import losses
+from liif_fast.baselines.common import at, enlarged
+
+SRCNN = {"name": "srcnn", "args": {"kernels": [5, 1, 3], "width": [8, 4]}}
+SRRESNET = {"name": "srresnet", "args": {"scale": 2, "n_resblocks": 1, "n_feats": 8}}
+METASR = {"name": "metasr", "args": {"encoder_spec": files.TINY_LIIF["args"]["encoder_spec"]}}
+
+
+def grid_of(size: tuple[int, int], batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    coord = liif_fast.make_coord(size).expand(batch, -1, -1)
+    return coord, torch.tensor([2 / size[0], 2 / size[1]]).expand_as(coord)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return files.make_images(tmp_path_factory.mktemp("data") / "images")
+
+
+def test_enlarged_is_pillows_bicubic():
+    """To the roundings of Pillow's 8 bits, one for each axis, the first of which the second pass may enlarge by 1.25.
+
+    Colours far from black and white: Pillow clips between the passes.
+    """
+    image = np.random.default_rng(0).integers(80, 176, (9, 13, 3), dtype=np.uint8)
+    for size in ((27, 39), (20, 31), (36, 52)):
+        want = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)).astype(float)
+        got = enlarged(torch.from_numpy(image).permute(2, 0, 1)[None].float(), size)[0].permute(1, 2, 0)
+        assert np.abs(got.numpy() - want).max() < 0.5 + 0.5 * 1.25 + 1e-3
+
+
+def test_srcnn_is_the_papers():
+    """F3(relu(F2(relu(F1(Y))))) on the bicubic image; where kernels reach over the border it is repeated."""
+    for kernels in ((9, 5, 5), (9, 1, 5)):
+        model = liif_fast.make({"name": "srcnn", "args": {"kernels": kernels}})
+        assert [tuple(p.weight.shape) for p in model.layers] == [
+            (64, 3, kernels[0], kernels[0]),
+            (32, 64, kernels[1], kernels[1]),
+            (3, 32, kernels[2], kernels[2]),
+        ]
+        x = torch.rand(1, 3, 8, 9)
+        y = enlarged(x, (24, 27))
+        for i, layer in enumerate(model.layers):
+            y = F.conv2d(F.pad(y, (kernels[i] // 2,) * 4, "replicate"), layer.weight, layer.bias)
+            y = y.relu() if i < 2 else y
+        assert torch.allclose(model.render(x, (24, 27)), y, atol=1e-6)
+
+
+def test_srresnet_is_the_papers():
+    """16 blocks of 64 channels: 1,549,462 parameters at scale 4 as counted from figure 4, one PReLU weight each."""
+    conv = lambda n_in, n_out, k: n_in * n_out * k * k + n_out  # noqa: E731
+    block = 2 * conv(64, 64, 3) + 2 * 128 + 1
+    want = conv(3, 64, 9) + 1 + 16 * block + conv(64, 64, 3) + 128 + 2 * (conv(64, 256, 3) + 1) + conv(64, 3, 9)
+    model = liif_fast.make({"name": "srresnet"})
+    assert sum(p.numel() for p in model.parameters()) == want
+    assert model.render(torch.rand(1, 3, 5, 6), (20, 24)).shape == (1, 3, 20, 24)
+    discriminator = liif_fast.make({"name": "srgan-discriminator"})
+    features = [m for m in discriminator.features if isinstance(m, nn.Conv2d)]
+    assert [m.out_channels for m in features] == [64, 64, 128, 128, 256, 256, 512, 512]
+    assert [m.stride[0] for m in features] == [1, 2] * 4
+    assert discriminator(torch.rand(2, 3, 96, 96)).shape == (2, 1)
+
+
+@pytest.mark.parametrize("spec", [SRCNN, SRRESNET], ids=lambda s: s["name"])
+def test_queries_are_pixels(spec):
+    model = liif_fast.make(spec).eval()
+    inp = torch.rand(2, 3, 7, 6)
+    image = model.render(inp, (14, 12))
+    coord, cell = grid_of((14, 12), 2)
+    assert torch.equal(model(inp, coord, cell), image.flatten(2).transpose(1, 2))
+    chosen = torch.randperm(14 * 12)[:50]
+    assert torch.equal(model(inp, coord[:, chosen], cell[:, chosen]), image.flatten(2).transpose(1, 2)[:, chosen])
+    model.gen_feat(inp)
+    with torch.no_grad():
+        parts = [model.query_rgb(c, s) for c, s in zip(coord.split(50, 1), cell.split(50, 1), strict=True)]
+    assert torch.equal(torch.cat(parts, 1), image.flatten(2).transpose(1, 2))
+
+
+def test_samples_of_different_sizes():
+    model = liif_fast.make(SRCNN)
+    inp = torch.rand(2, 3, 6, 6)
+    coord = torch.rand(2, 9, 2) * 2 - 1
+    cell = torch.tensor([[2 / 12, 2 / 12], [2 / 15, 2 / 15]])[:, None].expand(2, 9, 2)
+    want = [at(model.render(inp[i : i + 1], (n, n)), coord[i : i + 1]) for i, n in enumerate((12, 15))]
+    assert torch.equal(model(inp, coord, cell), torch.cat(want))
+
+
+@pytest.mark.parametrize("spec", [SRCNN, SRRESNET], ids=lambda s: s["name"])
+def test_strips_are_exact(spec, monkeypatch):
+    """In strips of few rows the same pixels, to float32 rounding of convolutions of another size."""
+    from liif_fast.baselines import common, srcnn, srgan
+
+    model = liif_fast.make(spec).eval()
+    image = torch.rand(1, 3, 40, 11)
+    want = model.upscale(image, scale=2, tile=0)
+    for module in (common, srcnn, srgan):
+        monkeypatch.setattr(module, "_STRIP", 22 * 8)
+    assert (model.upscale(image, scale=2) - want).abs().max() < 1e-6
+    assert want.std() > 1e-3
+
+
+@pytest.mark.parametrize("spec", [SRCNN, SRRESNET], ids=lambda s: s["name"])
+def test_files_and_images(spec, tmp_path):
+    model = liif_fast.make(spec).eval()
+    model.data_norm = {"inp": {"sub": [0.0], "div": [1.0]}, "gt": {"sub": [0.5], "div": [0.5]}}
+    model.save(tmp_path / "m.safetensors")
+    again = liif_fast.load(tmp_path / "m.safetensors")
+    assert again.data_norm == model.data_norm
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (10, 12, 4), dtype=np.uint8))
+    large = again.upscale(image, scale=2)
+    assert (large.mode, large.size) == ("RGBA", (24, 20))
+    assert np.array_equal(np.asarray(large), np.asarray(model.upscale(image, scale=2)))
+    assert model.upscale(image, size=(25, 31)).size == (31, 25)
+    pixels = torch.rand(1, 3, 6, 6)
+    normal = model.render(pixels, (12, 12)) * 0.5 + 0.5
+    assert torch.allclose(model.upscale(pixels, scale=2), normal.clamp(0, 1), atol=1e-6)
+    half = model.upscale(pixels, scale=2, dtype=torch.bfloat16)
+    assert 0 < (half - normal.clamp(0, 1)).abs().max() < 0.1  # 8 bits of mantissa
+    with pytest.raises(ValueError, match="dtype"):
+        model.upscale(pixels, scale=2, dtype=torch.int8)
+
+
+def test_metasr_is_the_official():
+    """Each query's own weights times the nearest unfolded feature, position measured from the pixels' corners."""
+    model = liif_fast.make(METASR).eval()
+    inp = torch.rand(2, 3, 6, 5)
+    coord, cell = grid_of((15, 11), 2)
+    state = model.state_dict()
+    feat = plain_liif.encode(state, inp, 1)
+    B, C, H, W = feat.shape
+    unfolded = F.unfold(feat, 3, padding=1).view(B, 9 * C, H, W)
+    want = torch.empty(B, 15 * 11, 3)
+    for q in range(15 * 11):
+        y, x = (coord[0, q] - cell[0, q] / 2).tolist()  # the upper left corner of the output pixel
+        i, j = (min(n - 1, math.floor((v + 1 + 1e-6) / 2 * n)) for v, n in ((y, H), (x, W)))
+        rel = [(y - (-1 + 2 * i / H)) * H / 2, (x - (-1 + 2 * j / W)) * W / 2]
+        v = torch.tensor([*rel, cell[0, q, 0].item() * H / 2])
+        hidden = F.relu(F.linear(v, state["imnet.layers.0.weight"], state["imnet.layers.0.bias"]))
+        w = F.linear(hidden, state["imnet.layers.2.weight"], state["imnet.layers.2.bias"]).view(9 * C, 3)
+        want[:, q] = unfolded[:, :, i, j] @ w
+    assert torch.allclose(model(inp, coord, cell), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", [SRCNN, SRRESNET, METASR], ids=lambda s: s["name"])
+def test_trained_by_the_same_command(spec, images, tmp_path, capsys):
+    whole = {"inp_size": 12, "scale_min": 2, "augment": True}
+    changes = {"train_dataset__wrapper__args": whole, "val_dataset__wrapper__args": {"inp_size": 20, "scale_min": 2}}
+    if spec is METASR:
+        changes = {}
+    config = files.write(
+        tmp_path / "c.yaml", files.configuration(images, model=spec, epoch_max=4, loss="mse", **changes)
+    )
+    assert cli.main(["train", str(config), "--save", str(tmp_path / "run")]) == 0
+    found = files.losses(tmp_path / "run")
+    assert sum(found[i] for i in range(13, 17)) < 0.9 * sum(found[i] for i in range(1, 5))
+    capsys.readouterr()
+    if spec is METASR:
+        return
+    out = ["-s", "2", "-m", str(tmp_path / "run" / "epoch-last.pth")]
+    assert cli.main(["eval", "--data", str(images), *out, "--json"]) == 0
+    assert '"psnr": ' in capsys.readouterr().out
+    assert cli.main(["upscale", str(images / "00.png"), "-o", str(tmp_path / "o.png"), *out]) == 0
+    assert Image.open(tmp_path / "o.png").size == (140, 120)
+
+
+GAN = {
+    "discriminator": {"name": "srgan-discriminator", "args": {"n_feats": 4, "hidden": 8}},
+    "optimizer": {"name": "adam", "args": {"lr": 1e-3}},
+}
+
+
+def gan(images, **changes):
+    whole = {"inp_size": 12, "scale_min": 2, "augment": True}
+    return files.configuration(
+        images, model=SRRESNET, gan=GAN, train_dataset__wrapper__args=whole, val_dataset=None, epoch_val=None, **changes
+    )
+
+
+def test_adversarial_training_resumes(images, tmp_path, capsys):
+    """Both networks go on bit for bit."""
+    for folder, epochs in (("whole", 3), ("run", 1), ("run", 3)):
+        config = files.write(tmp_path / "c.yaml", gan(images, epoch_max=epochs))
+        assert cli.main(["train", str(config), "--save", str(tmp_path / folder), "--resume"]) == 0
+    assert "content loss:" in capsys.readouterr().out
+    assert files.losses(tmp_path / "run") == files.losses(tmp_path / "whole")
+    whole, run = (torch.load(tmp_path / f / "epoch-last.pth", weights_only=True) for f in ("whole", "run"))
+    assert files.same(whole["model"]["sd"], run["model"]["sd"])
+    assert files.same(*(c["training"]["critic"]["discriminator"] for c in (whole, run)))
+    rate = run["training"]["critic"]["optimizer"]["param_groups"][0]["lr"]
+    assert rate == 5e-4  # halved behind epoch 2, like the generator's
+
+
+def test_the_discriminator_learns(images):
+    """Against a generator that stays as it is, it tells its images from real ones after some steps."""
+    from liif_fast.training import setup
+    from liif_fast.training.config import check
+    from liif_fast.training.step import Step
+
+    config = check(gan(images, optimizer__args__lr=1e-12))
+    parts = setup.setup(config, torch.device("cpu"), 0)
+    step = Step(config, parts.module, parts.module, parts.optimizer, parts.device, 0, parts.critic)
+    batch = liif_fast.data.samples.expand(next(iter(parts.train_loader)))
+    found = []
+    for i in range(25):
+        assert step.end(step.begin(batch, i)).updated
+        found.append(parts.critic.loss)
+    assert 1.0 < found[0] < 2.0  # 2 log 2 at random
+    assert found[-1] < 0.3
+
+
+def test_generators_loss(images):
+    """Content + 0.001 * -log D(G), with D's verdict of the image that the queries make."""
+    from liif_fast.training import setup
+    from liif_fast.training.config import check
+
+    config = check(gan(images))
+    critic = setup.build_critic(config, torch.device("cpu"))
+    critic.discriminator.eval()
+    pred, gt = torch.rand(2, 24 * 20, 3) - 0.5, torch.rand(2, 24 * 20, 3) - 0.5
+    _, cell = grid_of((24, 20), 2)
+    got = critic.generator_loss(pred, gt, cell, lambda: torch.autocast("cpu", enabled=False))
+    fake, real = (t.view(2, 24, 20, 3).permute(0, 3, 1, 2) for t in (pred, gt))
+    d = torch.sigmoid(critic.discriminator(fake))
+    want = losses.gradients(fake * 0.5 + 0.5, real * 0.5 + 0.5) - 1e-3 * d.log().mean()
+    assert torch.allclose(got, want, rtol=1e-5)
+    with pytest.raises(ValueError, match="sample_q"):
+        critic.generator_loss(pred[:, :7], gt[:, :7], cell[:, :7], lambda: torch.autocast("cpu", enabled=False))
+
+
+def test_content_losses(monkeypatch):
+    image = torch.rand(1, 3, 16, 16)
+    loss, text = losses.content_loss("gradients", torch.device("cpu"))
+    assert loss(image, image) == 0
+    shifted, blurred = image + 0.1, F.avg_pool2d(image, 3, 1, 1)
+    assert loss(shifted, image).item() == pytest.approx(0.01, rel=1e-4)  # flat: only the pixels count
+    assert loss(blurred, image) > F.mse_loss(blurred, image)  # edges count more
+    assert "gradients" in text
+    monkeypatch.setattr(losses, "_why_no_vgg", lambda: "torchvision is not installed")
+    assert losses.content_loss("auto", torch.device("cpu"))[1].endswith("(torchvision is not installed)")
+    with pytest.raises(FileNotFoundError, match="torchvision is not installed"):
+        losses.content_loss("vgg19", torch.device("cpu"))
+    assert losses.content_loss("none", torch.device("cpu"))[0] is None
+
+
+def test_vgg_loss(monkeypatch, tmp_path):
+    """With torchvision (its network's 37 layers, in fewer channels here) and a file where it keeps the weights."""
+
+    class VGG(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layers, n_in = [], 3
+            for width in (4, 4, 0, 8, 8, 0, *(8,) * 4, 0, *(8,) * 4, 0, *(8,) * 4, 0):
+                layers += [nn.Conv2d(n_in, width, 3, padding=1), nn.ReLU()] if width else [nn.MaxPool2d(2)]
+                n_in = width or n_in
+            self.features = nn.Sequential(*layers)
+
+    torchvision = types.SimpleNamespace(models=types.SimpleNamespace(vgg19=VGG), __spec__=1)
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    device = torch.device("cpu")
+    with pytest.raises(FileNotFoundError, match=r"vgg19-dcbb9e9d\.pth are not here"):
+        losses.content_loss("vgg19", device)
+    (tmp_path / "checkpoints").mkdir()
+    network = VGG()
+    torch.save(network.state_dict(), tmp_path / "checkpoints" / "vgg19-dcbb9e9d.pth")
+    loss, text = losses.content_loss("auto", device)
+    assert "VGG19" in text
+    sr, hr = torch.rand(1, 3, 32, 32, requires_grad=True), torch.rand(1, 3, 32, 32)
+    of_sr, of_hr = (x.clone() for x in (sr, hr))
+    for layer in list(network.features)[:-1]:  # all but the last pooling
+        mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        of_sr, of_hr = (layer((x - mean) / std if layer is network.features[0] else x) for x in (of_sr, of_hr))
+    assert torch.allclose(loss(sr, hr), 0.006 * (of_sr - of_hr).square().mean(), rtol=1e-5)
+    loss(sr, hr).backward()
+    assert sr.grad.abs().sum() > 0
+    assert all(p.grad is None for p in loss.parameters())
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"name": "srcnn", "args": {"kernels": [9, 4, 5]}}, "three odd kernels"),
+        ({"name": "srresnet", "args": {"scale": 3}}, "2, 4 or 8"),
+    ],
+)
+def test_bad_arguments(spec, words):
+    with pytest.raises(ValueError, match=words):
+        liif_fast.make(spec)
