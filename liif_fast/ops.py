@@ -352,8 +352,8 @@ CUDA_KERNELS = CPU_KERNELS and hasattr(torch.ops.liif_fast, "corner_gather_backw
 
 
 def _row_order(coord, hidden_size, size, origin, ensemble):
-    """The gathered rows [B*Q*K] in the order of hidden's pixels, those of one pixel in their own; and where each pixel's
-    begin in it [B*h*w + 1]."""
+    """The gathered rows [B*Q*K] in the order of hidden's pixels, those of one pixel in their own; and where the rows of
+    each pixel begin in it [B*h*w + 1]."""
     index, _, _ = corners(coord, size, ensemble)
     # a row outside hidden has no gradient (its h is NaN), so that any pixel may have it
     y, x = (index[..., i].sub_(origin[i]).clamp_(0, hidden_size[i] - 1) for i in range(2))

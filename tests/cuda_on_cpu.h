@@ -110,6 +110,15 @@ inline uint32_t to_bits(float x) {
 }
 inline float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
+template <class W>
+void store_words(void* p, const W& x) {
+  *static_cast<W*>(p) = x;
+}
+
+template <class S>
+S relu(S x) {
+  return x < 0 ? 0 : x;
+}
 
 inline float half_to_float(uint16_t bits) {
   _Float16 x;
