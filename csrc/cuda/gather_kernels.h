@@ -43,7 +43,7 @@ LIIF_DEVICE void locate(const Gather<S>& g, int64_t first, int n, Tile<S>& tile,
         area_weights(ry, rx, w);
         for (int k = 0; k < 4; ++k) weight[4 * q + k] = w[k];
       } else {
-        weight[q] = ry[0] == ry[0] && rx[0] == rx[0] ? S(1) : ry[0] + rx[0];
+        weight[q] = ry[0] == ry[0] && rx[0] == rx[0] ? S(1) : add(ry[0], rx[0]);
       }
     }
   }
