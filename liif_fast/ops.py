@@ -348,6 +348,7 @@ for _name in ("corner_gather_backward", "decode_backward"):
     torch.library.register_autograd(f"liif_fast::{_name}", _unreachable, setup_context=_no_double_backward, lib=_lib)
 
 CPU_KERNELS = _extension.load()  # kernels for the operators defined above; False: plain PyTorch
+# On CUDA a query that needs a pixel which hidden does not hold gives NaN (on a CPU, an error): the host does not wait.
 CUDA_KERNELS = CPU_KERNELS and hasattr(torch.ops.liif_fast, "corner_gather_backward_cuda")
 
 

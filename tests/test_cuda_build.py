@@ -120,7 +120,7 @@ def test_ptx(tmp_path):
         names[kind] += 1
         fused = len(re.findall(r"\bfma\.", text))
         # without a rounding in its name ptxas may contract it
-        contractable = re.findall(r"\b(?:mul|add|sub)\.f(?:32|64)\b", text)
+        contractable = re.findall(r"(?<![.\w])(?:mul|add|sub)\.f(?:32|64)\b", text)
         wide = [len(re.findall(rf"\b{move}[.\w]*\.v4\b", text)) for move in ("ld.global", "st.global", "red.global")]
         assert contractable == [], name
         assert ".local" not in text, name
