@@ -48,7 +48,7 @@ INSTRUCTION_SETS = {
     "kernels_avx512_vnni.cpp": [*AVX512, "-mavx512vnni"],
 }
 
-# Two roundings where the code says so, even in kernels whose sums could be contracted.
+# sums and products round as they are written, as on the CPU
 NVCC = ["-O3", "-std=c++17", "-fmad=false", "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off"]
 ARCHITECTURES = ["8.0", "8.6", "8.9", "9.0", "10.0", "12.0+PTX"]
 
@@ -208,7 +208,9 @@ def with_cuda() -> bool:
         raise SystemExit(f"liif_fast: LIIF_FAST_BUILD=cuda: {why_not}")
     if why_not:
         say(f"building the CPU kernels alone: {why_not}")
-    return not why_not
+        return False
+    architecture_flags(find_nvcc())  # a mistake there is told before anything is compiled
+    return True
 
 
 def kernels() -> list[Extension]:

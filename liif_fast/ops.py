@@ -352,20 +352,27 @@ for _name in ("corner_gather_backward", "decode_backward"):
     torch.library.register_autograd(f"liif_fast::{_name}", _unreachable, setup_context=_no_double_backward, lib=_lib)
 
 CPU_KERNELS = _extension.load()  # kernels for the operators defined above; False: plain PyTorch
+# On CUDA a query that needs a pixel which hidden does not hold gives NaN (on a CPU, an error): the host does not wait.
 CUDA_KERNELS = CPU_KERNELS and hasattr(torch.ops.liif_fast, "corner_gather_backward_cuda")
+
+
+def _row_order(coord, hidden_size, size, origin, ensemble):
+    """The gathered rows [B*Q*K] in the order of hidden's pixels, those of one pixel in their own; and where the rows of
+    each pixel begin in it [B*h*w + 1]."""
+    index, _, _ = corners(coord, size, ensemble)
+    # a row outside hidden has no gradient (its h is NaN), so that any pixel may have it
+    y, x = (index[..., i].sub_(origin[i]).clamp_(0, hidden_size[i] - 1) for i in range(2))
+    image = torch.arange(len(coord), device=coord.device).view(-1, 1, 1)
+    row, order = ((image * hidden_size[0] + y) * hidden_size[1] + x).flatten().sort(stable=True)
+    pixels = len(coord) * hidden_size[0] * hidden_size[1]
+    return order, torch.searchsorted(row, torch.arange(pixels + 1, device=coord.device))
 
 
 def _corner_gather_backward_cuda(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
     """Gradients of hidden are summed by atomics; under torch.use_deterministic_algorithms, in the order of the rows."""
     order = start = None
     if torch.are_deterministic_algorithms_enabled():
-        index, _, _ = corners(coord, size, ensemble)
-        row = (index[..., 0] - origin[0]) * hidden_size[1] + (index[..., 1] - origin[1])
-        # a row outside hidden has no gradient (its h is NaN), so that any pixel may have it
-        pixels = hidden_size[0] * hidden_size[1]
-        row = row.clamp_(0, pixels - 1) + torch.arange(len(row), device=row.device).view(-1, 1, 1) * pixels
-        row, order = row.flatten().sort(stable=True)
-        start = torch.searchsorted(row, torch.arange(len(h) * pixels + 1, device=row.device))
+        order, start = _row_order(coord, hidden_size, size, origin, ensemble)
     return torch.ops.liif_fast.corner_gather_backward_cuda(
         grad_h, h, coord, cell, w_pos, order, start, hidden_size, size, origin, ensemble
     )

@@ -22,10 +22,14 @@ struct Gather {
 
 constexpr int kTile = 64;  // queries that a block takes at a time
 
+#ifndef LIIF_CUDA_PARTIALS  // a test on a CPU wants fewer
+#define LIIF_CUDA_PARTIALS 1024
+#endif
+
 // Blocks of the backward pass, and so partial sums of grad_w_pos: enough to fill the largest GPU several times.
 constexpr int64_t partials(int64_t count) {
   const int64_t tiles = (count + kTile - 1) / kTile;
-  return tiles < 1024 ? tiles : 1024;
+  return tiles < LIIF_CUDA_PARTIALS ? tiles : LIIF_CUDA_PARTIALS;
 }
 
 // h [count, K, D], weight [count, K] of hidden [B, h, w, D]. Rows of queries that need a pixel which hidden does not

@@ -43,7 +43,7 @@ LIIF_DEVICE void locate(const Gather<S>& g, int64_t first, int n, Tile<S>& tile,
         area_weights(ry, rx, w);
         for (int k = 0; k < 4; ++k) weight[4 * q + k] = w[k];
       } else {
-        weight[q] = ry[0] == ry[0] && rx[0] == rx[0] ? S(1) : ry[0] + rx[0];
+        weight[q] = ry[0] == ry[0] && rx[0] == rx[0] ? S(1) : add(ry[0], rx[0]);
       }
     }
   }
@@ -59,18 +59,14 @@ LIIF_DEVICE int tile_queries(int64_t count, int64_t first) {
   return int(count - first < kTile ? count - first : int64_t(kTile));
 }
 
-template <class S>
-LIIF_DEVICE S relu(S x) {
-  return x < S(0) ? S(0) : x;  // NaN stays
-}
-
 // h = relu(hidden[row] + w_pos * (rel, cell)). What the four corners of a query share, cells and sides, is computed
 // once; a pixel that serves several of its corners (at the map's edges) is loaded once.
 template <class T, int N, int K>
-LIIF_KERNEL(3) void forward_kernel(const Gather<typename Number<T>::S> g, const T* LIIF_RESTRICT hidden,
+LIIF_KERNEL(N == 8 ? 2 : 3) void forward_kernel(const Gather<typename Number<T>::S> g, const T* LIIF_RESTRICT hidden,
                                 T* LIIF_RESTRICT h, typename Number<T>::S* LIIF_RESTRICT weight) {
   using S = typename Number<T>::S;
   using R = Raw<T, N>;
+  constexpr int kSides = K == 4 ? 2 : 1;
   LIIF_SHARED(Tile<S>, tile);
   const int64_t first = int64_t(blockIdx.x) * kTile, col = first_column<N>();
   const int n = tile_queries(g.count, first);
@@ -94,17 +90,18 @@ LIIF_KERNEL(3) void forward_kernel(const Gather<typename Number<T>::S> g, const 
       in[2] = row[2] == row[0] ? in[0] : R::load(from + row[2] * g.d);
       in[3] = row[3] == row[2] ? in[2] : row[3] == row[1] ? in[1] : R::load(from + row[3] * g.d);
     }
-    S side[K == 4 ? 2 : 1][N];
-    for (int i = 0; i < N; ++i) {
-      const S cell = fused(tile.cell_x[q], w[3][i], mul(tile.cell_y[q], w[2][i]));
-      for (int s = 0; s < (K == 4 ? 2 : 1); ++s) side[s][i] = fused(tile.ry[s][q], w[0][i], cell);
-    }
-    for (int k = 0; k < K; ++k) {
-      S x[N];
-      in[k].unpack(x);
-      const S rx = tile.rx[K == 4 ? k & 1 : 0][q];
-      for (int i = 0; i < N; ++i) x[i] = relu(add(x[i], fused(rx, w[1][i], side[K == 4 ? k >> 1 : 0][i])));
-      R::store(to + (int64_t(q) * K + k) * g.d, x);
+    S cell[N];
+    for (int i = 0; i < N; ++i) cell[i] = fused(tile.cell_x[q], w[3][i], mul(tile.cell_y[q], w[2][i]));
+    for (int s = 0; s < kSides; ++s) {
+      S side[N];
+      for (int i = 0; i < N; ++i) side[i] = fused(tile.ry[s][q], w[0][i], cell[i]);
+      for (int t = 0; t < kSides; ++t) {
+        const int k = kSides * s + t;
+        S x[N];
+        in[k].unpack(x);
+        for (int i = 0; i < N; ++i) x[i] = relu(add(x[i], fused(tile.rx[t][q], w[1][i], side[i])));
+        R::store(to + (int64_t(q) * K + k) * g.d, x);
+      }
     }
   }
 }

@@ -16,6 +16,12 @@ LIIF_DEVICE float from_bits(uint32_t bits) { return __uint_as_float(bits); }
 LIIF_DEVICE uint32_t to_bits(float x) { return __float_as_uint(x); }
 LIIF_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 LIIF_DEVICE double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+LIIF_DEVICE float relu(float x) {  // NaN stays
+  float y;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+  return y;
+}
+LIIF_DEVICE double relu(double x) { return x < 0 ? 0 : x; }
 LIIF_DEVICE float half_to_float(uint16_t bits) {
   float x;
   asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
@@ -33,7 +39,14 @@ LIIF_DEVICE uint32_t two_bf16(float low, float high) {
 }
 // sm_90 and newer
 LIIF_DEVICE void add_four(float* p, const float* x) {
-  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(p), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3])
+  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "f"(x[0]), "f"(x[1]),
+               "f"(x[2]), "f"(x[3])
+               : "memory");
+}
+// An assignment becomes four stores where the compiler takes the struct apart.
+LIIF_DEVICE void store_words(void* p, const Words& x) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(x.word[0]),
+               "r"(x.word[1]), "r"(x.word[2]), "r"(x.word[3])
                : "memory");
 }
 #endif
@@ -104,7 +117,7 @@ struct Raw {
   Words words;
   LIIF_DEVICE static Raw load(const T* p) { return {*reinterpret_cast<const Words*>(p)}; }
   LIIF_DEVICE void unpack(S* out) const { Number<T>::unpack(words, out); }
-  LIIF_DEVICE static void store(T* p, const S* in) { *reinterpret_cast<Words*>(p) = Number<T>::pack(in); }
+  LIIF_DEVICE static void store(T* p, const S* in) { store_words(p, Number<T>::pack(in)); }
 };
 
 template <class T>

@@ -1,0 +1,93 @@
+// csrc/cuda's kernels on a CPU: as a library for test_cuda_on_cpu.py, and as a program for the sanitizers.
+#include "cuda_on_cpu.h"
+
+#include "../csrc/cuda/gather_launch.h"
+
+#include <cstdio>
+
+using namespace liif;
+
+template <class S>
+cuda::Gather<S> gather(const void* coord, const void* cell, const void* w_pos, const int64_t* n) {
+  // n: count, queries, d, ensemble, then hidden_size, size, origin
+  cuda::Gather<S> g;
+  g.y = make_axis<S>(n[6], n[8], n[4], n[3]);
+  g.x = make_axis<S>(n[7], n[9], n[5], n[3]);
+  g.coord = static_cast<const S*>(coord);
+  g.cell = static_cast<const S*>(cell);
+  g.w_pos = static_cast<const S*>(w_pos);
+  g.count = n[0], g.queries = n[1], g.d = n[2], g.ensemble = n[3];
+  g.image = n[4] * n[5];
+  return g;
+}
+
+template <class S>
+const char* forward_as(int type, const void* hidden, const void* coord, const void* cell, const void* w_pos,
+                       const int64_t* n, void* h, void* weight) {
+  return cuda::gather_forward(gather<S>(coord, cell, w_pos, n), HiddenType(type), hidden, h, static_cast<S*>(weight),
+                              nullptr);
+}
+
+template <class S>
+const char* backward_as(int type, const void* grad_h, const void* h, const void* coord, const void* cell,
+                        const void* w_pos, const int64_t* n, void* grad_hidden, void* grad_w_pos) {
+  const cuda::Gather<S> g = gather<S>(coord, cell, w_pos, n);
+  std::vector<S> partial(size_t(cuda::partials(g.count) * 4 * g.d));
+  return cuda::gather_backward(g, HiddenType(type), grad_h, h, static_cast<S*>(grad_hidden), partial.data(),
+                               static_cast<S*>(grad_w_pos), nullptr);
+}
+
+extern "C" {
+
+// type: HiddenType, or 3 for double
+const char* forward(int type, const void* hidden, const void* coord, const void* cell, const void* w_pos,
+                    const int64_t* n, void* h, void* weight) {
+  return (type == 3 ? forward_as<double> : forward_as<float>)(type, hidden, coord, cell, w_pos, n, h, weight);
+}
+
+const char* backward(int type, const void* grad_h, const void* h, const void* coord, const void* cell,
+                     const void* w_pos, const int64_t* n, void* grad_hidden, void* grad_w_pos) {
+  return (type == 3 ? backward_as<double> : backward_as<float>)(type, grad_h, h, coord, cell, w_pos, n, grad_hidden,
+                                                                grad_w_pos);
+}
+
+const char* segments(int type, int64_t pixels, int64_t d, const void* grad_h, const void* h, const int64_t* order,
+                     const int64_t* start, void* grad_hidden) {
+  return cuda::gather_segments(type == 3, HiddenType(type), pixels, d, grad_h, h, order, start, grad_hidden, nullptr);
+}
+
+}  // extern "C"
+
+// Every kernel on exactly as much memory as it may touch: queries inside, outside and nowhere, two images, rows that are
+// aligned to 16 bytes and rows that are not, more columns than a block has.
+template <class S>
+void exercise(int type, int64_t element, int64_t d, bool ensemble) {
+  const int64_t B = 2, Q = 101, h = 3, w = 5, K = ensemble ? 4 : 1, rows = B * Q * K;
+  const int64_t n[] = {B * Q, Q, d, ensemble, h, w, 4, 7, 1, 1};
+  std::vector<S> coord(size_t(2 * B * Q)), cell(coord.size(), S(0.1)), w_pos(size_t(4 * d), S(0.5));
+  for (size_t i = 0; i < coord.size(); ++i) coord[i] = S(double(i * 37 % 211) / 100 - 1);
+  coord[0] = S(__builtin_nan("")), coord[5] = S(1e30), coord[9] = S(-1e30);
+  const auto bytes = [&](int64_t count) { return std::vector<char>(size_t(count * element), 0x3c); };
+  const std::vector<char> hidden = bytes(B * h * w * d), grad = bytes(rows * d);
+  std::vector<char> out = bytes(rows * d), segment_sums = bytes(B * h * w * d);
+  std::vector<S> weight(static_cast<size_t>(rows)), sums(size_t(B * h * w * d)), grad_w_pos(size_t(4 * d));
+  std::vector<int64_t> order(static_cast<size_t>(rows)), start(size_t(B * h * w + 1));
+  for (int64_t i = 0; i < rows; ++i) order[size_t(i)] = rows - 1 - i;
+  for (int64_t p = 0; p <= B * h * w; ++p) start[size_t(p)] = p * rows / (B * h * w);
+  forward(type, hidden.data(), coord.data(), cell.data(), w_pos.data(), n, out.data(), weight.data());
+  backward(type, grad.data(), out.data(), coord.data(), cell.data(), w_pos.data(), n, sums.data(), grad_w_pos.data());
+  segments(type, B * h * w, d, grad.data(), out.data(), order.data(), start.data(), segment_sums.data());
+}
+
+int main(int count, char**) {
+  without_barriers = count > 1;  // any argument
+  for (bool ensemble : {true, false}) {
+    for (int64_t d : {5, 72}) {
+      exercise<float>(kFloat, 4, d, ensemble);
+      exercise<float>(kBf16, 2, d, ensemble);
+      exercise<float>(kHalf, 2, d, ensemble);
+      exercise<double>(3, 8, d, ensemble);
+    }
+  }
+  std::puts("done");
+}

@@ -1,0 +1,244 @@
+"""csrc/cuda's kernels, compiled by g++ and run on the CPU (cuda_on_cpu.h): values, barriers, bounds.
+
+What only a GPU shows (launches, streams, its own instructions for 16-bit numbers and vector atomics, speed) is in
+tests/gpu.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from liif_fast import ops, reference
+
+HERE = Path(__file__).parent
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+TYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]  # in the order of HiddenType, double behind
+FLAGS = ["-std=c++17", "-g", "-O1", "-ffp-contract=off", "-pthread", "-Wno-unknown-pragmas"]
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
+
+# The kernels add in another order than matrix products do: float32 and float64 to a few units in the last place of sums
+# of magnitude up to 100; 16-bit results are rounded once more, to 8 and 11 bits.
+TOLERANCE = {
+    torch.float32: {"rtol": 2e-6, "atol": 2e-5},
+    torch.bfloat16: {"rtol": 2**-7, "atol": 2e-5},
+    torch.float16: {"rtol": 2**-10, "atol": 2e-5},
+    torch.float64: {"rtol": 1e-14, "atol": 1e-13},
+}
+
+
+def compiled(tmp_path_factory, name, *flags):
+    target = tmp_path_factory.mktemp("cuda_on_cpu") / name
+    done = subprocess.run([COMPILER, *FLAGS, *flags, HERE / "cuda_on_cpu.cpp", "-o", target], stderr=subprocess.PIPE)
+    if b"cannot find" in done.stderr and any("sanitize" in flag for flag in flags):
+        pytest.skip("the sanitizer's library is missing")
+    assert done.returncode == 0, done.stderr.decode()
+    return target
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    library = ctypes.CDLL(str(compiled(tmp_path_factory, "kernels.so", "-shared", "-fPIC")))
+    for name in ("forward", "backward", "segments"):
+        getattr(library, name).restype = ctypes.c_char_p
+    return library
+
+
+def pointer(t):
+    return None if t is None else ctypes.c_void_p(t.data_ptr())
+
+
+def numbers(coord, d, hidden_size, size, origin, ensemble):
+    B, Q, _ = coord.shape
+    return (ctypes.c_int64 * 10)(B * Q, Q, d, ensemble, *hidden_size, *size, *origin)
+
+
+def forward(kernels, hidden, coord, cell, w_pos, size, origin, ensemble=True):
+    B, Q, _ = coord.shape
+    K, d = 4 if ensemble else 1, hidden.shape[-1]
+    h, weight = hidden.new_full((B, Q, K, d), -7), coord.new_full((B, Q, K), -7)
+    n = numbers(coord, d, hidden.shape[1:3], size, origin, ensemble)
+    tensors = [pointer(t) for t in (hidden, coord, cell, w_pos)]
+    assert kernels.forward(TYPES.index(hidden.dtype), *tensors, n, pointer(h), pointer(weight)) is None
+    return h, weight
+
+
+def backward(kernels, grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
+    d = h.shape[-1]
+    grad_hidden = torch.zeros(len(coord), *hidden_size, d, dtype=coord.dtype)
+    grad_w_pos = torch.full_like(w_pos, -7)
+    n = numbers(coord, d, hidden_size, size, origin, ensemble)
+    tensors = [pointer(t) for t in (grad_h, h, coord, cell, w_pos)]
+    result = [pointer(t) for t in (grad_hidden, grad_w_pos)]
+    assert kernels.backward(TYPES.index(h.dtype), *tensors, n, *result) is None
+    return grad_hidden, grad_w_pos
+
+
+def segments(kernels, grad_h, h, coord, hidden_size, size, origin, ensemble=True):
+    order, start = ops._row_order(coord, hidden_size, size, origin, ensemble)
+    pixels, d = len(coord) * hidden_size[0] * hidden_size[1], h.shape[-1]
+    grad_hidden = h.new_full((len(coord), *hidden_size, d), -7)
+    tensors = [pointer(t) for t in (grad_h, h, order, start, grad_hidden)]
+    counts = [ctypes.c_int64(n) for n in (pixels, d)]
+    assert kernels.segments(TYPES.index(h.dtype), *counts, *tensors) is None
+    return grad_hidden
+
+
+def sample(dtype, B, hidden_size, d, Q, cell=True, grid=False):
+    geometry = ops.geometry_dtype(dtype)
+    hidden = torch.randn(B, *hidden_size, d).to(dtype)
+    coord = torch.rand(B, Q, 2, dtype=geometry) * 2.2 - 1.1
+    if grid:  # neighbours share pixels, and so do corners at the edges
+        coord = reference.make_coord([4 * n for n in hidden_size], dtype=geometry).expand(B, -1, 2).contiguous()
+    c = torch.rand(coord.shape, dtype=geometry) if cell else None
+    return hidden, coord, c, torch.randn(d, 4, dtype=geometry), hidden_size, (0, 0)
+
+
+# B, hidden map, D, Q. With 64 threads in a block: rows of 16 bytes and ragged ones, D of several blocks, one query, one
+# pixel, more tiles of 64 queries than the backward pass has blocks
+SHAPES = [
+    (1, (5, 7), 16, 300),
+    (2, (3, 2), 13, 65),
+    (1, (1, 1), 264, 64),
+    (3, (4, 1), 520, 1),
+    (1, (2, 3), 1, 130),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("ensemble", [True, False])
+@pytest.mark.parametrize("cell", [True, False])
+def test_values_and_gradients(kernels, shape, dtype, ensemble, cell):
+    args = (*sample(dtype, *shape, cell=cell, grid=shape[3] == 300), ensemble)
+    check(kernels, args)
+
+
+def check(kernels, args):
+    hidden, dtype = args[0], args[0].dtype
+    h, weight = forward(kernels, *args)
+    want_h, want_weight = ops.PLAIN["corner_gather"](*args)
+    assert_close(h, want_h, **TOLERANCE[dtype])
+    assert_close(weight, want_weight, rtol=0, atol=0)
+
+    grad_h = torch.randn(h.shape).to(dtype)
+    back = (grad_h, h, *args[1:4], hidden.shape[1:3], *args[4:])
+    grad_hidden, grad_w_pos = backward(kernels, *back)
+    exact_hidden, exact_w_pos = exact_gradients(*back)
+    # sums of up to a thousand numbers
+    precise = {"rtol": 1e-13, "atol": 1e-11} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-4}
+    assert_close(grad_hidden.double(), exact_hidden, **precise)
+    assert_close(grad_w_pos.double(), exact_w_pos, **precise)
+
+    ordered = segments(kernels, grad_h, h, args[1], hidden.shape[1:3], *args[4:])
+    assert_close(ordered.double(), exact_hidden, **{k: max(v, TOLERANCE[dtype][k]) for k, v in precise.items()})
+
+
+def exact_gradients(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble):
+    """The gradient's definition: pixels and offsets in coord's precision, sums in float64."""
+    index, rel, _ = reference.corners(coord, size, ensemble)
+    image = torch.arange(len(coord)).view(-1, 1, 1)
+    row = (image * hidden_size[0] + index[..., 0] - origin[0]) * hidden_size[1] + index[..., 1] - origin[1]
+    grad = (grad_h.double() * (h > 0)).flatten(0, 2)
+    grad_hidden = torch.zeros(len(coord) * hidden_size[0] * hidden_size[1], h.shape[-1], dtype=torch.float64)
+    grad_hidden.index_add_(0, row.flatten(), grad)
+    pos = torch.zeros(*rel.shape[:3], 4, dtype=rel.dtype)
+    pos[..., :2] = rel
+    if cell is not None:
+        pos[..., 2:] = (cell * torch.tensor(size)).unsqueeze(-2)
+    return grad_hidden.view(len(coord), *hidden_size, -1), grad.t() @ pos.double().flatten(0, 2)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_rows_that_are_not_aligned(kernels, dtype):
+    """A whole number of 16-byte pieces, which begin in between."""
+    hidden, *rest = sample(dtype, 1, (5, 7), 16, 50)
+    shifted = torch.empty(hidden.numel() + 1, dtype=dtype)[1:].view_as(hidden).copy_(hidden)
+    assert shifted.data_ptr() % 16 != 0
+    for got, want in zip(forward(kernels, shifted, *rest), forward(kernels, hidden, *rest), strict=True):
+        assert_close(got, want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_part_of_a_map_gives_the_whole_ones_rows_or_nan(kernels, dtype):
+    hidden, coord, cell, w_pos, size, _ = sample(dtype, 1, (9, 11), 16, 300)
+    origin, part = (2, 3), hidden[:, 2:7, 3:9].contiguous()
+    whole = forward(kernels, hidden, coord, cell, w_pos, size, (0, 0))
+    got = forward(kernels, part, coord, cell, w_pos, size, origin)
+    index = reference.corners(coord, size)[0] - torch.tensor(origin)
+    inside = ((index >= 0) & (index < torch.tensor(part.shape[1:3]))).all(-1)
+    assert inside.any()
+    assert not inside.all()
+    assert_close(got[0][inside], whole[0][inside], rtol=0, atol=0)
+    assert got[0][~inside].isnan().all()
+    complete = inside.all(-1)
+    assert_close(got[1][complete], whole[1][complete], rtol=0, atol=0)
+    assert got[1][~complete].isnan().all()
+    # and such rows have no gradient
+    ones = torch.ones_like(got[0])
+    grad_hidden, _ = backward(kernels, ones, got[0], coord, cell, w_pos, part.shape[1:3], size, origin)
+    assert grad_hidden.isfinite().all()
+    ordered = segments(kernels, ones, got[0], coord, part.shape[1:3], size, origin)
+    assert_close(ordered.to(grad_hidden.dtype), grad_hidden.to(dtype).to(grad_hidden.dtype), **TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_nan_and_infinity(kernels, dtype):
+    args = list(sample(dtype, 1, (4, 5), 16, 6))
+    args[1][0, :3] = torch.tensor([[float("nan"), 0], [float("inf"), 0], [0, -1e30]])
+    h, weight = forward(kernels, *args)
+    want_h, want_weight = ops.PLAIN["corner_gather"](*args)
+    assert h[0, 0].isnan().all()
+    assert_close(h, want_h, equal_nan=True, **TOLERANCE[dtype])
+    assert_close(weight, want_weight, equal_nan=True, rtol=0, atol=0)
+
+
+def test_sums_of_parameters_and_ordered_sums_repeat_exactly(kernels):
+    hidden, *rest = sample(torch.float32, 2, (3, 4), 24, 500)
+    h, _ = forward(kernels, hidden, *rest)
+    grad_h = torch.randn(h.shape)
+    runs = [
+        (
+            backward(kernels, grad_h, h, *rest[:3], (3, 4), *rest[3:])[1],
+            segments(kernels, grad_h, h, rest[0], (3, 4), *rest[3:]),
+        )
+        for _ in range(3)
+    ]
+    for run in runs[1:]:
+        assert torch.equal(run[0], runs[0][0])
+        assert torch.equal(run[1], runs[0][1])
+
+
+@pytest.fixture(scope="module")
+def under_thread_sanitizer(tmp_path_factory):
+    return compiled(tmp_path_factory, "races", "-fsanitize=thread")
+
+
+def run(program, *arguments, **environment):
+    return subprocess.run(
+        [program, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_no_races(under_thread_sanitizer):
+    process = run(under_thread_sanitizer)
+    assert (process.returncode, process.stdout) == (0, "done\n"), process.stderr[:4000]
+
+
+def test_a_missing_barrier_would_be_found(under_thread_sanitizer):
+    process = run(under_thread_sanitizer, "without-barriers", TSAN_OPTIONS="halt_on_error=1")
+    assert process.returncode != 0
+    assert "data race" in process.stderr
+
+
+def test_nothing_out_of_bounds(tmp_path_factory):
+    process = run(compiled(tmp_path_factory, "bounds", "-fsanitize=address"))
+    assert (process.returncode, process.stdout) == (0, "done\n"), process.stderr[:4000]
