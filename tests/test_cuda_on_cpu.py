@@ -190,6 +190,11 @@ def test_part_of_a_map_gives_the_whole_ones_rows_or_nan(kernels, dtype):
     assert_close(ordered.to(grad_hidden.dtype), grad_hidden.to(dtype).to(grad_hidden.dtype), **TOLERANCE[dtype])
 
 
+def test_no_channels(kernels):
+    args = sample(torch.float32, 1, (3, 4), 0, 70)
+    assert_close(forward(kernels, *args)[1], reference.corners(args[1], (3, 4))[2], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_nan_and_infinity(kernels, dtype):
     args = list(sample(dtype, 1, (4, 5), 16, 6))

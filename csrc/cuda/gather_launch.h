@@ -12,6 +12,11 @@ inline dim3 block_of(int64_t columns) {
   return dim3(x, kThreads / x);
 }
 
+// At least one, so that weights are written even where D is 0.
+inline int64_t column_blocks(int64_t columns, const dim3& block) {
+  return columns > block.x ? (columns + block.x - 1) / block.x : 1;
+}
+
 inline bool fits(int64_t blocks_x, int64_t blocks_y) { return blocks_x <= 0x7fffffff && blocks_y <= 65535; }
 constexpr const char* kTooLarge = "more than 2^37 queries or 10^7 channels: call it in pieces";
 
@@ -29,7 +34,7 @@ template <class T, int N, int K>
 const char* run_forward(const Gather<typename Number<T>::S>& g, const T* hidden, T* h, typename Number<T>::S* weight,
                         void* stream) {
   const dim3 block = block_of(g.d / N);
-  const int64_t x = (g.count + kTile - 1) / kTile, y = (g.d / N + block.x - 1) / block.x;
+  const int64_t x = (g.count + kTile - 1) / kTile, y = column_blocks(g.d / N, block);
   if (!fits(x, y)) return kTooLarge;
   LIIF_LAUNCH((forward_kernel<T, N, K>), dim3(unsigned(x), unsigned(y)), block, stream, g, hidden, h, weight);
   return launched();
@@ -41,7 +46,7 @@ const char* run_backward(const Gather<typename Number<T>::S>& g, const T* grad_h
                          typename Number<T>::S* grad_w_pos, void* stream) {
   using S = typename Number<T>::S;
   const dim3 block = block_of(g.d / N);
-  const int64_t x = partials(g.count), y = (g.d / N + block.x - 1) / block.x;
+  const int64_t x = partials(g.count), y = column_blocks(g.d / N, block);
   if (!fits(x, y)) return kTooLarge;
   LIIF_LAUNCH((backward_kernel<T, N, K>), dim3(unsigned(x), unsigned(y)), block, stream, g, grad_h, h, grad_hidden,
               partial);
@@ -55,7 +60,7 @@ template <class T, int N>
 const char* run_segments(int64_t pixels, int64_t d, const T* grad_h, const T* h, const int64_t* order,
                          const int64_t* start, T* grad_hidden, void* stream) {
   const dim3 block = block_of(d / N);
-  const int64_t x = (pixels + block.y - 1) / block.y, y = (d / N + block.x - 1) / block.x;
+  const int64_t x = (pixels + block.y - 1) / block.y, y = column_blocks(d / N, block);
   if (!fits(x, y)) return kTooLarge;
   LIIF_LAUNCH((segments_kernel<T, N>), dim3(unsigned(x), unsigned(y)), block, stream, pixels, d, grad_h, h, order, start,
               grad_hidden);
