@@ -273,14 +273,14 @@ def test_no_room_for_checkpoints_is_said_first(run, tmp_path, monkeypatch):
 
 
 def test_average_of_weights(images, run, tmp_path):
-    """What is saved as the model is the average: decay * average + (1 - decay) * weights, step by step."""
-    assert run(ema=0.75, epoch_max=1, epoch_val=None)[0] == 0
+    """What is saved as the model is the average: d * average + (1 - d) * weights, d = min(0.3, (1 + n) / (10 + n))."""
+    assert run(ema=0.3, epoch_max=1, epoch_val=None)[0] == 0
     last = torch.load(tmp_path / "run" / "epoch-last.pth", weights_only=True)
     config = check(files.configuration(images))
     want = setup.build_model(config, config.seed).state_dict()
     weights = [_steps(images, step) for step in range(1, 5)]
-    for state in weights:
-        want = {k: 0.75 * want[k] + 0.25 * state[k] for k in want}
+    for decay, state in zip((2 / 11, 3 / 12, 0.3, 0.3), weights, strict=True):
+        want = {k: decay * want[k] + (1 - decay) * state[k] for k in want}
     # float32 rounding of four steps
     assert all(torch.allclose(last["model"]["sd"][k], want[k], rtol=0, atol=1e-6) for k in want)
     assert files.same(last["training"]["weights"], weights[-1])

@@ -16,7 +16,7 @@ Additions, all optional:
 | key | meaning |
 |---|---|
 | amp | true, bf16 or fp16: half precision where it is safe (coordinates stay float32) |
-| ema | 0.999, say: average of the weights, which is what is validated and saved as the model |
+| ema | 0.999, say: average of the weights (shorter at first), which is what is validated and saved as the model |
 | grad_clip | largest norm of the gradient |
 | seed | a run with the same seed gives the same numbers on the same machine |
 | compile, channels_last | torch.compile; memory layout of the convolutions |

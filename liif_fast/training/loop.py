@@ -175,7 +175,7 @@ class Trainer:
         p.step += 1
         p.batch += 1
         if outcome.updated and self.average is not None:
-            self.average.update(self.module)
+            self.average.update(self.module, p.step)
         if not outcome.nan:
             for mean in (p.epoch_loss, p.log_loss):
                 mean[0] += outcome.loss

@@ -28,8 +28,9 @@ def make_schedule(optimizer: torch.optim.Optimizer, multi_step_lr: Mapping[str, 
 class Average:
     """Exponential moving average of a model's weights, as a model of its own.
 
-    After each step: average = decay * average + (1 - decay) * weights. Other state, such as counts and the statistics
-    of normalisation, is taken over as it is.
+    After step n = 1, 2, ...: average = d * average + (1 - d) * weights with d = min(decay, (1 + n) / (10 + n)), so that
+    the random weights at the beginning are soon forgotten (as tf.train.ExponentialMovingAverage with num_updates).
+    Other state, such as counts and the statistics of normalisation, is taken over as it is.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -37,8 +38,9 @@ class Average:
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self, model: nn.Module, step: int) -> None:
         mine, theirs = list(self.model.parameters()), list(model.parameters())
-        torch._foreach_lerp_(mine, theirs, 1 - self.decay)
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
         for own, other in zip(self.model.buffers(), model.buffers(), strict=True):
             own.copy_(other)
