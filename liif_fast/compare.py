@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from . import charts, crops, metrics, pairs
 from .evaluate import Report, Row, Upscaler, bicubic, check_arguments, row, to_tensor, upscaled
@@ -106,7 +107,7 @@ class Comparison:
             series = {
                 m.name: [
                     (scale, self.reports[data, scale, m.name].psnr)
-                    for scale in self.plot
+                    for scale in sorted(self.plot)
                     if (data, scale, m.name) in self.reports
                 ]
                 for m in self.methods
@@ -200,7 +201,7 @@ def compare(
             made = {}
             for method in methods:
                 if applies(method, scale):
-                    made[method.name] = upscaled(method.upscale, pair, low)
+                    made[method.name] = _upscaled(method, pair, low)
                     key = (name, scale, method.name)
                     rows.setdefault(key, []).append(row(pair, made[method.name], hr, scale, protocol))
                     done += 1
@@ -224,14 +225,22 @@ def applies(method: Method, scale: float) -> bool:
 def data_names(data: Sequence[str | PathLike]) -> dict[str, str]:
     """Folders by short names: their own, or their parents' for one called HR; ValueError for the same folder twice."""
     names: dict[str, str] = {}
+    seen = set()
     for folder in map(Path, data):
         whole = folder.resolve()
-        name = whole.parent.name if whole.name == "HR" else whole.name
-        name = name if name and name not in names else os.fspath(folder)
-        if name in names:
+        whole = whole.parent if whole.name == "HR" else whole
+        if whole in seen:
             raise ValueError(f"data: {folder} is given twice")
-        names[name] = os.fspath(folder)
+        seen.add(whole)
+        names[os.fspath(folder) if whole.name in names else whole.name or os.fspath(folder)] = os.fspath(folder)
     return names
+
+
+def _upscaled(method: Method, pair: pairs.Pair, low: Tensor) -> Tensor:
+    try:
+        return upscaled(method.upscale, pair, low)
+    except ValueError as error:
+        raise ValueError(f"{method.name}: {error}") from error
 
 
 def _scales(scales: Sequence[float], protocol: str) -> tuple[float, ...]:

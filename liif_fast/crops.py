@@ -64,7 +64,7 @@ def find(
         hr: the original, likewise.
         scale, protocol: of the figures (``liif_fast.metrics``).
     """
-    luma = metrics.luma(torch.cat(list(made.values())).double())
+    luma = torch.cat([metrics.luma(t) for t in made.values()])  # [methods, 1, H, W]
     border = metrics.border(protocol, scale)
     size = tuple(min(side, n - 2 * border) for n in hr.shape[-2:])
     found = []
