@@ -129,7 +129,7 @@ class Comparison:
         return found
 
     def _all_scales(self) -> list[float]:
-        return list(dict.fromkeys([*self.scales, *self.plot]))
+        return sorted({*self.scales, *self.plot})
 
     def _cell(self, data: str, scale: float, method: str, ssim: bool = True) -> str:
         report = self.reports.get((data, scale, method))

@@ -130,7 +130,8 @@ def test_markdown_is_the_json(plain, paired):
                 figure = figures[name, head, line[0].replace("\\", "")]
                 assert cell == ("-" if figure["psnr"] is None else f"{figure['psnr']:.3f}")
     assert "plain: means over 4 images; low resolution: HR reduced by Pillow's" in result.markdown()
-    assert "paired: means over 2 images; low resolution: files of LR_bicubic/X2 (x2); HR" in result.markdown()
+    assert "paired: means over 2 images; low resolution: HR reduced by" in result.markdown()
+    assert "filter (x1.5, x3); files of LR_bicubic/X2 (x2)\n" in result.markdown()
     assert "x3: PSNR on Y, unquantised, border 3; SSIM on Y" in result.markdown()
 
 
@@ -146,7 +147,7 @@ def test_a_method_of_one_scale(plain):
     assert all(size == (2 * h, 2 * w) for (h, w), size in sizes)
     data = result.to_json()
     absent = [r for r in data["results"] if r["psnr"] is None]
-    assert [(r["scale"], r["method"]) for r in absent] == [(3, "only"), (1.5, "only")]
+    assert [(r["scale"], r["method"]) for r in absent] == [(1.5, "only"), (3, "only")]
     assert {r["why"] for r in absent} == {"made for x2 alone"}
     assert "- only: made for x2 alone, - elsewhere" in result.markdown().splitlines()
     assert [f["method"] for f in data["crops"][0]["figures"]] == ["bicubic", "only"]
