@@ -9,6 +9,7 @@ from numbers import Integral, Real
 import numpy as np
 from PIL import Image
 
+PIL_BITS = 22  # behind the point of Pillow's weights for 8-bit images
 _KERNEL_WIDTH = 4.0  # support of the cubic kernel, input pixels (or output pixels when reducing with antialiasing)
 
 
@@ -75,6 +76,26 @@ def pil_bicubic(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
         for c in range(planes.shape[-1])
     ]
     return resized[0].copy() if image.ndim == 2 else np.stack(resized, -1)
+
+
+def pil_weights(n: int, out: int) -> np.ndarray:
+    """Weights of `pil_bicubic` along an axis of n pixels as Pillow rounds them: int64 ``[out, n]``, in units of 2^-22.
+
+    Pillow filters rows (``out`` is the width), rounds to uint8, then columns. With these weights both are sums of whole
+    numbers below 2^31, so that any arithmetic that is exact up to there, float64 too, gives Pillow's result.
+
+    Equivalent to: ``(pil_weights(n, out) @ pixels + 2**21 >> 22).clip(0, 255)`` for ``pixels [n]`` is the row
+    ``pixels`` resized to ``out`` pixels.
+    """
+    step = n / out
+    stretch = max(step, 1.0)
+    centre = (np.arange(out)[:, None] + 0.5) * step
+    pixel = np.arange(n)[None]
+    # Pillow truncates towards zero, then cuts off what lies outside
+    first, behind = (np.trunc(centre + side * stretch * _KERNEL_WIDTH / 2 + 0.5) for side in (-1, 1))
+    weight = _cubic((pixel - centre + 0.5) / stretch) * ((pixel >= first) & (pixel < behind))
+    weight /= weight.sum(1, keepdims=True)
+    return np.trunc(weight * 2**PIL_BITS + np.copysign(0.5, weight)).astype(np.int64)
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on from the folder's last checkpoint, if there is one"
     )
     parser.add_argument("--overwrite", action="store_true", help="start anew in a folder that has checkpoints")
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="save and stop after so long, with exit code 0; --resume goes on"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything and say what would happen")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (%(default)s)")
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
@@ -48,6 +52,9 @@ def run(args: argparse.Namespace, device: torch.device) -> int:
     Raises:
         ConfigError: a configuration or data that cannot be trained. TrainingError: what stops a run that has begun.
     """
+    begun = time.monotonic()
+    if args.minutes is not None and not args.minutes > 0:  # NaN compares false
+        raise ConfigError(f"--minutes {args.minutes:g}: a number above 0 is wanted")
     config = load_config(args.config)
     folder = run_folder(args)
     if args.dry_run:
@@ -64,7 +71,7 @@ def run(args: argparse.Namespace, device: torch.device) -> int:
         trainer = Trainer(parts, folder, checkpoint, path)
         for line in _greeting(trainer, path):
             trainer.journal.say(line)
-        return trainer.run()
+        return trainer.run(None if args.minutes is None else begun + 60 * args.minutes)
     finally:
         distributed.disconnect()
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import plain_liif
 import pytest
@@ -20,10 +21,10 @@ import training_files as files
 from torch import nn
 
 import liif_fast
-from liif_fast import cli, data, weight_files
+from liif_fast import cli, data, train, weight_files
 from liif_fast.data.loader import Batches, make_loader
 from liif_fast.data.samples import expand
-from liif_fast.training import setup
+from liif_fast.training import setup, signals
 from liif_fast.training.config import check
 from liif_fast.training.step import Step
 
@@ -206,6 +207,36 @@ def test_a_signal_saves_first(images, run, tmp_path, number, code):
     assert run("--resume", **changes)[0] == 0
     assert run(folder="whole", **changes)[0] == 0
     assert files.losses(tmp_path / "run") == files.losses(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("cache", ["in_memory", "device"])
+def test_pieces_of_a_run(run, tmp_path, monkeypatch, cache):
+    """--minutes ends with exit code 0 in the middle of epochs and of validation; the pieces are the whole run."""
+    changes = {"train_dataset__dataset__args__cache": cache, "ema": 0.9}
+    assert run(folder="whole", **changes)[0] == 0
+    pieces, stopped = 0, set()
+    while True:
+        ticks = iter(range(10**6))  # a clock that a look at it moves on by a second: four looks, and the time is over
+        monkeypatch.setattr(signals, "time", SimpleNamespace(monotonic=lambda ticks=ticks: next(ticks)))
+        monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: 0))
+        code, out, err = run("--resume", "--minutes", "0.06", **changes)
+        assert (code, err) == (0, "")
+        pieces += 1
+        if "--resume" not in out.splitlines()[-1]:
+            break
+        stopped.add(torch.load(tmp_path / "run" / "epoch-last.pth")["training"]["progress"]["batch"])
+    assert pieces > 3
+    assert len(stopped) > 2  # in different places of an epoch
+    assert files.losses(tmp_path / "run") == files.losses(tmp_path / "whole")
+    assert files.epochs(tmp_path / "run") == files.epochs(tmp_path / "whole")
+    assert files.same(files.weights(tmp_path / "run"), files.weights(tmp_path / "whole"))
+
+
+def test_minutes_are_checked(run):
+    for minutes in ("0", "-1", "nan"):
+        code, out, err = run("--minutes", minutes)
+        assert (code, out) == (2, "")
+        assert "--minutes" in err
 
 
 @liif_fast.register("breaks")

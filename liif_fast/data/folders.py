@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..registry import register_dataset
-from .cache import decode, in_memory, mapped
+from .cache import Packed, decode, in_memory, mapped
 from .errors import DataError, MissingError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-CACHES = ("none", "bin", "in_memory")
+CACHES = ("none", "bin", "in_memory", "device")
 # What Pillow turns into 8-bit RGB as it is, or by leaving out its alpha channel, as the official code does.
 _PLAIN = {"RGB", "L", "P", "1", "RGBX"}
 _ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
@@ -35,8 +35,9 @@ class ImageFolder(Dataset):
         repeat: how often each image counts in an epoch.
         cache: "in_memory": decoded once into memory that the worker processes share, 8 bits a channel (each process
             that torchrun starts keeps its own); "bin": decoded once into a file of raw pixels beside the folder
-            (``_bin_NAME``), mapped into memory, which all processes of a machine and later runs share; "none": decoded
-            at each use.
+            (``_bin_NAME``), mapped into memory, which all processes of a machine and later runs share; "device": as
+            in_memory, and in training also on the device, where samples are made (``liif_fast.data.on_device``);
+            "none": decoded at each use.
 
     ``dataset[i]`` is ``[3, H, W]`` float32 in [0, 1]; ``pixels(i)`` the same as uint8 ``[H, W, 3]``. Nothing is decoded
     before ``prepare()`` or the first use; names, sizes and kinds of the files are looked at at once.
@@ -67,7 +68,7 @@ class ImageFolder(Dataset):
         if not self.files:
             raise DataError(f"{self.roots[0]}: no images in this folder (looked for {', '.join(SUFFIXES)})")
         self.sizes, self.notes = _headers(self.files)
-        self._decoded: Sequence[np.ndarray] | None = None
+        self._decoded: Packed | None = None
 
     def __len__(self) -> int:
         return len(self.files) * self.repeat
@@ -87,15 +88,20 @@ class ImageFolder(Dataset):
         """(height, width) of the image ``dataset[index]``, without decoding it."""
         return self.sizes[index % len(self.files)]
 
+    def packed(self) -> Packed:
+        """All images as they are kept; only with a cache."""
+        self.prepare()
+        return self._decoded
+
     def prepare(self) -> None:
         """Decode what is to be kept; done before worker processes start, so that they share it."""
         if self._decoded is not None or self.cache == "none":
             return
-        if self.cache == "in_memory":
-            self._decoded = in_memory(self.files, self.sizes)
-        else:
+        if self.cache == "bin":
             root = self.roots[0].absolute()
             self._decoded = mapped(self.files, self.sizes, root.parent / f"_bin_{root.name}")
+        else:
+            self._decoded = in_memory(self.files, self.sizes)
 
 
 @register_dataset("paired-image-folders")

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,7 @@ class Feed:
     waits only for data that is not there yet; ``waited`` adds that up in seconds.
     """
 
-    def __init__(self, loader: DataLoader, device: torch.device) -> None:
+    def __init__(self, loader: Iterable[Batch], device: torch.device) -> None:
         self.batches, self.device = iter(loader), device
         self.waited = 0.0
         self._next: Batch | None = None

@@ -56,20 +56,25 @@ class Trainer:
             self.step.scaler.load_state_dict(checkpoint["training"]["scaler"])
         self._began = time.perf_counter() - self.progress.seconds
 
-    def run(self) -> int:
-        """To the end of the last epoch; returns the exit code: 0, or 128 + the signal that ended it early.
+    def run(self, deadline: float | None = None) -> int:
+        """To the end of the last epoch, or of the time; returns the exit code: 0, or 128 + the signal that ended it.
+
+        Args:
+            deadline: of ``time.monotonic()``, at which to save and stop. Nothing else depends on it: a run in any
+                number of pieces gives what a single one does.
 
         Raises:
             TrainingError: too many steps with NaN, a full disk, ...
         """
         p = self.progress
         try:
-            with Signals() as signals:
+            with Signals(deadline) as signals:
                 while p.epoch < self.config.epoch_max or p.pending:
                     if not (self._epoch(signals) and self._epoch_end(signals)):
                         self.save()
                         self.journal.say(f"stopped after step {p.step}; --resume goes on from there")
-                        return 128 + (signals.number or 15)
+                        # of all processes, because one may have been told to stop and not the others
+                        return max(distributed.gather(128 + signals.number if signals.number is not None else 0))
             return 0
         finally:
             self.journal.close()

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .. import data, distributed
+from ..data import on_device
 from ..data.loader import Batches, WholeBatches, make_loader, workers
 from ..registry import make
 from ..weight_files import first_line
@@ -19,6 +20,8 @@ from .config import Config, ConfigError, Data
 from .gan import Critic
 from .optimizer import make_optimizer, make_schedule
 from .step import LOSSES, half_precision, hash_seed, norm_tensors
+
+Loader = DataLoader | on_device.OnDevice
 
 
 @dataclass
@@ -35,8 +38,8 @@ class Setup:
     train_samples: Any
     val_samples: Any | None
     train_batches: Batches
-    train_loader: DataLoader
-    val_loader: DataLoader | None
+    train_loader: Loader
+    val_loader: Loader | None
 
 
 def build_model(config: Config, seed: int) -> nn.Module:
@@ -79,6 +82,8 @@ def build_samples(key: str, spec: Data) -> Any:
         samples = data.make(spec.wrapper, args={"dataset": dataset})
         if hasattr(samples, "check"):
             samples.check(spec.batch_size)
+        if on_device.wanted(samples):
+            on_device.check(samples)
     except data.DataError as error:
         raise ConfigError(f"{key}: {error}") from error
     except (TypeError, KeyError, OSError) as error:
@@ -116,12 +121,10 @@ def setup(config: Config, device: torch.device, seed: int) -> Setup:
         for samples in (train_samples, val_samples):
             if hasattr(samples, "prepare"):
                 samples.prepare()
-    n = workers(config.num_workers)
-    pin = device.type == "cuda"
     val_loader = None
     if val_samples is not None:
         val_batches = WholeBatches(len(val_samples), config.val_dataset.batch_size, rank, world)
-        val_loader = make_loader(val_samples, val_batches, seed=seed, num_workers=n, pin_memory=pin)
+        val_loader = _loader(val_samples, val_batches, config, seed, device)
     return Setup(
         config=config,
         device=device,
@@ -133,9 +136,19 @@ def setup(config: Config, device: torch.device, seed: int) -> Setup:
         train_samples=train_samples,
         val_samples=val_samples,
         train_batches=batches,
-        train_loader=make_loader(train_samples, batches, seed=seed, num_workers=n, pin_memory=pin),
+        train_loader=_loader(train_samples, batches, config, seed, device),
         val_loader=val_loader,
     )
+
+
+def _loader(samples: Any, batches: Any, config: Config, seed: int, device: torch.device) -> Loader:
+    if not on_device.wanted(samples):
+        n = workers(config.num_workers)
+        return make_loader(samples, batches, seed=seed, num_workers=n, pin_memory=device.type == "cuda")
+    try:
+        return on_device.OnDevice(samples, batches, seed=seed, device=device)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(f"cache: device: the images do not fit on {device}; use in_memory or bin") from error
 
 
 def _load_init(module: nn.Module, path: Path) -> None:

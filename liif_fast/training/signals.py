@@ -1,26 +1,32 @@
-"""SIGINT and SIGTERM as a wish: the step in hand is finished and saved first."""
+"""SIGINT, SIGTERM and the end of the time given as a wish: the step in hand is finished and saved first."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 
 
 class Signals:
     """``with Signals() as signals``: ``signals.number`` is that of the first signal that came, or None.
 
-    A second one of the same kind acts as it would have without this.
+    True once one has come or the deadline has passed. A second signal of the same kind acts as it would have without
+    this.
+
+    Args:
+        deadline: of ``time.monotonic()``; None: no limit.
     """
 
     numbers = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float | None = None) -> None:
+        self.deadline = deadline
         self.number: int | None = None
         self._before: dict[int, object] = {}
 
     def __bool__(self) -> bool:
-        return self.number is not None
+        return self.number is not None or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
