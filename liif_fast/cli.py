@@ -9,6 +9,7 @@ import argparse
 import json
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from typing import Any
 
 from . import distributed
 
+FIRST_SPEAKS = 30.0  # seconds that the other processes of torchrun leave to the first one for an error of all
 _DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
@@ -36,10 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
+        if isinstance(error, UsageError) and distributed.rank():
+            # What all know the first one says. When any process ends torchrun ends the others, so we let it go first;
+            # if it did not meet this error, say a file that is missing on one machine, then it is ours to say.
+            time.sleep(FIRST_SPEAKS)
         if args is not None and args.debug:
             traceback.print_exc()
-        if not (isinstance(error, UsageError) and distributed.rank()):  # one of many says what they all know
-            _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
         return 2 if isinstance(error, UsageError) else 1
 
 
