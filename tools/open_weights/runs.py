@@ -21,23 +21,21 @@ from __future__ import annotations
 
 import argparse
 import copy
-import io
 import json
 import math
 import os
-import shutil
 import sys
-import tarfile
 import time
 import traceback
 from pathlib import Path
 
 import measure
+import moving
 import photos
 import torch
 import yaml
 
-from liif_fast import checkpoints, cli
+from liif_fast import cli
 from liif_fast.training.state import read
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -48,8 +46,6 @@ RUNS = {
     "srgan": "open-srgan-x4",
 }
 PIECES = ("throughput", "sweep", *RUNS, "compare")
-PART, MOST = 15 * 2**20, 60 * 2**20  # bytes of a part of the state, and of all
-STATE = "state.tar"
 EPOCH_SECONDS = 1.5  # validation and saving at the end of a validated epoch: an estimate, on the safe side
 START_SECONDS = 15.0  # from the start of a piece to its first step, likewise
 USED = 0.93  # of the time that is left, for what the measured speed does not hold
@@ -182,67 +178,6 @@ def tiny(raw: measure.Raw) -> measure.Raw:
     if "gan" in raw:
         raw["gan"]["discriminator"]["args"] = {"n_feats": 4, "hidden": 8}
     return raw
-
-
-def pack(work: Work, out: Path) -> None:
-    """What the next call, or who wants the weights, needs: parts of a tar, together below MOST.
-
-    Finished runs keep the model alone; of an unfinished one that is too large only its figures are kept.
-    """
-    save = work.folder / "save"
-    files: dict[str, bytes | Path] = {}
-    for path in sorted(p for p in save.rglob("*") if p.is_file() and "tensorboard" not in p.parts):
-        if path.suffix != ".pth":
-            files[str(path.relative_to(work.folder))] = path
-    for run in RUNS:
-        last = work.run_folder(run) / "epoch-last.pth"
-        if last.is_file():
-            files[str(last.relative_to(work.folder))] = model_alone(last) if work.finished(run) else last
-    total = sum(_size(content) for content in files.values())
-    for name in sorted((n for n in files if n.endswith(".pth")), key=lambda n: -_size(files[n])):
-        if total > MOST:
-            total -= _size(files.pop(name))
-            say(f"{name}: too large to be moved; this run begins again elsewhere")
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        for name, content in files.items():
-            content = content.read_bytes() if isinstance(content, Path) else content
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    whole = data.getvalue()
-    for old in out.glob(f"{STATE}.*"):
-        old.unlink()
-    for number, start in enumerate(range(0, len(whole), PART), 1):
-        (out / f"{STATE}.{number}").write_bytes(whole[start : start + PART])
-    say(f"{out}: {STATE} of {len(whole) / 2**20:.1f} MiB in parts of {PART / 2**20:.0f}")
-
-
-def restore(state: Path, folder: Path) -> None:
-    """Undo ``pack``, unless the folder has runs of its own, which are as new or newer."""
-    parts = sorted(state.glob(f"{STATE}.*"), key=lambda p: int(p.suffix[1:]))
-    if (folder / "save").is_dir() or not parts:
-        return
-    whole = b"".join(p.read_bytes() for p in parts)
-    scratch = folder / "restored"
-    shutil.rmtree(scratch, ignore_errors=True)
-    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
-        archive.extractall(scratch, filter="data")
-    (scratch / "save").rename(folder / "save")
-    say(f"restored from {len(parts)} parts in {state}")
-
-
-def model_alone(last: Path) -> bytes:
-    """A checkpoint's model in the official form, without what only training needs."""
-    scratch = last.with_name("model.pth.tmp")
-    checkpoints.save_official(checkpoints.load(last), scratch)
-    data = scratch.read_bytes()
-    scratch.unlink()
-    return data
-
-
-def _size(content: bytes | Path) -> int:
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def device_name(device: torch.device) -> str:

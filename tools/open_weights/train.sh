@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# The open weights, in calls of at most nine minutes; runs.py says what the arguments mean.
+# The open weights in calls of at most nine minutes (LIMIT, in seconds); runs.py says what the arguments mean.
+#
+#     tools/open_weights/train.sh DATA STATE OUT PIECE[:MINUTES]...
+#
+# piece-1.sh to piece-4.sh are such calls, which together make all weights on one GPU:
 #
 #     python tools/open_weights/photos.py pack DATA build/open/data
-#     tools/open_weights/train.sh build/open/data build/open/state out-1 throughput sweep srcnn:1 liif:4
-#     cp out-1/state.tar.* build/open/state/          # only for a machine without the first call's working folder
-#     tools/open_weights/train.sh build/open/data build/open/state out-2 liif:8
-#     tools/open_weights/train.sh build/open/data build/open/state out-3 srresnet:3 srgan:1.5 liif:3
+#     for n in 1 2 3 4; do tools/open_weights/piece-$n.sh build/open/data build/open/out-$((n - 1)) build/open/out-$n; done
 #
-# WORK is the working folder (/tmp/liif_fast-open), PYTHON the interpreter; TINY=1 tries the pieces out on a CPU.
+# What OUT holds is all that a call elsewhere needs, as its STATE. WORK: the working folder (build/open/work). PYTHON:
+# the interpreter. TINY=1: on the CPU, small, to try the pieces out. OPTIONS: further options of runs.py.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-python3}
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 if [ $# -lt 3 ]; then
-  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,/^set /p' "$0" | sed '$d; s/^# \{0,1\}//' >&2
   exit 2
 fi
 out=$3
@@ -21,14 +23,17 @@ mkdir -p "$out"
 
 if [ ! -e "$root/liif_fast/_C.abi3.so" ] && [ "${TINY:-0}" != 1 ]; then
   # for this card alone, which saves minutes; where it cannot be built, plain PyTorch runs
-  arch=$("$python" -c 'import torch; print(".".join(map(str, torch.cuda.get_device_capability())) if torch.cuda.is_available() else "")')
-  (cd "$root" && ${arch:+env TORCH_CUDA_ARCH_LIST=$arch} "$python" setup.py -q build_ext --inplace) 2>&1 | tee "$out/build.txt" | tail -3 || true
+  find_arch='import torch; print("%d.%d" % torch.cuda.get_device_capability() if torch.cuda.is_available() else "")'
+  arch=$("$python" -c "$find_arch")
+  (cd "$root" && ${arch:+env TORCH_CUDA_ARCH_LIST="$arch"} "$python" setup.py -q build_ext --inplace) 2>&1 |
+    tee "$out/build.txt" | tail -3 || true
 fi
-options=()
+options=(--work "${WORK:-$root/build/open/work}")
 if [ "${TINY:-0}" = 1 ]; then
   options+=(--tiny --device cpu)
 else
   "$python" -m liif_fast doctor
 fi
-"$python" "$root/tools/open_weights/runs.py" --work "${WORK:-/tmp/liif_fast-open}" "${options[@]}" ${OPTIONS:-} "$@" 2>&1 |
-  tee "$out/log.txt"
+options+=(--limit "$((${LIMIT:-540} - SECONDS))")
+# shellcheck disable=SC2086
+"$python" "$root/tools/open_weights/runs.py" "${options[@]}" ${OPTIONS:-} "$@" 2>&1 | tee "$out/log.txt"
