@@ -16,7 +16,7 @@ FINISHED = "finished"  # marks the folder of a run whose last epoch is done
 
 
 def pack(folder: Path, out: Path) -> None:
-    """What the next call, or who wants the weights, needs of FOLDER/save: parts of a tar in ``out``, below MOST together.
+    """What the next call, or who wants the weights, needs of FOLDER/save: parts of a tar, together below MOST.
 
     Finished runs keep the model alone; of an unfinished one that is too large only its figures are kept.
     """

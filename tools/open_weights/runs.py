@@ -4,13 +4,13 @@
 
 DATA: the pieces of photos.py, all or (one call each) some of them, with their index. STATE: what an earlier call left
 in OUT, copied back; not needed where its working folder is still there. OUT: a folder for what is to be kept, log.txt
-and state.tar.1, ... of at most 15 MiB each. Pieces, in this order:
+and state.tar.1, ... of at most 15 MiB each. Without a piece, DATA and STATE are unpacked, no more. Pieces:
 
     throughput       steps/s against the reference implementation, shares of encoder, head and data
     sweep            batch size and learning rate of the LIIF run
-    srcnn, srresnet, srgan: MINUTES for the whole run (srgan starts from srresnet, and cannot be moved unfinished: its
-                     discriminator is too large)
-    liif             goes on for MINUTES of the --liif-minutes of the whole run, as often as it is asked for
+    srcnn, srresnet, srgan: MINUTES for the whole run; if it needs more, goes on where it is named again (srgan starts
+                     from srresnet, and cannot be moved unfinished: its discriminator is too large)
+    liif             goes on for MINUTES of the --liif-minutes of the whole run, as often as it is named
     compare          the table on Set5 and Set14, here or where DATA's originals are (--benchmark)
 
 Learning rates follow the epochs, whose length is set once, when a run begins, from the measured speed; in how many
@@ -36,10 +36,11 @@ import torch
 import yaml
 
 from liif_fast import cli
+from liif_fast.training.loop import LAST
 from liif_fast.training.state import read
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-RUNS = {
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = {  # configurations in configs/, without their suffix
     "liif": "open-edsr-baseline-liif",
     "srcnn": "open-srcnn-x4",
     "srresnet": "open-srresnet-x4",
@@ -54,8 +55,8 @@ USED = 0.93  # of the time that is left, for what the measured speed does not ho
 class Work:
     """The folder in which everything lies, ``load`` and ``save`` in it, and what pieces do there."""
 
-    def __init__(self, folder: Path, device: torch.device, tiny: bool, deadline: float) -> None:
-        self.folder, self.device, self.tiny, self.deadline = folder, device, tiny, deadline
+    def __init__(self, folder: Path, device: torch.device, deadline: float, tiny: bool, batch: int | None) -> None:
+        self.folder, self.device, self.deadline, self.tiny, self.batch = folder, device, deadline, tiny, batch
 
     def path(self, name: str) -> Path:
         return self.folder / "save" / name
@@ -65,13 +66,13 @@ class Work:
 
     def raw(self, run: str) -> measure.Raw:
         """The configuration of the repository, with what the sweep has chosen."""
-        raw = yaml.safe_load((CONFIGS / f"{RUNS[run]}.yaml").read_text())
+        raw = yaml.safe_load((ROOT / "configs" / f"{RUNS[run]}.yaml").read_text())
         if self.tiny:
             raw = tiny(raw)
         if run == "liif" and self.path("sweep.json").is_file():
             chosen = json.loads(self.path("sweep.json").read_text())
             raw = measure.changed(raw, batch=chosen["batch"], lr=chosen["lr"])
-        return raw
+        return measure.changed(raw, batch=self.batch)
 
     def plan(self, run: str, minutes: float, steps: int | None) -> Path:
         """The configuration that a run has from its beginning to its end, made when it begins."""
@@ -89,6 +90,8 @@ class Work:
         repeat = max(1, round(each * batch / photos_here))
         first = {"first_k": each * batch} if each * batch < photos_here else {}
         raw = measure.changed(raw, repeat=repeat, **first)
+        about = {"device": measure.device_name(self.device), "torch": torch.__version__, "steps_per_s": rate}
+        path.with_suffix(".json").write_text(json.dumps(about))
         path.write_text(yaml.safe_dump(raw, sort_keys=False))
         each = -(-first.get("first_k", photos_here * repeat) // batch)
         speed = "" if rate is None else f" at {rate:.1f} steps/s"
@@ -114,22 +117,17 @@ class Work:
 
     def finished(self, run: str) -> bool:
         """Whether its last epoch is done; then only the model is packed."""
-        last, plan = self.run_folder(run) / "epoch-last.pth", self.path(f"{RUNS[run]}.yaml")
-        if not last.is_file():
-            return False
-        if (last.parent / "finished").exists():
-            return True
-        checkpoint = read(last)
-        epochs = yaml.safe_load(plan.read_text())["epoch_max"]
-        done = checkpoint["epoch"] >= epochs and not checkpoint["training"]["progress"]["pending"]
-        if done:
-            (last.parent / "finished").touch()
-        return done
+        last, mark = (self.run_folder(run) / name for name in (LAST, moving.FINISHED))
+        if last.is_file() and not mark.exists():
+            checkpoint, plan = read(last), yaml.safe_load(self.path(f"{RUNS[run]}.yaml").read_text())
+            if checkpoint["epoch"] >= plan["epoch_max"] and not checkpoint["training"]["progress"]["pending"]:
+                mark.touch()
+        return mark.exists()
 
     def throughput(self, steps: int) -> None:
         raw = self.raw("liif")
         rows = measure.throughput(raw, self.device, steps)
-        about = {"device": device_name(self.device), "torch": torch.__version__}
+        about = {"device": measure.device_name(self.device), "torch": torch.__version__}
         found = {**about, "rows": rows, "parts": measure.parts(raw, self.device)}
         self.path("throughput.json").write_text(json.dumps(found, indent=1))
         say(json.dumps(found))
@@ -146,7 +144,7 @@ class Work:
 
     def compare(self, benchmark: Path) -> None:
         """Every run that has weights, finished or not, and the official model if its file is beside the data."""
-        models = [f"{run}={self.run_folder(run) / 'epoch-last.pth'}" for run in RUNS]
+        models = [f"{run}={self.run_folder(run) / LAST}" for run in RUNS]
         models = [m for m in models if Path(m.partition("=")[2]).is_file()]
         official = benchmark.parent / "weights" / "edsr-baseline-liif.pth"
         if official.is_file():
@@ -180,10 +178,6 @@ def tiny(raw: measure.Raw) -> measure.Raw:
     return raw
 
 
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
 def say(text: str) -> None:
     print(f"open weights: {text}", flush=True)
 
@@ -193,11 +187,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name in ("data", "state", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("pieces", nargs="*", metavar="PIECE[:MINUTES]")
-    parser.add_argument("--work", type=Path, default=Path("/tmp/liif_fast-open"), help="%(default)s")
+    parser.add_argument("--work", type=Path, default=ROOT / "build/open/work", help="working folder (%(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--limit", type=float, default=9.0, help="minutes that this call may take (%(default)s)")
-    parser.add_argument("--liif-minutes", type=float, default=15.0, help="of the whole LIIF run (%(default)s)")
+    parser.add_argument("--limit", type=float, default=540, help="seconds that this call may take (%(default)g)")
+    parser.add_argument("--liif-minutes", type=float, default=13.5, help="of the whole LIIF run (%(default)s)")
     parser.add_argument("--steps", type=int, help="of a whole run, in place of what its minutes allow")
+    parser.add_argument("--batch", type=int, help="in place of the configuration's, or of what the sweep has chosen")
     parser.add_argument("--bench-steps", type=int, default=200, help="of throughput (%(default)s)")
     parser.add_argument("--benchmark", type=Path, help="folder with Set5 and Set14 for compare")
     parser.add_argument("--tiny", action="store_true", help="sizes to try the pieces out with")
@@ -221,16 +216,16 @@ def main(argv: list[str] | None = None) -> int:
     if (missing := photos.unpack(args.data, args.work)) and args.pieces:
         sys.exit(f"photos: {', '.join(missing)} must be unpacked first: call with DATA holding it and without a piece")
     say(f"photos: {'still missing: ' + ', '.join(missing) if missing else 'all there'}")
-    restore(args.state, args.work)
+    moving.restore(args.state, args.work)
     (args.work / "save").mkdir(exist_ok=True)
-    # half a minute for packing and the copies
-    work = Work(args.work, torch.device(args.device), args.tiny, begun + 60 * args.limit - min(30, 6 * args.limit))
+    deadline = begun + args.limit - min(30, 0.1 * args.limit)  # the rest is for packing and copies
+    work = Work(args.work, torch.device(args.device), deadline, args.tiny, args.batch)
     code = 0
     benchmark = (args.benchmark or args.work / "load" / "benchmark").resolve()
     os.chdir(args.work)  # the configurations name ./load and ./save
     try:
         for name, _, minutes in args.pieces:
-            say(f"--- {name} {minutes} ({device_name(work.device)}, {time.monotonic() - begun:.0f} s so far)")
+            say(f"--- {name} {minutes} ({measure.device_name(work.device)}, {time.monotonic() - begun:.0f} s so far)")
             try:
                 if name in RUNS:
                     whole = args.liif_minutes if name == "liif" else float(minutes)
@@ -246,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
                 code = 1
     finally:
         if args.pieces:
-            pack(work, args.out)
+            moving.pack(work.folder, args.out)
     say(f"{time.monotonic() - begun:.0f} s in all")
     return code
 
