@@ -90,8 +90,9 @@ class Work:
         repeat = max(1, round(each * batch / photos_here))
         first = {"first_k": each * batch} if each * batch < photos_here else {}
         raw = measure.changed(raw, repeat=repeat, **first)
+        trial = self.tiny or self.batch is not None or steps is not None
         about = {"device": measure.device_name(self.device), "torch": torch.__version__, "steps_per_s": rate}
-        path.with_suffix(".json").write_text(json.dumps(about))
+        path.with_suffix(".json").write_text(json.dumps({**about, "trial": trial}))
         path.write_text(yaml.safe_dump(raw, sort_keys=False))
         each = -(-first.get("first_k", photos_here * repeat) // batch)
         speed = "" if rate is None else f" at {rate:.1f} steps/s"

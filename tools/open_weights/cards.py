@@ -1,0 +1,147 @@
+"""The model card of open weights: data, licences and credits, command, curve, figures; nothing that no file holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from liif_fast.training.journal import METRICS, read_metrics
+
+LICENCE = "BSD-3-Clause, as liif_fast; whoever passes them on, please keep the credits below"
+WHAT = {
+    "liif": "LIIF with EDSR-baseline, for any scale",
+    "srcnn": "SRCNN 9-5-5, on top of bicubic interpolation, trained at scale 4",
+    "srresnet": "SRResNet for scale 4, the generator of SRGAN before the adversarial training",
+    "srgan": "SRGAN's generator for scale 4: sharper than SRResNet, with a lower PSNR",
+}
+_POINTS = 12  # rows of the curve
+
+_TEMPLATE = """\
+# {name}
+
+{what}. Trained from scratch by liif_fast, on photos whose licences allow it. `liif_fast.load("{name}")` or
+`liif-fast upscale --model {name}`.
+{trial}
+| | |
+|---|---|
+| licence of the weights | {licence} |
+| file | {name}.safetensors, float16, {size} bytes, sha256 {sha256} |
+| parameters | {parameters} |
+| trained on | {device}, torch {torch} |
+| length | {steps} steps with batches of {batch}, {minutes:.1f} minutes of steps |
+
+## Photos
+
+{photos}
+
+They were trained from {copy}.{psnr}
+
+## Made by
+
+{command}
+
+The configuration of the run:
+
+```yaml
+{configuration}```
+
+## Curve
+
+PSNR on luma of Set5 at x4 (border 4) while it was trained, of the moving average; the weights are those of the last
+step, so nothing was chosen by it.
+
+{curve}
+
+## Figures
+
+{figures}
+
+## Limits
+
+Trained for photos that were reduced by Pillow's bicubic filter: noise and the traces of JPEG are not removed but
+enlarged.
+"""
+COMMAND = """\
+```sh
+python tools/open_weights/photos.py pack DATA build/open/data
+for n in 1 2 3 4; do tools/open_weights/piece-$n.sh build/open/data build/open/out-$((n - 1)) build/open/out-$n; done
+python tools/open_weights/ship.py build/open/work
+```"""
+
+
+def card(work: Path, run: str, config: str, facts: Mapping[str, Any], trial: bool) -> str:
+    """The card of a run.
+
+    Args:
+        work: the working folder of runs.py, with load/index.json and save/.
+        config: stem of the configuration.
+        facts: ``name``, ``size`` and ``sha256`` of the file, ``parameters``.
+        trial: says that these weights were made to try the pieces out.
+    """
+    save, index = work / "save", json.loads((work / "load" / "index.json").read_text())
+    plan = (save / f"{config}.yaml").read_text()
+    records = read_metrics(save / f"_{config}" / METRICS)
+    steps = [r for r in records if r["kind"] == "step"]
+    psnr = index["psnr"]
+    return _TEMPLATE.format(
+        **facts,
+        **json.loads((save / f"{config}.json").read_text()),
+        what=WHAT[run],
+        trial="\n**A trial of the program that makes these weights: not trained.**\n" if trial else "",
+        licence=LICENCE,
+        steps=records[-1]["step"],
+        batch=yaml.safe_load(plan)["train_dataset"]["batch_size"],
+        minutes=sum(r["seconds"] for r in steps) / 60,
+        photos=photos(index),
+        copy=index["copy"],
+        psnr="" if psnr is None else " PSNR against the originals: {mean:.1f} dB, {least:.1f} at least.".format(**psnr),
+        command=COMMAND,
+        configuration=plan,
+        curve=curve([r for r in records if r["kind"] == "epoch" and "psnr" in r]),
+        figures=figures(save / "compare" / "compare.json", run),
+    )
+
+
+def photos(index: Mapping[str, Any]) -> str:
+    """The table of the sources."""
+    count = {source: sum(image["source"] == source for image in index["images"]) for source in index["sources"]}
+    rows = [(s["what"], count[name], s["from"], s["licence"], s["credit"]) for name, s in index["sources"].items()]
+    return table(("photos", "number", "from", "licence", "credit"), rows)
+
+
+def curve(epochs: Sequence[Mapping[str, Any]]) -> str:
+    """Some of the validated epochs, evenly spread, the first and the last among them."""
+    if not epochs:
+        return "No epoch was validated."
+    last = len(epochs) - 1
+    chosen = sorted({round(i * last / (_POINTS - 1)) for i in range(_POINTS)})
+    rows = [(e["epoch"], e["step"], f"{e['loss']:.4f}", f"{e['psnr']:.3f}") for e in (epochs[i] for i in chosen)]
+    return table(("epoch", "step", "loss", "PSNR (dB)"), rows)
+
+
+def figures(file: Path, run: str) -> str:
+    """This run's rows of the comparison, and bicubic interpolation's and the official model's beside them."""
+    if not file.is_file():
+        return "Not compared yet (the piece `compare` of tools/open_weights/runs.py does it)."
+    rows, notes = [], []
+    for r in json.loads(file.read_text())["results"]:
+        if r["method"] in ("bicubic", run, "official") and r["psnr"] is not None:
+            ssim = "" if r["ssim"] is None else f"{r['ssim']:.4f}"
+            rows.append((r["data"], f"x{r['scale']:g}", r["method"], f"{r['psnr']:.3f}", ssim))
+            notes.append(f"x{r['scale']:g}: {r['protocol_text']}; low resolution: {r['lr_text']}.")
+    text = [
+        table(("data", "scale", "method", "PSNR (dB)", "SSIM"), rows),
+        "",
+        *(f"- {n}" for n in dict.fromkeys(notes)),
+    ]
+    return "\n".join(text)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """In Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
