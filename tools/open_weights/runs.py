@@ -29,10 +29,10 @@ import time
 import traceback
 from pathlib import Path
 
-import measure
 import moving
 import photos
 import torch
+import training_speed
 import yaml
 
 from liif_fast import cli
@@ -64,15 +64,15 @@ class Work:
     def run_folder(self, run: str) -> Path:
         return self.path(f"_{RUNS[run]}")
 
-    def raw(self, run: str) -> measure.Raw:
+    def raw(self, run: str) -> training_speed.Raw:
         """The configuration of the repository, with what the sweep has chosen."""
         raw = yaml.safe_load((ROOT / "configs" / f"{RUNS[run]}.yaml").read_text())
         if self.tiny:
             raw = tiny(raw)
         if run == "liif" and self.path("sweep.json").is_file():
             chosen = json.loads(self.path("sweep.json").read_text())
-            raw = measure.changed(raw, batch=chosen["batch"], lr=chosen["lr"])
-        return measure.changed(raw, batch=self.batch)
+            raw = training_speed.changed(raw, batch=chosen["batch"], lr=chosen["lr"])
+        return training_speed.changed(raw, batch=self.batch)
 
     def plan(self, run: str, minutes: float, steps: int | None) -> Path:
         """The configuration that a run has from its beginning to its end, made when it begins."""
@@ -82,16 +82,16 @@ class Work:
         raw = self.raw(run)
         epochs, rate = raw["epoch_max"], None
         if steps is None:
-            rate = measure.rate(raw, self.device, 0.2 if self.tiny else 5.0)
+            rate = training_speed.rate(raw, self.device, 0.2 if self.tiny else 5.0)
             left = 60 * minutes - START_SECONDS - EPOCH_SECONDS * epochs / raw["epoch_val"]
             steps = math.floor(USED * rate * max(left, 0.1 * 60 * minutes))
         batch, each = raw["train_dataset"]["batch_size"], max(1, round(steps / epochs))
         photos_here = sum(1 for p in (self.folder / "load" / "photos").rglob("*") if p.is_file())
         repeat = max(1, round(each * batch / photos_here))
         first = {"first_k": each * batch} if each * batch < photos_here else {}
-        raw = measure.changed(raw, repeat=repeat, **first)
+        raw = training_speed.changed(raw, repeat=repeat, **first)
         trial = self.tiny or self.batch is not None or steps is not None
-        about = {"device": measure.device_name(self.device), "torch": torch.__version__, "steps_per_s": rate}
+        about = {"device": training_speed.device_name(self.device), "torch": torch.__version__, "steps_per_s": rate}
         path.with_suffix(".json").write_text(json.dumps({**about, "trial": trial}))
         path.write_text(yaml.safe_dump(raw, sort_keys=False))
         each = -(-first.get("first_k", photos_here * repeat) // batch)
@@ -127,9 +127,9 @@ class Work:
 
     def throughput(self, steps: int) -> None:
         raw = self.raw("liif")
-        rows = measure.throughput(raw, self.device, steps)
-        about = {"device": measure.device_name(self.device), "torch": torch.__version__}
-        found = {**about, "rows": rows, "parts": measure.parts(raw, self.device)}
+        rows = training_speed.throughput(raw, self.device, steps)
+        about = {"device": training_speed.device_name(self.device), "torch": torch.__version__}
+        found = {**about, "rows": rows, "parts": training_speed.parts(raw, self.device)}
         self.path("throughput.json").write_text(json.dumps(found, indent=1))
         say(json.dumps(found))
 
@@ -139,7 +139,7 @@ class Work:
             return
         raw = self.raw("liif")
         batches, seconds = ([2, 4], 0.2) if self.tiny else ([16, 32, 64], 12.0)
-        found = measure.sweep(raw, self.device, batches, [2e-4, 4e-4, 8e-4], seconds)
+        found = training_speed.sweep(raw, self.device, batches, [2e-4, 4e-4, 8e-4], seconds)
         self.path("sweep.json").write_text(json.dumps(found, indent=1))
         say(json.dumps(found))
 
@@ -159,7 +159,7 @@ class Work:
             raise RuntimeError(f"compare ended with {code}")
 
 
-def tiny(raw: measure.Raw) -> measure.Raw:
+def tiny(raw: training_speed.Raw) -> training_speed.Raw:
     """The same configuration in sizes that a CPU trains in seconds, to try the pieces out."""
     raw = copy.deepcopy(raw)
     raw["train_dataset"]["wrapper"]["args"]["inp_size"] = 12
@@ -226,7 +226,9 @@ def main(argv: list[str] | None = None) -> int:
     os.chdir(args.work)  # the configurations name ./load and ./save
     try:
         for name, _, minutes in args.pieces:
-            say(f"--- {name} {minutes} ({measure.device_name(work.device)}, {time.monotonic() - begun:.0f} s so far)")
+            say(
+                f"--- {name} {minutes} ({training_speed.device_name(work.device)}, {time.monotonic() - begun:.0f} s so far)"
+            )
             try:
                 if name in RUNS:
                     whole = args.liif_minutes if name == "liif" else float(minutes)

@@ -1,6 +1,6 @@
 """How fast training is on this device: against the reference implementation, by parts, and for which batch and rate.
 
-    cd WORK && python .../tools/open_weights/measure.py .../configs/open-edsr-baseline-liif.yaml --steps 200
+    cd WORK && python .../tools/open_weights/training_speed.py .../configs/open-edsr-baseline-liif.yaml --steps 200
 
 WORK is a folder in which photos.py has unpacked the photos. Every figure is of a configuration as ``liif-fast train``
 takes it, with the data included; no time is taken before the first losses agree. Lines of JSON: the reference, ours in
