@@ -40,9 +40,8 @@ class Pieces:
         return work / "save" / f"_{RUNS[self.run]}"
 
     def call(self, work: Path, state: Path, out: Path, seconds: float) -> None:
-        command = [HERE / "runs.py", self.scratch / "data", state, out, f"{self.run}:{seconds / 60:.4f}"]
-        command += ["--work", work, "--limit", 10**6, *self.options]
-        subprocess.run([sys.executable, *map(str, command)], check=True)
+        arguments = [self.scratch / "data", state, out, f"{self.run}:{seconds / 60:.4f}"]
+        execute([*map(str, arguments), "--work", str(work), "--limit", "1e6", *self.options])
 
     def whole(self) -> Path:
         work = self.scratch / f"{self.run}-whole"
@@ -62,6 +61,11 @@ class Pieces:
                 raise SystemExit(f"{self.run}: a piece came no further: more --seconds are wanted")
             shutil.rmtree(work)
             state = out
+
+
+def execute(arguments: list[str]) -> None:
+    """A process of runs.py."""
+    subprocess.run([sys.executable, str(HERE / "runs.py"), *arguments], check=True)
 
 
 def dry_run(scratch: Path, run: str, seconds: float, options: list[str]) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--bench-steps", type=int, default=200, help="of throughput (%(default)s)")
     parser.add_argument("--benchmark", type=Path, help="folder with Set5 and Set14 for compare")
     parser.add_argument("--tiny", action="store_true", help="sizes to try the pieces out with")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # options may stand between pieces
     args.pieces = [piece.partition(":") for piece in args.pieces]
     for name, _, minutes in args.pieces:
         if name not in PIECES:
@@ -221,14 +221,12 @@ def main(argv: list[str] | None = None) -> int:
     (args.work / "save").mkdir(exist_ok=True)
     deadline = begun + args.limit - min(30, 0.1 * args.limit)  # the rest is for packing and copies
     work = Work(args.work, torch.device(args.device), deadline, args.tiny, args.batch)
-    code = 0
+    code, device = 0, training_speed.device_name(work.device)
     benchmark = (args.benchmark or args.work / "load" / "benchmark").resolve()
     os.chdir(args.work)  # the configurations name ./load and ./save
     try:
         for name, _, minutes in args.pieces:
-            say(
-                f"--- {name} {minutes} ({training_speed.device_name(work.device)}, {time.monotonic() - begun:.0f} s so far)"
-            )
+            say(f"--- {name} {minutes} ({device}, {time.monotonic() - begun:.0f} s so far)")
             try:
                 if name in RUNS:
                     whole = args.liif_minutes if name == "liif" else float(minutes)
