@@ -73,25 +73,25 @@ python tools/open_weights/ship.py build/open/work
 ```"""
 
 
-def card(work: Path, run: str, config: str, facts: Mapping[str, Any], trial: bool) -> str:
+def card(work: Path, run: str, config: str, facts: Mapping[str, Any]) -> str:
     """The card of a run.
 
     Args:
         work: the working folder of runs.py, with load/index.json and save/.
         config: stem of the configuration.
         facts: ``name``, ``size`` and ``sha256`` of the file, ``parameters``.
-        trial: says that these weights were made to try the pieces out.
     """
     save, index = work / "save", json.loads((work / "load" / "index.json").read_text())
-    plan = (save / f"{config}.yaml").read_text()
+    plan, about = (save / f"{config}.yaml").read_text(), json.loads((save / f"{config}.json").read_text())
     records = read_metrics(save / f"_{config}" / METRICS)
     steps = [r for r in records if r["kind"] == "step"]
     psnr = index["psnr"]
     return _TEMPLATE.format(
         **facts,
-        **json.loads((save / f"{config}.json").read_text()),
+        device=about["device"],
+        torch=about["torch"],
         what=WHAT[run],
-        trial="\n**A trial of the program that makes these weights: not trained.**\n" if trial else "",
+        trial="\n**A trial of the program that makes these weights: not trained.**\n" if about["trial"] else "",
         licence=LICENCE,
         steps=records[-1]["step"],
         batch=yaml.safe_load(plan)["train_dataset"]["batch_size"],

@@ -36,8 +36,8 @@ import training_speed
 import yaml
 
 from liif_fast import cli
+from liif_fast.training.journal import METRICS, read_metrics
 from liif_fast.training.loop import LAST
-from liif_fast.training.state import read
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {  # configurations in configs/, without their suffix
@@ -118,10 +118,11 @@ class Work:
 
     def finished(self, run: str) -> bool:
         """Whether its last epoch is done; then only the model is packed."""
-        last, mark = (self.run_folder(run) / name for name in (LAST, moving.FINISHED))
-        if last.is_file() and not mark.exists():
-            checkpoint, plan = read(last), yaml.safe_load(self.path(f"{RUNS[run]}.yaml").read_text())
-            if checkpoint["epoch"] >= plan["epoch_max"] and not checkpoint["training"]["progress"]["pending"]:
+        figures, mark = (self.run_folder(run) / name for name in (METRICS, moving.FINISHED))
+        if figures.is_file() and not mark.exists():
+            records, plan = read_metrics(figures), yaml.safe_load(self.path(f"{RUNS[run]}.yaml").read_text())
+            # the last thing that an epoch does, when its weights have been saved
+            if records and records[-1]["kind"] == "epoch" and records[-1]["epoch"] >= plan["epoch_max"]:
                 mark.touch()
         return mark.exists()
 

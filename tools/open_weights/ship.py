@@ -69,7 +69,7 @@ def ship(work: Path, run: str, out: Path, trial: bool = False) -> Path:
         raise NotReadyError(f"{len(data)} bytes, more than {MOST}")
     facts = {"name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     facts["parameters"] = sum(p.numel() for p in model.parameters())
-    (out / f"{name}.md").write_text(cards.card(work, run, config, facts, trial))
+    (out / f"{name}.md").write_text(cards.card(work, run, config, facts))
     return file
 
 
