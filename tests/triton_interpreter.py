@@ -18,7 +18,7 @@ import triton.language as tl
 from cpu_paths import Sample, exact, sample
 from triton.runtime import interpreter
 
-from liif_fast import int8, ops
+from liif_fast import int8, ops, reference
 from liif_fast.triton import render
 from liif_fast.triton.configs import Config
 
@@ -72,7 +72,7 @@ def float_cases() -> Iterator[tuple[str, Sample, Config]]:
     for D in (128, 256):
         torch.manual_seed(0)
         yield f"width {D}", sample(torch.bfloat16, D=D, Q=19, B=1), Config("pairs", 64, 64, 64, 8)
-    resident = STRUCTURES["pairs"]._replace(resident=1)
+    resident = STRUCTURES["pairs"]._replace(resident=1)  # one block takes all six tiles
     yield "resident", sample(torch.bfloat16, D=64), resident
     yield "descriptors", sample(torch.bfloat16, D=64), STRUCTURES["pairs"]._replace(tma=True)
     yield "descriptors chain", sample(torch.bfloat16, D=64), STRUCTURES["chain"]._replace(tma=True)
@@ -109,6 +109,40 @@ def infinite() -> Sample:
     return s
 
 
+def all_shapes_without_values() -> None:
+    for changed in ({"B": 0}, {"Q": 0}, {"out": 0}):
+        s = sample(D=64, **changed)
+        for ours in (render.render(*s), render.render_int8(*quantized(s))):
+            assert ours.shape == (*s.coord.shape[:2], len(s.b_out)), changed
+
+
+def rows_that_are_missing(name: str) -> None:
+    """Queries that need a pixel which the part at hand does not hold give NaN, the others what the whole map gives."""
+    s = part_of_a_map()
+    index, _, _ = reference.corners(s.coord, s.size)
+    missing = ((index[..., 0] < 4) | (index[..., 0] > 5) | (index[..., 1] < 5) | (index[..., 1] > 7)).any(-1)
+    assert missing.any()
+    assert not missing.all()
+    part = s._replace(hidden=s.hidden[:, 2:4, 2:5], origin=(4, 5))
+    for function, change in ((render.render, tuple), (render.render_int8, quantized)):
+        config = STRUCTURES["pairs"]
+        ours, whole = function(*change(part), config=config), function(*change(s), config=config)
+        assert ours[missing].isnan().all()
+        row(f"{name} {function.__name__}", ours[~missing], whole[~missing], whole[~missing])
+
+
+def offsets_of_64_bits(name: str) -> None:
+    """As if 32 bits ended at 160: offsets in the hidden map are wide, and a launch takes 10 queries."""
+    s = part_of_a_map()
+    want = ops.PLAIN["render"](*s)
+    limit, render._INT32 = render._INT32, 160
+    try:
+        for structure, config in STRUCTURES.items():
+            row(f"{name} {structure}", render.render(*s, config=config), exact(s), want)
+    finally:
+        render._INT32 = limit
+
+
 def quantized(s: Sample) -> tuple:
     """Arguments of render_int8 for those of render."""
     w_q, w_scale = int8.quantize_weights(s.w_mlp)
@@ -132,6 +166,9 @@ def main() -> None:
     for name, s in (("part of a map", part_of_a_map()), ("edges", edges()), ("nan", nan()), ("infinite", infinite())):
         ours = render.render(*s, config=STRUCTURES["pairs"])
         row(name, ours, exact(s), ops.PLAIN["render"](*s))
+    all_shapes_without_values()
+    rows_that_are_missing("missing")
+    offsets_of_64_bits("64 bits")
     for structure, config in STRUCTURES.items():
         for changed in ({}, {"cell": False}, {"ensemble": False}, {"L": 1}, {"L": 2, "out": 9}, {"L": 4, "Q": 17}):
             torch.manual_seed(0)
