@@ -26,7 +26,6 @@ from triton.runtime import driver
 from liif_fast import int8
 from liif_fast.triton import render
 from liif_fast.triton.configs import KINDS, WIDTHS, Config, candidates
-from liif_fast.triton.kernels import fused
 
 DTYPES = {"half": torch.bfloat16, "float32": torch.float32, "int8": torch.float32}
 
@@ -76,7 +75,7 @@ def compiled(kind: str, dtype: torch.dtype, config: Config, **changed: Any) -> d
     if wide:  # a map whose offsets need 64 bits, of one pixel again and again
         s = s._replace(hidden=s.hidden[:, :1, :1].expand(-1, 3000, 3000, -1), size=(3000, 3000))
     out = torch.empty(*s.coord.shape[:2], len(head.b_out))
-    arguments, options, _ = render.plan(*s[:3], out, head, s.size, s.origin, s.ensemble, config)
+    fused, arguments, options, _ = render.plan(*s[:3], out, head, s.size, s.origin, s.ensemble, config)
     start = time.perf_counter()
     kernel = fused.warmup(*arguments, grid=(1,), **options)
     seconds = time.perf_counter() - start

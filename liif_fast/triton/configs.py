@@ -17,14 +17,14 @@ SHARED = {80: 166_912, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
 
 
 class Config(NamedTuple):
-    """How the fused kernel runs; ``kernels`` describes the structures."""
+    """How the fused kernel runs."""
 
-    structure: str  # "pairs" or "chain"
+    structure: str  # "pairs" or "chain", see ``kernels``, or "gluon", see ``specialised``
     rows: int  # queries x corners in a tile
     chunk: int  # pairs: units between the two layers that are computed at a time
-    piece: int  # units of the first layer that are gathered at a time
+    piece: int  # units of the first layer that are gathered at a time; gluon: also inputs in a block of weights
     warps: int
-    stages: int = 2  # chunks whose weights are on their way, pairs
+    stages: int = 2  # pairs: chunks whose weights are on their way; gluon: blocks of weights in the ring
     tma: bool = False  # weights through tensor descriptors
     resident: int = 0  # blocks for each multiprocessor that take one tile after the other; 0: a block for each tile
 

@@ -10,8 +10,6 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-NAN: tl.constexpr = tl.constexpr(float("nan"))
-
 
 class Axis(NamedTuple):
     """Constants of one axis of the feature map, all as floats, so that no value of them is compiled in; those below
@@ -47,8 +45,8 @@ def nearest(c, upper, axis):
     rel = (c - (axis.step * t + axis.first)) * axis.size
     i = tl.where(t > 0, tl.where(t < axis.size - 1, t, axis.size - 1), 0.0)  # NaN becomes 0
     i -= axis.origin
-    rel = tl.where(i >= 0, rel, NAN)
-    rel = tl.where(i < axis.extent, rel, NAN)
+    rel = tl.where(i >= 0, rel, float("nan"))
+    rel = tl.where(i < axis.extent, rel, float("nan"))
     return tl.where(i > 0, tl.where(i < axis.extent - 1, i, axis.extent - 1), 0.0), rel
 
 
