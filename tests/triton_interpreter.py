@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+import types
 from collections.abc import Iterator
 
 os.environ["TRITON_INTERPRET"] = "1"
 
+import gluon_on_cpu
 import numpy as np
 import torch
 import triton.language as tl
@@ -24,6 +26,7 @@ from liif_fast.triton.configs import Config
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 STRUCTURES = {"pairs": Config("pairs", 64, 32, 32, 4), "chain": Config("chain", 32, 64, 64, 4)}
+GLUON = Config("gluon", 32, 32, 32, 8, stages=3, tma=True, resident=1)  # half precision only
 
 
 def repair_interpreter() -> None:
@@ -64,7 +67,8 @@ def float_cases() -> Iterator[tuple[str, Sample, Config]]:
         {"L": 5, "Q": 33, "B": 1, "out": 16},
     ]
     for dtype in DTYPES:
-        for structure, config in STRUCTURES.items():
+        structures = STRUCTURES if dtype == torch.float32 else {**STRUCTURES, "gluon": GLUON}
+        for structure, config in structures.items():
             for changed in flags:
                 torch.manual_seed(0)
                 words = " ".join(f"{k}={v}" for k, v in changed.items())
@@ -74,6 +78,9 @@ def float_cases() -> Iterator[tuple[str, Sample, Config]]:
         yield f"width {D}", sample(torch.bfloat16, D=D, Q=19, B=1), Config("pairs", 64, 64, 64, 8)
     resident = STRUCTURES["pairs"]._replace(resident=1)  # one block takes all six tiles
     yield "resident", sample(torch.bfloat16, D=64), resident
+    for dtype in DTYPES[1:]:
+        yield f"{str(dtype)[6:]} gluon part of a map", part_of_a_map(dtype), GLUON
+    yield "width 128 gluon", sample(torch.bfloat16, D=128, Q=19, B=1), GLUON._replace(rows=64, piece=64, stages=4)
     yield "descriptors", sample(torch.bfloat16, D=64), STRUCTURES["pairs"]._replace(tma=True)
     yield "descriptors chain", sample(torch.bfloat16, D=64), STRUCTURES["chain"]._replace(tma=True)
 
@@ -143,6 +150,33 @@ def offsets_of_64_bits(name: str) -> None:
         render._INT32 = limit
 
 
+def faults_are_seen(specialised) -> None:
+    """What gluon_on_cpu is for: without this wait, fence, or order, the numbers are wrong or nothing goes on."""
+    s = sample(torch.bfloat16, D=64)
+    want = render.render(*s, config=GLUON)
+    wait, free = specialised.warpgroup_mma_wait, specialised.mbarrier.arrive
+    once = iter([True])
+    for name, changed in {
+        "warpgroup_mma_wait": lambda left, deps: wait(left, deps=deps) if left == 0 else deps[0],
+        "fence_async_shared": lambda: None,
+        "mbarrier": types.SimpleNamespace(
+            **{**vars(specialised.mbarrier), "arrive": lambda b, count: None if next(once, False) else free(b, count=1)}
+        ),
+    }.items():
+        right = getattr(specialised, name)
+        setattr(specialised, name, changed)
+        try:
+            seen = not torch.equal(render.render(*s, config=GLUON), want)
+        except interpreter.InterpreterError:
+            seen = True
+        finally:
+            setattr(specialised, name, right)
+        gluon_on_cpu.CARD.stored.clear()
+        gluon_on_cpu.CARD.products.clear()
+        assert seen, name
+    assert torch.equal(render.render(*s, config=GLUON), want)
+
+
 def quantized(s: Sample) -> tuple:
     """Arguments of render_int8 for those of render."""
     w_q, w_scale = int8.quantize_weights(s.w_mlp)
@@ -160,6 +194,7 @@ def row(name: str, ours: torch.Tensor, want: torch.Tensor, plain: torch.Tensor) 
 
 def main() -> None:
     repair_interpreter()
+    specialised = gluon_on_cpu.install()
     ops.matmul_dtype = lambda dtype, device: dtype  # plain PyTorch in half precision also where CPUs avoid it
     for name, s, config in float_cases():
         row(name, render.render(*s, config=config), exact(s), ops.PLAIN["render"](*s))
@@ -167,6 +202,7 @@ def main() -> None:
         ours = render.render(*s, config=STRUCTURES["pairs"])
         row(name, ours, exact(s), ops.PLAIN["render"](*s))
     all_shapes_without_values()
+    faults_are_seen(specialised)
     rows_that_are_missing("missing")
     offsets_of_64_bits("64 bits")
     for structure, config in STRUCTURES.items():

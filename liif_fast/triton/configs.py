@@ -22,7 +22,7 @@ class Config(NamedTuple):
     structure: str  # "pairs" or "chain", see ``kernels``, or "gluon", see ``specialised``
     rows: int  # queries x corners in a tile
     chunk: int  # pairs: units between the two layers that are computed at a time
-    piece: int  # units of the first layer that are gathered at a time; gluon: also inputs in a block of weights
+    piece: int  # units of the first layer that are gathered at a time; gluon: also inputs in a block of weights, 64
     warps: int
     stages: int = 2  # pairs: chunks whose weights are on their way; gluon: blocks of weights in the ring
     tma: bool = False  # weights through tensor descriptors
@@ -79,6 +79,10 @@ def _tma(structure: str, rows: int, chunk: int, warps: int = 8, piece: int = 64,
     return Config(structure, rows, chunk, piece, warps, tma=True, resident=resident)
 
 
+def _gluon(rows: int) -> Config:
+    return Config("gluon", rows, 64, 64, 8, stages=4, tma=True, resident=1)
+
+
 # float32 in three parts of tf32 fills the registers with less rows than the others
 _FLOAT32 = {256: (Config("pairs", 32, 32, 32, 8),), 128: _simple((32, 32)), 64: _simple((32, 32))}
 _INT8 = {256: _simple((64, 64), (128, 32)), 128: _simple((64, 64)), 64: _simple((64, 32))}
@@ -98,8 +102,9 @@ _TABLE = {
                 _tma("pairs", 64, 32, warps=4),
                 _tma("pairs", 64, 32, warps=4, resident=2),
                 _tma("chain", 128, 64),
+                _gluon(128),
             ),
-            128: (_tma("pairs", 128, 64), _tma("pairs", 64, 32, warps=4), _tma("chain", 128, 64)),
+            128: (_tma("pairs", 128, 64), _tma("pairs", 64, 32, warps=4), _tma("chain", 128, 64), _gluon(256)),
             64: (_tma("pairs", 128, 32), _tma("chain", 128, 64)),
         },
         "float32": _FLOAT32,

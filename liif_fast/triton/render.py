@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-import triton.language as tl
 from torch import Tensor
 from triton.errors import TritonError
 from triton.tools.tensor_descriptor import TensorDescriptor
@@ -41,7 +40,7 @@ class Head(NamedTuple):
     inverse: Tensor  # [L] float32, int8: 1 / scale of each layer's input
     weights: Tensor  # [L * D, D] (out, in): hidden's dtype, or int8
     vectors: Tensor  # [L, 1 or 3, D] float32, see layers
-    w_out: Tensor  # [O, D]
+    w_out: Tensor  # [padded, D]
     b_out: Tensor  # [O] float32
 
 
@@ -68,7 +67,7 @@ def render(
         position,  # not read
         _aligned(w_mlp.to(hidden.dtype)).flatten(0, 1),
         b_mlp.float().contiguous().unsqueeze(1),
-        w_out,
+        _padded(w_out, hidden.dtype, hidden.dtype != torch.float32),
         b_out.float(),
     )
     return launch(hidden, coord, cell, head, size, origin, ensemble, config)
@@ -104,7 +103,7 @@ def render_int8(
         inverse,
         _aligned(w_q).flatten(0, 1),
         torch.stack([offset.float(), multiplier, addend], 1),
-        w_out,
+        _padded(w_out, torch.bfloat16, True),
         b_out.float(),
     )
     return launch(hidden, coord, cell, head, size, origin, ensemble, config)
@@ -210,17 +209,18 @@ def plan(
     if config.resident:
         blocks = min(blocks, config.resident * multiprocessors(hidden.device))
     some_cell = coord if cell is None else cell
-    kernel, c, w_out = fused, _constants(hidden, cell, head, K, config), head.w_out.float().contiguous()
+    c = _constants(hidden, cell, head, K, config)
     if config.structure == "gluon":
-        from .specialised import fused as kernel
+        from . import specialised
+
+        kernel, weights = specialised.fused, [specialised.descriptor(head.weights, config.piece)]
     else:
-        w_out = _padded(w_out, torch.bfloat16 if c.kind == "int8" else hidden.dtype, c.split)
-        c = c._replace(out=len(w_out))
+        kernel, weights = fused, [head.inverse, *_blocks(head.weights, config)]
     y, x = (Axis.of(*numbers, ensemble) for numbers in zip(size, origin, (h, w), strict=True))
     arguments = [
         hidden, coord, some_cell, out, h * w, coord.stride(0), some_cell.stride(0), out.stride(0), w,
         Strides(*coord.stride()[1:], *some_cell.stride()[1:]), queries, tiles, B * tiles, y, x,
-        head.w_pos, head.inverse, *_blocks(head.weights, config), head.vectors, w_out, head.b_out, c,
+        head.w_pos, *weights, head.vectors, head.w_out, head.b_out, c,
     ]  # fmt: skip
     return kernel, arguments, {"num_warps": config.warps, "enable_fp_fusion": False}, blocks
 
@@ -233,7 +233,7 @@ def _constants(hidden: Tensor, cell: Tensor | None, head: Head, K: int, config: 
         L=len(head.vectors),
         D=D,
         O=len(head.b_out),
-        out=len(head.b_out),
+        out=len(head.w_out),
         split=head.kind == "int8" or hidden.dtype != torch.float32,
         K=K,
         cell=cell is not None,
@@ -251,15 +251,8 @@ def _constants(hidden: Tensor, cell: Tensor | None, head: Head, K: int, config: 
 
 
 def _blocks(weights: Tensor, config: Config) -> list[Any]:
-    """The weights as the kernel's w_first, w_in, w_back and w_all; gluon: as its one descriptor."""
+    """The weights as the kernel's w_first, w_in, w_back and w_all."""
     D = weights.shape[1]
-    if config.structure == "gluon":
-        from triton.experimental.gluon.language import NVMMASharedLayout
-        from triton.experimental.gluon.nvidia.hopper import TensorDescriptor as Descriptor
-
-        block = [D, config.piece]
-        layout = NVMMASharedLayout.get_default_for(block, getattr(tl, str(weights.dtype)[6:]))
-        return [Descriptor.from_tensor(weights, block, layout)]
     if not config.tma:
         return [weights] * 4
     pairs = config.structure == "pairs"

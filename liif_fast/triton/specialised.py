@@ -4,13 +4,14 @@ A tile's activations stay in shared memory, the weights come through a ring of b
 the order in which they are used: layer after layer, piece after piece of its inputs. The ring does not stop between
 tiles: while a tile is blended and the next one gathered, it fills.
 
-Numbers are the other structures' (``layers``), except that the output layer is plain float32. Runs on triton 3.6 and
-later: what Gluon has renamed since is looked up here.
+Numbers are those of the other structures (``layers``); bfloat16 and float16. What Gluon has renamed since triton 3.6 is
+looked up here.
 """
 
 from __future__ import annotations
 
 import triton.language as tl
+from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
@@ -20,17 +21,26 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from .geometry import place
-from .layers import PROPAGATE, START, activated, finished, first_layer
+from .layers import activated, first_layer
 
 load_block = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
 
 
+def descriptor(weights: Tensor, piece: int) -> TensorDescriptor:
+    """Of weights [L * D, D], for the kernel."""
+    block = [weights.shape[1], piece]
+    return TensorDescriptor.from_tensor(
+        weights, block, gl.NVMMASharedLayout.get_default_for(block, getattr(tl, str(weights.dtype)[6:]))
+    )
+
+
 @gluon.jit
-def produce(weights, ring, full, empty, total, c: gl.constexpr):
+def produce(weights, ring, full, empty, total, c: tl.constexpr):
     """The producer warp: all blocks of weights for every tile of this program."""
-    PIECES: gl.constexpr = c.D // c.piece
+    PIECES: tl.constexpr = c.D // c.piece
     i = 0
     for _ in range(tl.program_id(0), total, tl.num_programs(0)):
         for layer in range(0, c.L):
@@ -45,10 +55,10 @@ def produce(weights, ring, full, empty, total, c: gl.constexpr):
 @gluon.jit
 def gather(
     number, h, hidden, coord, cell, pixels, coord_image, cell_image, width, strides, queries, tiles, y, x, w_pos,
-    inverse, c: gl.constexpr,
+    c: tl.constexpr,
 ):  # fmt: skip
     """The first layer of a tile into shared memory."""
-    layout: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [gl.num_warps(), 1], [1, 0])
+    layout: tl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [gl.num_warps(), 1], [1, 0])
     image = (number // tiles).to(tl.int64)
     r = gl.arange(0, c.rows, layout=gl.SliceLayout(1, layout))
     query = (number % tiles) * (c.rows // c.K) + r // c.K
@@ -63,25 +73,19 @@ def gather(
         p = cell + image * cell_image + query * strides.cell_query
         cell_y = tl.load(p, mask=valid, other=0.0) * y.size
         cell_x = tl.load(p + strides.cell_axis, mask=valid, other=0.0) * x.size
-    scale = 1.0
-    if c.kind == "int8":
-        scale = tl.load(inverse)
-    PIECES: gl.constexpr = c.D // c.piece
+    PIECES: tl.constexpr = c.D // c.piece
     for i in gl.static_range(PIECES):
         k = i * c.piece + gl.arange(0, c.piece, layout=gl.SliceLayout(0, layout))
-        piece = first_layer(hidden + image * pixels * c.D, rows, rel_y, rel_x, cell_y, cell_x, w_pos, scale, k, c)
+        piece = first_layer(hidden + image * pixels * c.D, rows, rel_y, rel_x, cell_y, cell_x, w_pos, 1.0, k, c)
         h.slice(i * c.piece, c.piece, dim=1).store(piece)
 
 
 @gluon.jit
-def multiply(i, h, ring, full, empty, vectors, layer, n, layout: gl.constexpr, c: gl.constexpr):
+def multiply(i, h, ring, full, empty, vectors, layer, n, layout: tl.constexpr, c: tl.constexpr):
     """Sums [c.rows, D] of a layer; i: blocks of weights that were used before."""
-    PIECES: gl.constexpr = c.D // c.piece
-    SHAPE: gl.constexpr = h.shape
-    if c.kind == "int8":
-        s = gl.full(SHAPE, START, gl.int32, layout=layout)
-    else:
-        s = gl.zeros(SHAPE, gl.float32, layout=layout) + tl.load(vectors + layer * c.D + n)[None, :]
+    PIECES: tl.constexpr = c.D // c.piece
+    SHAPE: tl.constexpr = h.shape
+    s = gl.zeros(SHAPE, gl.float32, layout=layout) + tl.load(vectors + layer * c.D + n)[None, :]
     for k in gl.static_range(PIECES):
         slot = (i + k) % c.stages
         mbarrier.wait(full.index(slot), ((i + k) // c.stages) & 1)
@@ -97,87 +101,84 @@ def multiply(i, h, ring, full, empty, vectors, layer, n, layout: gl.constexpr, c
 
 @gluon.jit
 def consume(
-    ring, full, empty, h, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries,
-    tiles, total, y, x, w_pos, inverse, vectors, w_out, b_out, c: gl.constexpr,
+    ring, full, empty, h, last, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides,
+    queries, tiles, total, y, x, w_pos, vectors, w_out, b_out, c: tl.constexpr,
 ):  # fmt: skip
     """The multiplying warpgroups: tile after tile."""
-    OUT: gl.constexpr = c.O
-    TYPE: gl.constexpr = h.dtype
-    # products of 8-bit integers go to 224 columns at most
-    COLUMNS: gl.constexpr = min(c.D, 128) if c.kind == "int8" else c.D
-    layout: gl.constexpr = gl.NVMMADistributedLayout(
-        [3, 0], [gl.num_warps(), 1], [16, COLUMNS, 256 // h.dtype.primitive_bitwidth]
-    )
+    TYPE: tl.constexpr = h.dtype
+    layout: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.D, 16])
+    narrow: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.out, 16])
+    rows: tl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [gl.num_warps(), 1], [1, 0])
+    j = gl.arange(0, c.out, layout=gl.SliceLayout(1, rows))
+    last.store(tl.load(w_out + j[:, None] * c.D + gl.arange(0, c.D, layout=gl.SliceLayout(0, rows))[None, :]))
     n = gl.arange(0, c.D, layout=gl.SliceLayout(0, layout))
     i = 0
     for number in range(tl.program_id(0), total, tl.num_programs(0)):
         gather(
             number, h, hidden, coord, cell, pixels, coord_image, cell_image, width, strides, queries, tiles, y, x,
-            w_pos, inverse, c,
+            w_pos, c,
         )  # fmt: skip
         fence_async_shared()
-        for layer in range(0, c.L - 1):
+        for layer in range(0, c.L):
             s = multiply(i, h, ring, full, empty, vectors, layer, n, layout, c)
             h.store(activated(s, vectors, layer, n, TYPE, c))
             fence_async_shared()
             i += c.D // c.piece
-        s = multiply(i, h, ring, full, empty, vectors, c.L - 1, n, layout, c)
-        i += c.D // c.piece
-        last = tl.maximum(finished(s, vectors, c.L - 1, n, c), 0.0, propagate_nan=PROPAGATE)
-        area, whole, at, mask = places(
-            number, out, coord, coord_image, out_image, strides, queries, tiles, y, x, layout, c
-        )
-        for j in gl.static_range(OUT):
-            o = gl.sum(last * tl.load(w_out + j * c.D + n)[None, :], axis=1)
-            blend(j, o, area, whole, at, mask, b_out, c)
+        SHAPE: tl.constexpr = [c.rows, c.out]
+        o = gl.zeros(SHAPE, gl.float32, layout=narrow)
+        o = warpgroup_mma(h, last.permute((1, 0)), o, is_async=True)
+        o = warpgroup_mma_wait(0, deps=(o,))
+        blend(number, o, out, coord, coord_image, out_image, strides, queries, tiles, y, x, b_out, c)
 
 
 @gluon.jit
-def places(
-    number, out, coord, coord_image, out_image, strides, queries, tiles, y, x, layout: gl.constexpr, c: gl.constexpr
-):
-    """Of a tile: the rows' areas, their sums over the corners of a query, where its colour goes, and whether."""
-    COUNT: gl.constexpr = c.rows // c.K
-    store: gl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
+def blend(number, o, out, coord, coord_image, out_image, strides, queries, tiles, y, x, b_out, c: tl.constexpr):
+    """Store the colours of a tile from the rows' predictions o [c.rows, c.out], as ``layers.blend`` does."""
+    COUNT: tl.constexpr = c.rows // c.K
+    COLUMNS: tl.constexpr = c.out // 2  # behind them, what the output layer's rounding took away
+    QUERIES: tl.constexpr = 32 // COLUMNS
+    # a thread has all four corners of a query
+    rows: tl.constexpr = gl.BlockedLayout([4, 1], [QUERIES, COLUMNS], [gl.num_warps(), 1], [1, 0])
+    store: tl.constexpr = gl.BlockedLayout([1, 1], [QUERIES, COLUMNS], [gl.num_warps(), 1], [1, 0])
     image = (number // tiles).to(tl.int64)
     query0 = (number % tiles) * COUNT
-    r = gl.arange(0, c.rows, layout=gl.SliceLayout(1, layout))
+    r = gl.arange(0, c.rows, layout=gl.SliceLayout(1, rows))
     query = query0 + r // c.K
     corner = c.K - 1 - r % c.K
     _, _, rel_y, rel_x = place(coord + image * coord_image, strides, query, corner, query < queries, y, x)
     area = tl.abs(rel_y * rel_x)
-    whole = area
+    o = gl.convert_layout(gl.sum(gl.reshape(o, [c.rows, 2, COLUMNS]), axis=1), rows)
     if c.K == 4:
         area += 1e-9
-        whole = gl.convert_layout(gl.sum(gl.reshape(area, [COUNT, 4]), axis=1), store)
-    q = gl.arange(0, COUNT, layout=store)
-    return area, whole, out + image * out_image + query0.to(tl.int64) * c.O + q * c.O, query0 + q < queries
-
-
-@gluon.jit
-def blend(j: gl.constexpr, o, area, whole, at, mask, b_out, c: gl.constexpr):
-    """Store output j of a tile from the rows' predictions o, weighted by area as ``layers.blend`` does."""
-    COUNT: gl.constexpr = c.rows // c.K
-    store: gl.constexpr = at.type.layout
-    if c.K == 4:
-        o = gl.convert_layout(gl.sum(gl.reshape(o * area, [COUNT, 4]), axis=1), store)
-        o = tl.div_rn(o, whole)
+        total = gl.sum(gl.reshape(area, [COUNT, 4]), axis=1)
+        o = gl.sum(gl.reshape(o * area[:, None], [COUNT, 4, COLUMNS]), axis=1)
+        SHAPE: tl.constexpr = [COUNT, COLUMNS]
+        total = gl.convert_layout(total, gl.SliceLayout(1, store))[:, None]
+        o = tl.div_rn(gl.convert_layout(o, store), gl.zeros(SHAPE, gl.float32, layout=store) + total)
     else:
-        o = gl.convert_layout(tl.where(area == area, o, area), store)
-    tl.store(at + j, o + tl.load(b_out + j), mask=mask)
+        o = gl.convert_layout(tl.where((area == area)[:, None], o, area[:, None]), store)
+    j = gl.arange(0, COLUMNS, layout=gl.SliceLayout(0, store))
+    q = gl.arange(0, COUNT, layout=gl.SliceLayout(1, store))
+    o += tl.load(b_out + j, mask=j < c.O, other=0.0)[None, :]
+    mask = (query0 + q < queries)[:, None] & (j < c.O)[None, :]
+    at = out + image * out_image + query0.to(tl.int64) * c.O
+    tl.store(at + q[:, None] * c.O + j[None, :], o, mask=mask)
 
 
 @gluon.jit(do_not_specialize=["queries", "tiles", "total", "pixels", "coord_image", "cell_image", "out_image", "width"])
 def fused(
     hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, total, y, x,
-    w_pos, inverse, weights, vectors, w_out, b_out, c: gl.constexpr,
+    w_pos, weights, vectors, w_out, b_out, c: tl.constexpr,
 ):  # fmt: skip
     """As ``kernels.fused``; weights: tensor descriptor [L * D, D] of blocks [D, c.piece]; w_out [O, D]
     float32."""
-    STAGES: gl.constexpr = c.stages
+    STAGES: tl.constexpr = c.stages
     ring = gl.allocate_shared_memory(weights.dtype, [c.stages, c.D, c.piece], weights.layout)
     h = gl.allocate_shared_memory(
         weights.dtype, [c.rows, c.D], gl.NVMMASharedLayout.get_default_for([c.rows, c.D], weights.dtype)
+    )
+    last = gl.allocate_shared_memory(
+        weights.dtype, [c.out, c.D], gl.NVMMASharedLayout.get_default_for([c.out, c.D], weights.dtype)
     )
     full = gl.allocate_shared_memory(gl.int64, [c.stages, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [c.stages, 1], mbarrier.MBarrierLayout())
@@ -189,8 +190,8 @@ def fused(
             (
                 consume,
                 (
-                    ring, full, empty, h, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width,
-                    strides, queries, tiles, total, y, x, w_pos, inverse, vectors, w_out, b_out, c,
+                    ring, full, empty, h, last, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image,
+                    width, strides, queries, tiles, total, y, x, w_pos, vectors, w_out, b_out, c,
                 ),
             ),
             (produce, (weights, ring, full, empty, total, c)),
