@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
-# All that needs a CUDA device, in stages of at most 9 minutes each; give as many as the time allows, in any order after
-# build, and go on with the next in another call:
+# All that needs a CUDA device, in stages of at most 9 minutes each. Build first; then as many as the time allows:
 #
-#     benchmarks/gpu.sh build test sanitize       # kernels from source, tests/gpu, compute-sanitizer
-#     benchmarks/gpu.sh gather train step render frames  # rows and bars
-#     benchmarks/gpu.sh profile                   # ncu's figures for the gather and render kernels
+#     benchmarks/gpu.sh build test sanitize   # kernels from source, tests/gpu, compute-sanitizer
+#     benchmarks/gpu.sh tune                  # liif-fast tune: the fused kernel's configuration on this card
+#     benchmarks/gpu.sh gather train step head heads upscale large   # rows and bars of speed.py
+#     benchmarks/gpu.sh profile               # ncu's figures for the gather and render kernels
+#     benchmarks/gpu.sh all                   # each of these that has not succeeded yet
 #
-# Rows and logs go to $OUT, or to benchmarks/results/. PYTHON: the interpreter that has torch (python3).
-# LIIF_FAST_DATA: folder of test data, for Set5 and the official weights (else these are fetched, Set5 is skipped).
-# TORCH_CUDA_ARCH_LIST: what to build for (this device). TINY=1: on the CPU, small, to check this script.
+# Rows (gpu.jsonl), logs and a mark for each stage that succeeded (STAGE.done) go to $OUT, or to build/gpu. A stage that
+# is named runs again. PYTHON: the interpreter that has torch (python3). LIIF_FAST_DATA: folder of test data, for Set5
+# and the official weights (else these are fetched, Set5 is skipped). TORCH_CUDA_ARCH_LIST: what to build for (this
+# device). TINY=1: on the CPU, small, to check this script.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
-out=${OUT:-benchmarks/results}
+out=${OUT:-build/gpu}
 limit=540 # seconds
+stages=(build test sanitize tune gather train step head heads upscale large profile)
 mkdir -p "$out"
 weights=()
 if [ -f "${LIIF_FAST_DATA:-}/weights/edsr-baseline-liif.pth" ]; then
@@ -64,37 +67,71 @@ sanitize() {
   return $failed
 }
 
-rows() { # case
-  limited "$python" benchmarks/gpu.py "$1" "${weights[@]}" "${tiny[@]}" --json "$out/gpu.jsonl"
+tune() { # the choice goes to the user's cache folder, from where the cases after it take it
+  if [ -n "${TINY:-}" ]; then
+    limited "$python" -m liif_fast tune --help
+    return
+  fi
+  limited "$python" -m liif_fast tune
+}
+
+speed() { # cases and options
+  limited "$python" benchmarks/speed.py "$@" --budget 45 "${weights[@]}" "${tiny[@]}" --json "$out/gpu.jsonl"
 }
 
 profile() { # one launch of each kernel whose name says that it is ours: shares of the peaks, and why warps wait
-  limit=530 limited ncu --target-processes all --kernel-name-base demangled --kernel-name 'regex:liif::|^fused' \
+  local program=("$python" benchmarks/speed.py gather head-1080p --once "${weights[@]}" "${tiny[@]}")
+  if [ -n "${TINY:-}" ]; then
+    limited "${program[@]}"
+    return
+  fi
+  limited ncu --target-processes all --kernel-name-base demangled --kernel-name 'regex:liif::|^fused' \
     --launch-count 24 --section SpeedOfLight --section MemoryWorkloadAnalysis --section WarpStateStats \
-    --section LaunchStats "$python" benchmarks/gpu.py gather render --once "${weights[@]}" "${tiny[@]}"
+    --section LaunchStats "${program[@]}"
+}
+
+stage() {
+  case $1 in
+    build | sanitize | tune | profile) "$1" ;;
+    test) tests ;;
+    gather | train | step) speed "$1" ;;
+    head) speed head-1080p --psnr ;;
+    heads) speed head head-320-x2 head-320-x3 head-320-x4 head-320-x8 head-dvd head-1440 head-4k ;;
+    upscale) speed upscale-1080p upscale-dvd upscale-1440 upscale-4k ;;
+    large) speed tiles queries queries-10^8 scales --plot "$out" ;;
+  esac
 }
 
 if [ $# -eq 0 ]; then
   sed -n '2,/^set /p' "$0" | sed '$d; s/^# \{0,1\}//'
   exit 2
 fi
+wanted=()
+for name in "$@"; do
+  if [ "$name" = all ]; then
+    for name in "${stages[@]}"; do
+      [ -e "$out/$name.done" ] || wanted+=("$name")
+    done
+  elif [[ " ${stages[*]} " = *" $name "* ]]; then
+    wanted+=("$name")
+  else
+    echo "gpu.sh: unknown stage $name: one of ${stages[*]} or all is wanted" >&2
+    exit 2
+  fi
+done
 result=0
-for stage in "$@"; do
-  echo "== $stage"
+for name in "${wanted[@]}"; do
+  echo "== $name"
   begin=$SECONDS
-  case $stage in
-    build | sanitize | profile) "$stage" 2>&1 | tee "$out/$stage.log" ;;
-    test) tests 2>&1 | tee "$out/test.log" ;;
-    gather | train | step | render | frames) rows "$stage" 2>&1 | tee "$out/$stage.log" ;;
-    *)
-      echo "gpu.sh: unknown stage $stage: build, test, sanitize, gather, train, step, render, frames or profile" >&2
-      exit 2
-      ;;
-  esac
+  rm -f "$out/$name.done"
+  stage "$name" 2>&1 | tee "$out/$name.log"
   status=${PIPESTATUS[0]}
-  echo "== $stage: $([ "$status" -eq 0 ] && echo done || echo "FAILED ($status)") after $((SECONDS - begin)) s"
-  [ "$status" -eq 0 ] || result=1
-  # nothing else means anything without the kernels
-  [ "$stage" = build ] && [ "$status" -ne 0 ] && break
+  echo "== $name: $([ "$status" -eq 0 ] && echo done || echo "FAILED ($status)") after $((SECONDS - begin)) s"
+  if [ "$status" -eq 0 ]; then
+    touch "$out/$name.done"
+  else
+    result=1
+    [ "$name" = build ] && break # nothing else means anything without the kernels
+  fi
 done
 exit $result

@@ -1,104 +1,141 @@
-"""Times of LIIF's parts on the CPU: each contender is checked against the reference first, then timed in turns.
+"""Times of LIIF, ours against the official computation: every contender is checked first, then timed in turns.
 
-    python benchmarks/speed.py                        # head inference, 64x64 features, x4, official weights
-    python benchmarks/speed.py train upscale --json   # one row for each contender
+    python benchmarks/speed.py --quick            # the head in a minute: reference, compiled reference, fold, ours
+    python benchmarks/speed.py head train upscale # by name, see --list
+    python benchmarks/speed.py --suite --json rows.jsonl --plot plots
+    python benchmarks/speed.py --compare A.jsonl B.jsonl
 
 The reference is LIIF as the official code runs it: unfolded features, four grid_samples, a 580-wide MLP, chunks of
-30,000 queries. The share of the ceiling compares with loops of nothing but multiply-adds, measured in the same run.
+30,000 queries, float32. "fold" is the first layer as a convolution, in plain PyTorch. Shares of the ceiling compare
+with what the same run measured: loops of nothing but multiply-adds on a CPU; torch's products of square matrices and
+its copy on CUDA, whose times are the device's own, from a cold L2 cache ("host" in the rows: with Python's launches).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
+import datetime
+import sys
 import time
 from pathlib import Path
 
-import cases
 import torch
+from cases import CASES, Setup
 from ceiling import ceilings
+from measure import measure
+from plots import plot
+from quality import decibels
+from rows import about, append, compare, load, slopes
 
 import liif_fast
 
-
-def measure(contenders: list[cases.Contender], rounds: int) -> list[dict]:
-    """Check every contender, then time them in turns: A B C A B C ..."""
-    want = contenders[0].run()
-    rows, runs = [], []
-    for c in contenders:
-        error = (c.run() - want).abs().max().item()
-        ok = error <= c.tolerance
-        rows.append({"contender": c.name, "dtype": c.kind, "error": error, "ok": ok, "ops": c.ops})
-        runs.append(c.run if ok else None)
-    times: list[list[float]] = [[] for _ in rows]
-    for _ in range(rounds):
-        for run, taken in zip(runs, times, strict=True):
-            if run is not None:
-                start = time.perf_counter()
-                run()
-                taken.append(time.perf_counter() - start)
-    for row, taken in zip(rows, times, strict=True):
-        if taken:
-            row["median"] = statistics.median(taken)
-            row["q20"], row["q80"] = (sorted(taken)[round(q * (len(taken) - 1))] for q in (0.2, 0.8))
-            row["ratio"] = rows[0]["median"] / row["median"]
-    return rows
-
-
-def about() -> dict:
-    """Where and with what."""
-    root = Path(__file__).parents[1]
-    commit = subprocess.run(["git", "-C", root, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    info = Path("/proc/cpuinfo")
-    model = info.read_text().split("model name", 1)[1].split(":", 1)[1].split("\n")[0] if info.exists() else ""
-    return {
-        "cpu": model.strip() or platform.processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
-    }
+# What --suite runs. A CPU leaves out what takes a quarter of an hour; any case can be named.
+SUITE = {
+    "cpu": ["head", "head-320-x2", "head-320-x3", "upscale", "train", "step", "tiles", "queries", "scales"],
+    "cuda": [name for name in CASES if name != "upscale"],
+}
+QUICK = ["head"]
+SET5_LOSS = 0.02  # dB that half precision and int8 may cost
+QUICK_SECONDS = 54.0  # of the whole program
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", default=["head"], help=f"any of {', '.join(cases.CASES)} (default: head)")
-    parser.add_argument("--model", default="edsr-baseline-liif")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true", help="one row for each contender")
-    args = parser.parse_args()
-    if unknown := set(args.cases) - set(cases.CASES):
-        parser.error(f"unknown case {', '.join(sorted(unknown))}; known: {', '.join(cases.CASES)}")
-
-    model = liif_fast.load(args.model)
-    machine, ceiling = about(), ceilings()
-    if not args.json:
-        print(", ".join(f"{k} {v}" for k, v in machine.items()))
-        print("ceilings, Gop/s: " + ", ".join(f"{k} {v / 1e9:.0f}" for k, v in ceiling.items()))
-    for name in args.cases:
+    began = time.perf_counter()
+    args = _arguments()
+    if args.list:
+        return print("\n".join(f"{n:<16}in --suite on {', '.join(d for d in SUITE if n in SUITE[d])}" for n in CASES))
+    if args.compare:
+        return print("\n".join(compare(*(load(path) for path in args.compare))))
+    device = torch.device(args.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        sys.exit("speed.py: nothing to measure: torch finds no CUDA device")
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32, for the reference and for us
+    torch.set_grad_enabled(False)  # training enables it for itself
+    quick = not args.suite and not args.cases
+    end = began + QUICK_SECONDS if quick and not args.budget else None
+    names = args.cases or (SUITE[device.type] if args.suite else QUICK)
+    setup = Setup(device, args.tiny, full=not quick)
+    model = liif_fast.load(args.model, device=args.device).eval()
+    machine = {**about(device), "run": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
+    if args.tiny:
+        machine["tiny"] = True
+    ceiling = {} if args.once else ceilings(device, args.tiny)
+    print(", ".join(f"{k} {v}" for k, v in machine.items()))
+    print("ceilings, 10^9/s: " + ", ".join(f"{k} {v / 1e9:.0f}" for k, v in ceiling.items()), flush=True)
+    everything, bars, wrong = [], [], 0
+    quality = decibels(model, setup.kinds) if args.psnr or (args.suite and not args.tiny) else {}
+    for kind, psnr in quality.items():
+        lost = quality["float32"] - psnr
+        bar = f"liif_fast {kind}: dB below float32 <= {SET5_LOSS}"
+        bars.append({"case": "Set5 x4", "bar": bar, "value": lost, "met": lost <= SET5_LOSS})
+    if args.json:
+        append(args.json, ({**bar, **machine} for bar in bars))
+    for name in names:
         torch.manual_seed(0)
-        with torch.no_grad():
-            rows = measure(cases.CASES[name](model), args.rounds)
-        for row in rows:
-            report(name, row, machine, ceiling, args.json)
+        for case in CASES[name](model, setup):
+            if args.once:
+                for contender in case.contenders:
+                    contender.run(0)
+                continue
+            rows = measure(case, args.rounds, device, ceiling, end or time.perf_counter() + (args.budget or 120.0))
+            for row in rows:
+                wrong += not row["ok"]
+                row["set5_x4_db"] = quality.get(row["dtype"]) if row["contender"] == "liif_fast" else None
+                say(case.title, row)
+            judged = [] if args.tiny else [{"case": case.title, **bar.judge(rows)} for bar in case.bars]
+            bars += judged
+            rows = [{"case": case.title, **row, "ceiling": ceiling.get(row["dtype"]), **machine} for row in rows]
+            everything += rows
+            if args.json:
+                append(args.json, [*rows, *({**bar, **machine} for bar in judged)])
+    for name, slope in slopes(everything).items():
+        print(f"{name}: time grows as queries^{slope:.2f}")
+    for bar in bars:
+        met = {True: "met", False: "NOT met", None: "not measured"}[bar["met"]]
+        value = "" if bar["value"] is None else f"{bar['value']:.3g}"
+        print(f"{met:<13}{value:>8}  {bar['case']}: {bar['bar']}")
+    if args.plot:
+        print("plots: " + ", ".join(str(path) for path in plot(everything, args.plot)))
+    raise SystemExit(1 if wrong else 0)
 
 
-def report(case: str, row: dict, machine: dict, ceiling: dict[str, float], as_json: bool) -> None:
-    rate = row.pop("ops") / row["median"] if row["ok"] else 0
-    row["share"] = rate / ceiling[row["dtype"]] if rate and row["dtype"] in ceiling else None
-    if as_json:
-        print(json.dumps({"case": case, **row, "ceiling": ceiling.get(row["dtype"]), **machine}), flush=True)
-        return
-    line = f"{case:<8}{row['contender']:<23}{row['dtype']:<10}max error {row['error']:.1e}  "
-    if not row["ok"]:
-        print(f"{line}WRONG: not timed", flush=True)
-        return
-    share = f"  {row['share']:.0%} of the ceiling" if row["share"] else ""
-    spread = f"({row['q20']:.4g} to {row['q80']:.4g})"
-    print(f"{line}{row['median']:.4g} s {spread}  {row['ratio']:.2f} x{share}", flush=True)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="see --list (default: as --quick)")
+    parser.add_argument("--list", action="store_true", help="the names of the cases")
+    parser.add_argument("--quick", action="store_true", help="the head alone, without the slower forms of the fold")
+    parser.add_argument("--suite", action="store_true", help="all that this device has the time for")
+    parser.add_argument("--model", default="edsr-baseline-liif", help="name or checkpoint file")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=None, help="at most (15; CPU: 7, 15 with --quick)")
+    parser.add_argument("--psnr", action="store_true", help="Set5 x4 for each precision (--suite does), see quality.py")
+    parser.add_argument("--budget", type=float, help="seconds for a case (120; --quick: what is left of a minute)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append rows")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="write PNGs")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two files of rows")
+    parser.add_argument("--once", action="store_true", help="run each contender and time nothing: for a profiler")
+    parser.add_argument("--tiny", action="store_true", help="sizes that mean nothing, to check this program")
+    args = parser.parse_args()
+    if unknown := set(args.cases) - set(CASES):
+        parser.error(f"unknown case {', '.join(sorted(unknown))}; known: {', '.join(CASES)}")
+    args.rounds = args.rounds or (15 if args.device.startswith("cuda") or (not args.suite and not args.cases) else 7)
+    return args
+
+
+def say(title: str, row: dict) -> None:
+    line = f"{title:<44}{row['contender']:<26}{row['dtype']:<10}"
+    if "failed" in row:
+        print(f"{line}FAILED: {row['failed']}", flush=True)
+    elif not row["ok"]:
+        print(f"{line}WRONG by {row['error']:.1e}: not timed", flush=True)
+    else:
+        ratio = f"{row['ratio']:6.2f} x" if row["ratio"] else ""
+        part = f"  {row['share']:.0%} of the ceiling" if row["share"] else ""
+        peak = f"  {row['peak'] / 2**20:.0f} MiB" if row.get("peak") is not None else ""
+        spread = f"({row['q20'] * 1e3:.5g} to {row['q80'] * 1e3:.5g})"
+        print(
+            f"{line}{row['median'] * 1e3:9.5g} ms {spread:<20}{ratio}  error {row['error']:.1e}{part}{peak}", flush=True
+        )
 
 
 if __name__ == "__main__":

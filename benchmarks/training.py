@@ -1,6 +1,5 @@
-"""Training as a whole on the CPU: a step, the loader that feeds it, and whether both compute the same losses.
+"""Training as a whole on the CPU: the loader beside the step that it feeds, and whether both compute the same losses.
 
-    python benchmarks/training.py step             # EDSR-baseline, batch 4: official step, ours in float32 and bfloat16
     python benchmarks/training.py loader           # samples a second, and how much of them a step consumes
     python benchmarks/training.py losses --steps 50  # largest difference between the losses of both over a run
 
@@ -14,7 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFilter
-from speed import about
+from rows import about
 from torch import Tensor
 
 from liif_fast import reference
@@ -35,8 +33,6 @@ from liif_fast.training.config import Config, check
 from liif_fast.training.step import Step
 
 CPU = torch.device("cpu")
-# of the losses of one step: float32 adds up in another order; bfloat16 keeps 8 bits, and a loss is a mean of many
-TOLERANCE = {None: 1e-5, "bf16": 1e-2}
 
 
 def configuration(folder: str, batch: int, amp: str | None = None) -> Config:
@@ -116,27 +112,6 @@ def contenders(folder: str, batch: int) -> dict[str, tuple[Callable, str | None]
     }
 
 
-def step(args: argparse.Namespace) -> list[dict]:
-    """Each step on the same batch; the first one's loss is checked, then they are timed in turns."""
-    batch = next(batches(args.data, args.batch))
-    found = contenders(args.data, args.batch)
-    rows, want = [], None
-    for name, (run, amp) in found.items():
-        loss = run(batch, 0)
-        want = loss if want is None else want
-        rows.append({"contender": name, "error": abs(loss / want - 1), "ok": abs(loss / want - 1) <= TOLERANCE[amp]})
-    times: list[list[float]] = [[] for _ in rows]
-    for i in range(args.rounds):
-        for (run, _), taken in zip(found.values(), times, strict=True):
-            start = time.perf_counter()
-            run(batch, i + 1)
-            taken.append(time.perf_counter() - start)
-    for row, taken in zip(rows, times, strict=True):
-        row |= {"median": statistics.median(taken), "fastest": min(taken)}
-        row["ratio"] = rows[0]["median"] / row["median"]
-    return rows
-
-
 def loader(args: argparse.Namespace) -> list[dict]:
     """Batches a second with the default number of workers and alone, beside what the fastest step consumes."""
     config = configuration(args.data, args.batch)
@@ -211,12 +186,11 @@ def make_images(folder: Path) -> None:
 
 
 def main() -> None:
-    cases = {"step": step, "loader": loader, "losses": losses}
+    cases = {"loader": loader, "losses": losses}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", default=["step", "loader"], help=f"any of {', '.join(cases)}")
+    parser.add_argument("cases", nargs="*", default=["loader"], help=f"any of {', '.join(cases)}")
     parser.add_argument("--data", metavar="DIR", help="a folder of images")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=7, help="of the case step")
     parser.add_argument("--steps", type=int, default=50, help="of the case losses")
     parser.add_argument("--double", action="store_true", help="the case losses in float64")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement of the loader")
@@ -230,7 +204,7 @@ def main() -> None:
         for case in args.cases:
             torch.manual_seed(0)
             for row in cases[case](args):
-                print(json.dumps({"case": f"training {case}", "batch": args.batch, **row, **about()}), flush=True)
+                print(json.dumps({"case": f"training {case}", "batch": args.batch, **row, **about(CPU)}), flush=True)
 
 
 if __name__ == "__main__":

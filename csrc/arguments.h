@@ -44,11 +44,12 @@ inline void check_queries(const Pair& hidden_size, int64_t d, const Tensor& coor
   }
   check(w_pos.dim() == 2 && w_pos.size(0) == d && w_pos.size(1) == 4, "w_pos: shape [", d, ", 4] is wanted, got ",
         shape(w_pos));
-  check(size.size() == 2 && origin.size() == 2, "size and origin: two numbers each are wanted");
+  check(hidden_size.size() == 2 && size.size() == 2 && origin.size() == 2,
+        "hidden_size, size and origin: two numbers each are wanted");
   const int64_t limit = int64_t(1) << 24;  // pixel numbers are exact in float32
   for (int i = 0; i < 2; ++i) {
     check(hidden_size[i] > 0, "hidden: an empty map (", hidden_size[0], " x ", hidden_size[1], ")");
-    check(size[i] > 0 && size[i] <= limit && origin[i] >= 0 && origin[i] + hidden_size[i] <= size[i],
+    check(size[i] > 0 && size[i] <= limit && origin[i] >= 0 && origin[i] <= size[i] - hidden_size[i],
           "size, origin: hidden (", hidden_size[0], " x ", hidden_size[1], ") at (", origin[0], ", ", origin[1],
           ") must lie in a map of size (", size[0], ", ", size[1], ")");
   }

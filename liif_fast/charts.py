@@ -60,6 +60,7 @@ def _draw(pen: ImageDraw.ImageDraw, chart: Chart, frame: tuple[int, int, int, in
         pen.line((left, y, right, y), _GRID)
         pen.text((left - 6, y), f"{10**tick if chart.log else tick:.4g}", _INK, font, anchor="rm")
     pen.rectangle(frame, outline=_INK)
+    key = right - max(150, 32 + max(int(pen.textlength(name, font)) for name in series))  # where the legend begins
     for i, (name, line) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
         at = [place(x, _scaled(y, chart.log)) for x, y in line]
@@ -69,8 +70,8 @@ def _draw(pen: ImageDraw.ImageDraw, chart: Chart, frame: tuple[int, int, int, in
             pen.ellipse((x - 3, y - 3, x + 3, y + 3), colour)
         if not name:
             continue
-        pen.line((right - 150, top + 16 + 18 * i, right - 130, top + 16 + 18 * i), colour, 3)
-        pen.text((right - 124, top + 16 + 18 * i), name, _INK, font, anchor="lm")
+        pen.line((key, top + 16 + 18 * i, key + 20, top + 16 + 18 * i), colour, 3)
+        pen.text((key + 26, top + 16 + 18 * i), name, _INK, font, anchor="lm")
 
 
 def ticks(low: float, high: float, most: int = 8) -> list[float]:

@@ -1,4 +1,4 @@
-"""The command ``liif-fast``: upscale, eval, train, tune, doctor.
+"""The command ``liif-fast``: upscale, eval, compare, train, tune, doctor.
 
 Exit codes: 0 all, 1 some failed, 2 usage (a configuration too), 130 interrupted.
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from typing import Any
 
 from . import distributed
 
+FIRST_SPEAKS = 30.0  # seconds that the other processes of torchrun leave to the first one for an error of all
 _DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
@@ -36,10 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
+        if isinstance(error, UsageError) and distributed.rank():
+            # What all know the first one says. When any process ends torchrun ends the others, so we let it go first;
+            # if it did not meet this error, say a file that is missing on one machine, then it is ours to say.
+            time.sleep(FIRST_SPEAKS)
         if args is not None and args.debug:
             traceback.print_exc()
-        if not (isinstance(error, UsageError) and distributed.rank()):  # one of many says what they all know
-            _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        _say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
         return 2 if isinstance(error, UsageError) else 1
 
 
@@ -54,6 +59,7 @@ def _say(text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .cli_compare import add_arguments as compare_arguments
     from .train import add_arguments as train_arguments
 
     parser = argparse.ArgumentParser(prog="liif-fast", description="Upscale images to any size with LIIF.")
@@ -85,14 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--data", metavar="DIR", help="folder with HR/ (and LR_bicubic/XS/), or of images")
     p.add_argument("-s", "--scale", type=float)
     p.add_argument("--config", metavar="FILE", help="a test configuration of the official repository, in place of both")
-    p.add_argument("--protocol", choices=("benchmark", "div2k", "y"), default="benchmark")
-    p.add_argument(
-        "--lr",
-        choices=("auto", "files", "matlab", "pil"),
-        default="auto",
-        help="low-resolution images: LR_bicubic/XS files, or HR reduced; auto: files if there are any, else pil",
-    )
+    _protocol_arguments(p)
     _model_arguments(p)
+
+    p = commands.add_parser("compare", help="PSNR, SSIM and pictures of models and bicubic interpolation side by side")
+    p.set_defaults(run=_compare)
+    compare_arguments(p)
+    _protocol_arguments(p)
+    _running_arguments(p)
 
     p = commands.add_parser("train", help="train a model as a configuration file says, alone or under torchrun")
     p.set_defaults(run=_train)
@@ -114,6 +120,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _model_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("-m", "--model", default="edsr-baseline-liif", help="a name or a checkpoint file (%(default)s)")
+    _running_arguments(p)
+
+
+def _protocol_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--protocol", choices=("benchmark", "div2k", "y"), default="benchmark")
+    p.add_argument(
+        "--lr",
+        choices=("auto", "files", "matlab", "pil"),
+        default="auto",
+        help="low-resolution images: LR_bicubic/XS files, or HR reduced; auto: files if there are any, else pil",
+    )
+
+
+def _running_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (%(default)s)")
     p.add_argument("--dtype", choices=_DTYPES, default="auto", help="of the computation (%(default)s)")
     p.add_argument("--json", action="store_true", help="results as JSON on standard output")
@@ -147,12 +167,13 @@ def _dtype(name: str, device: Any) -> Any:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def _load(args: argparse.Namespace) -> tuple[Any, Any]:
+def _load(args: argparse.Namespace, model: str | None = None) -> tuple[Any, Any]:
+    """The model of a name or file, or --model's, on --device; and --dtype."""
     from . import checkpoints
 
     device = _device(args.device)
     try:
-        return checkpoints.load(args.model, device=device), _dtype(args.dtype, device)
+        return checkpoints.load(model or args.model, device=device), _dtype(args.dtype, device)
     except checkpoints.UnknownModelError as error:
         raise UsageError(str(error)) from error
 
@@ -282,6 +303,12 @@ def _eval(args: argparse.Namespace) -> int:
     from . import cli_eval
 
     return cli_eval.run(args)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from . import cli_compare
+
+    return cli_compare.run(args)
 
 
 def _train(args: argparse.Namespace) -> int:

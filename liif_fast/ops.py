@@ -290,7 +290,9 @@ def _gather_backward(ctx, grad_h, grad_weight):
     )
     grad_coord = grad_cell = None
     if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-        grad_coord, grad_cell = _geometry_backward(grad_h, grad_weight, h, coord, cell, w_pos, ctx.size, ctx.ensemble)
+        with torch.autocast(h.device.type, enabled=False):  # geometry is never in half precision
+            given = (grad_h, grad_weight, h, coord, cell, w_pos)
+            grad_coord, grad_cell = _geometry_backward(*given, ctx.size, ctx.ensemble)
     return grad_hidden, grad_coord, grad_cell, grad_w_pos, None, None, None
 
 

@@ -112,8 +112,8 @@ class QuantizedLIIF(LIIF):
         return torch.stack(largest).float() if largest else torch.zeros(0)
 
     def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
-        # looking at values waits for the device, which a CUDA graph cannot record
-        recording = hidden.is_cuda and torch.cuda.is_current_stream_capturing()
+        # looking at values waits for the device, which a CUDA graph cannot record and a compiler cannot trace
+        recording = torch.compiler.is_compiling() or (hidden.is_cuda and torch.cuda.is_current_stream_capturing())
         if not recording and not self.calibrated:
             raise RuntimeError("this quantised model is not calibrated: call calibrate(images), or upscale an image")
         return functional.render_int8(

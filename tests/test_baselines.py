@@ -17,7 +17,7 @@ from torch import nn
 
 import liif_fast
 from liif_fast import cli
-from liif_fast.baselines import losses
+from liif_fast.baselines import losses, metasr
 from liif_fast.baselines.common import at, enlarged
 
 SRCNN = {"name": "srcnn", "args": {"kernels": [5, 1, 3], "width": [8, 4]}}
@@ -117,7 +117,7 @@ def test_strips_are_exact(spec, monkeypatch):
     assert want.std() > 1e-3
 
 
-@pytest.mark.parametrize("spec", [SRCNN, SRRESNET], ids=lambda s: s["name"])
+@pytest.mark.parametrize("spec", [SRCNN, SRRESNET, METASR], ids=lambda s: s["name"])
 def test_files_and_images(spec, tmp_path):
     model = liif_fast.make(spec).eval()
     model.data_norm = {"inp": {"sub": [0.0], "div": [1.0]}, "gt": {"sub": [0.5], "div": [0.5]}}
@@ -138,7 +138,7 @@ def test_files_and_images(spec, tmp_path):
         model.upscale(pixels, scale=2, dtype=torch.int8)
 
 
-def test_metasr_is_the_official():
+def test_metasr_is_the_official(monkeypatch):
     """Each query's own weights times the nearest unfolded feature, position measured from the pixels' corners."""
     model = liif_fast.make(METASR).eval()
     inp = torch.rand(2, 3, 6, 5)
@@ -157,6 +157,9 @@ def test_metasr_is_the_official():
         w = F.linear(hidden, state["imnet.layers.2.weight"], state["imnet.layers.2.bias"]).view(9 * C, 3)
         want[:, q] = unfolded[:, :, i, j] @ w
     assert torch.allclose(model(inp, coord, cell), want, atol=1e-5)
+    for queries in (1 << 14, 50):  # at a time, of 165
+        monkeypatch.setattr(metasr, "_QUERIES", queries)
+        assert torch.allclose(model.render(inp, (15, 11)), want.transpose(1, 2).unflatten(2, (15, 11)), atol=1e-5)
 
 
 @pytest.mark.parametrize("spec", [SRCNN, SRRESNET, METASR], ids=lambda s: s["name"])
@@ -172,8 +175,6 @@ def test_trained_by_the_same_command(spec, images, tmp_path, capsys):
     found = files.losses(tmp_path / "run")
     assert sum(found[i] for i in range(13, 17)) < 0.9 * sum(found[i] for i in range(1, 5))
     capsys.readouterr()
-    if spec is METASR:
-        return
     out = ["-s", "2", "-m", str(tmp_path / "run" / "epoch-last.pth")]
     assert cli.main(["eval", "--data", str(images), *out, "--json"]) == 0
     assert '"psnr": ' in capsys.readouterr().out

@@ -34,6 +34,12 @@ def test_logarithmic():
     assert np.corrcoef(at[:, 0], at[:, 1])[0, 1] > 0.999
 
 
+def test_long_names_stay_inside():
+    pixels = np.asarray(charts.draw([charts.Chart("t", {"a": [(1, 1)], "long " * 12: [(2, 2)]})]))
+    assert (pixels[45:100, 881:] == 255).all()  # right of the frame
+    assert (pixels[45:100, 500:870] != 255).any()
+
+
 @pytest.mark.parametrize("points", [[], [(1, 5.0)], [(1, 5.0), (2, 5.0)], [(1, math.inf)]])
 def test_little_to_draw(points):
     image = charts.draw([charts.Chart("t", {"a": points})] * 2, 300, 200)

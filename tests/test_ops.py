@@ -115,6 +115,17 @@ def test_gradcheck(cell, ensemble):
     assert torch.autograd.gradcheck(lambda *a: GATHER(*a, *rest), inputs, eps=1e-7, atol=1e-5)
 
 
+def test_gradients_under_autocast_are_in_float32():
+    """backward() inside of autocast, as some training loops have it."""
+    (*tensors, size, origin, ensemble), _ = sample((2, (3, 4), 16, 9, 1, 1))
+    tensors = [t.requires_grad_() for t in tensors]
+    loss = sum(t.square().sum() for t in GATHER(*tensors, size, origin, ensemble))
+    want = torch.autograd.grad(loss, tensors, retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = torch.autograd.grad(loss, tensors)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
 @pytest.mark.parametrize(("cell", "ensemble", "strided"), list(itertools.product((True, False), repeat=3)))
 def test_opcheck(cell, ensemble, strided):
     gather, render = sample((2, (3, 5), 16, 11, 2, 3), torch.float32, cell, ensemble, strided)

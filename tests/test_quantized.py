@@ -124,6 +124,15 @@ def test_no_gradient_and_bad_input(tiny):
         INT8(args[0].requires_grad_(), *args[1:])
 
 
+def test_compile_and_export(tiny):
+    quantized = tiny().quantize(torch.rand(3, 9, 9))
+    given = torch.rand(1, 3, 9, 9), torch.rand(1, 5, 2), torch.full((1, 5, 2), 0.1)
+    want = quantized(*given)
+    compiled = torch.compile(quantized, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(*given), want)
+    assert torch.equal(torch.export.export(quantized, given).module()(*given), want)
+
+
 @pytest.mark.parametrize(("scale", "loss"), [(4, 0.01), (2, 0.02)])
 def test_set5_loss(official, data_dir, scale, loss):
     def upscale(image, size):

@@ -202,6 +202,13 @@ def test_every_process_alone_says_it(tmp_path):
     assert f"liif-fast: error: {tmp_path}/no.yaml: cannot be read" in done.stderr
 
 
+def test_a_process_says_what_the_first_did_not_meet(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(cli, "FIRST_SPEAKS", 0.0)
+    assert cli.main(["train", str(tmp_path / "no.yaml")]) == 2
+    assert f"liif-fast, process 1: error: {tmp_path}/no.yaml: cannot be read" in capsys.readouterr().err
+
+
 def test_fields_are_documented():
     """The module's table is where users find the keys."""
     import dataclasses

@@ -1,5 +1,6 @@
 // The gather backwards: rows sorted by pixel, sums in an order that does not depend on the number of threads.
 #pragma once
+#include <limits>
 #include <utility>
 
 #include "queries.h"
@@ -23,6 +24,8 @@ struct Sorted {
   explicit Sorted(const Inputs<S>& in) {
     const Queries<S>& q = in.queries;
     const int64_t K = q.ensemble ? 4 : 1, per_image = q.queries * K;
+    check(q.image <= std::numeric_limits<int32_t>::max(), "hidden: gradients of more than 2^31 - 1 pixels an image (",
+          q.y.extent, " x ", q.x.extent, ") are not supported");
     pixel.resize(size_t(in.batch * per_image));
     rel.resize(pixel.size() * 2);
     order.resize(pixel.size());

@@ -86,11 +86,12 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_h_, const Tensor& h_, con
                                     const Pair& hidden_size, const Pair& size, const Pair& origin, bool ensemble) {
   check_gradient(grad_h_, h_);
   const HiddenType type = hidden_type(h_, "h");
-  const int64_t B = h_.size(0), d = h_.size(3), pixels = B * hidden_size[0] * hidden_size[1];
+  const int64_t B = h_.size(0), d = h_.size(3);
   Call<S> call(h_, hidden_size, d, coord, cell, w_pos, size, origin, ensemble);
   check_rows(h_, call.coord, ensemble);
   Call<S>::same_device("grad_h", grad_h_, h_);
   const Tensor h = torch::stable::contiguous(h_), grad_h = as(grad_h_, h.scalar_type());
+  const int64_t pixels = B * call.gather.image;
   const std::vector<int64_t> map{B, hidden_size[0], hidden_size[1], d};
   if (call.gather.count == 0 || d == 0) {
     return {torch::stable::new_zeros(h, map), torch::stable::new_zeros(w_pos, {d, 4})};

@@ -22,9 +22,11 @@ class ImageModel(nn.Module):
 
     Attributes:
         data_norm: as of ``LIIF``.
+        scale: the only one that the network makes by itself; None: any.
     """
 
     name: str
+    scale: int | None = None
 
     def __init__(self, **args: Any) -> None:
         super().__init__()

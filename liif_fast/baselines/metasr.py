@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from ..mlp import MLP
 from ..reference import make_coord
 from ..registry import make, register
+from .common import ImageModel
+
+_QUERIES = 1 << 14  # of an image at a time: each has weights of its own, 27 x channels of them
 
 
 @register("metasr")
-class MetaSR(nn.Module):
+class MetaSR(ImageModel):
     """A small network gives each query the weights that turn the nearest unfolded feature into a colour.
 
     Args:
@@ -24,8 +27,10 @@ class MetaSR(nn.Module):
     State-dict keys and numbers of the official ``models/misc.py``; trained and validated like LIIF.
     """
 
+    name = "metasr"
+
     def __init__(self, encoder_spec: Mapping[str, Any] | nn.Module) -> None:
-        super().__init__()
+        super().__init__(encoder_spec=encoder_spec)
         self.encoder = encoder_spec if isinstance(encoder_spec, nn.Module) else make(encoder_spec)
         self.imnet = MLP(3, self.encoder.out_dim * 9 * 3, [256])
         self.feat: Tensor | None = None
@@ -61,5 +66,14 @@ class MetaSR(nn.Module):
         self.gen_feat(inp)
         return self.query_rgb(coord, cell)
 
+    def render(self, inp: Tensor, size: Sequence[int]) -> Tensor:
+        """Every pixel of an image as a query."""
+        coord = make_coord(size, device=inp.device).expand(len(inp), -1, -1)
+        cell = (2 / torch.tensor(size, device=inp.device)).expand_as(coord)
+        self.gen_feat(inp)
+        parts = [self.query_rgb(*part) for part in zip(coord.split(_QUERIES, 1), cell.split(_QUERIES, 1), strict=True)]
+        self.feat = None
+        return torch.cat(parts, 1).transpose(1, 2).unflatten(2, tuple(size))
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "feat": None}
+        return {**super().__getstate__(), "feat": None}

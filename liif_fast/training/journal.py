@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import charts, weight_files
+from .. import charts, sheet, weight_files
 from .state import TrainingError, cannot_write
 
 METRICS, LOG, CURVES, PICTURES = "metrics.jsonl", "log.txt", "curves.png", "pictures.png"
@@ -86,7 +85,7 @@ class Journal:
     def pictures(self, rows: Sequence[Sequence[Tensor]]) -> None:
         """pictures.png: rows of images ``[3, H, W]`` in [0, 1]."""
         if self.folder is not None and rows:
-            self._png(PICTURES, grid(rows))
+            self._png(PICTURES, sheet.grid(rows))
 
     def close(self) -> None:
         if self.folder is not None:
@@ -125,22 +124,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def grid(rows: Sequence[Sequence[Tensor]], gap: int = 4) -> Image.Image:
-    """Images ``[3, H, W]`` in [0, 1] as one picture, a row for each sequence."""
-    pictures = [[_picture(t) for t in row] for row in rows]
-    heights = [max(p.height for p in row) for row in pictures]
-    width = max(sum(p.width + gap for p in row) for row in pictures)
-    sheet = Image.new("RGB", (width + gap, sum(heights) + gap * (len(rows) + 1)), "white")
-    top = gap
-    for row, height in zip(pictures, heights, strict=True):
-        left = gap
-        for picture in row:
-            sheet.paste(picture, (left, top))
-            left += picture.width + gap
-        top += height + gap
-    return sheet
-
-
 def time_text(seconds: float) -> str:
     """As the official program writes durations: 12.3s, 4.5m, 6.7h."""
     for unit, name in ((3600, "h"), (60, "m")):
@@ -159,11 +142,6 @@ def _append(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _picture(image: Tensor) -> Image.Image:
-    pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 def _thinned(records: list[dict[str, Any]], most: int = 2000) -> list[dict[str, Any]]:

@@ -154,13 +154,15 @@ def test_graph_of_training_the_head(device, dtype):
     with device:
         leaves, hidden, head, coord, cell, ensemble = problem((2, (5, 7), 64, 700, 3, 3), dtype)
         target = torch.rand(2, 700, 3)
-    parts = functional.Head(*(t.detach() for t in head[:2]), *head[2:])
-    if dtype == torch.bfloat16:  # as a model in half precision has them
-        leaves = [leaves[0], *(t.detach().to(dtype).requires_grad_() for t in leaves[1:])]
-        mlp = tuple(zip(leaves[2], leaves[3], strict=True))
-        parts = functional.Head(*(t.to(dtype) for t in parts[:2]), leaves[1], mlp, *leaves[4:])
+    # as a model in half precision has them
+    leaves = [leaves[0], *(t.detach().to(dtype).requires_grad_() for t in leaves[1:])]
+    convolution = [t.to(dtype) for t in head[:2]]
 
     def step():
+        # Layers are split here: backwards, autograd runs each node on the stream that its forward ran on, and one from
+        # before would pull a stream that is not being recorded into the graph.
+        _, w_pos, w_mlp, b_mlp, *output = leaves
+        parts = functional.Head(*convolution, w_pos, tuple(zip(w_mlp, b_mlp, strict=True)), *output)
         out = functional.query(hidden, parts, coord, cell, local_ensemble=ensemble)
         return torch.autograd.grad((out - target).square().mean(), leaves)
 

@@ -62,9 +62,12 @@ def test_chain_is_as_close_to_float64_as_separate_operators(monkeypatch, device,
     floor = {torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}[dtype]
     assert error(out, want) <= 1.5 * error(plain, want) + floor
     found = (gradients(out, half, grad_out), gradients(plain, half, grad_out), gradients(want, wide, grad_out))
+    # Of 6 million float32 activations about one rounds across zero, in one of the two or in both: 1.2e-4 of the
+    # gradient's norm, where rounding alone gives 5e-7. In half precision they are many in either.
+    flips = 1e-3 if dtype == torch.float32 else 0
     for g, p, w, leaf in zip(*found, half, strict=True):
         assert g.dtype == leaf.dtype
-        assert error(g, w) <= 1.5 * error(p, w) + floor
+        assert error(g, w) <= 1.5 * error(p, w) + floor + flips
 
 
 def test_query_runs_in_the_chain(cuda):

@@ -1,0 +1,161 @@
+"""Training: the head alone, and a whole step, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from heads import (
+    COMPILED,
+    FOLD,
+    LIB,
+    OURS,
+    REFERENCE,
+    compiled,
+    encoder_work,
+    folded_work,
+    matrix_work,
+    plain_fold,
+    reference_work,
+)
+from measure import INPUTS, Bar, Case, Contender, gradients_apart
+from torch import Tensor
+
+from liif_fast import chain, functional, reference
+
+# Norms of the gradients' differences. A ReLU at zero may switch, and the loss's sign with it; bfloat16 rounds every
+# layer to 2^-8 and switches some percent of the small ones.
+TOLERANCE = {"float32": 5e-3, "bfloat16": 0.3}
+
+
+def _sizes(setup) -> tuple[int, int, int]:
+    """Batch, side and queries: of the official configuration on CUDA, a quarter of its batch on a CPU."""
+    if setup.tiny:
+        return 2, 12, 48
+    return (16 if setup.device.type == "cuda" else 4), 48, 2304
+
+
+def _samples(setup) -> tuple[Tensor, Tensor, Tensor]:
+    batch, side, queries = _sizes(setup)
+    coord = torch.rand(batch, queries, 2, device=setup.device) * 2 - 1
+    return coord, torch.full_like(coord, 2 / side / 2.5), torch.rand(batch, queries, 3, device=setup.device)
+
+
+def train(model, setup) -> Iterator[Case]:
+    """The head forward and backward: gradients of features and of the MLP's parameters."""
+    batch, side, queries = _sizes(setup)
+    cuda = setup.device.type == "cuda"
+    feats = [
+        (torch.randn(batch, model.encoder.out_dim, side, side, device=setup.device) * 0.3).requires_grad_()
+        for _ in range(INPUTS)
+    ]
+    coord, cell, target = _samples(setup)
+    parameters = list(model.imnet.parameters())
+
+    def contender(name: str, kind: str, predict: Callable[[Tensor], Tensor]) -> Contender:
+        def run(i: int) -> list[Tensor]:
+            dtype = getattr(torch, kind)
+            with torch.enable_grad(), torch.autocast(setup.device.type, dtype=dtype, enabled=kind != "float32"):
+                return list(torch.autograd.grad(F.l1_loss(predict(feats[i]).float(), target), [feats[i], *parameters]))
+
+        ops = reference_work(model, coord)
+        if name != REFERENCE:
+            ops = matrix_work(coord) + batch * folded_work(model, side, side)
+        return Contender(name, kind, run, TOLERANCE[kind], {kind: 3 * ops}, gradients_apart, COMPILED in name)
+
+    def head_and_map(feat: Tensor):
+        head = model.head()
+        return head, functional.hidden_map(feat, head)
+
+    def by_fold(feat: Tensor) -> Tensor:
+        head, hidden = head_and_map(feat)
+        return compiled(plain_fold)(hidden, coord, cell, head.w_pos, head.mlp, head.w_out, head.b_out)
+
+    def by_chain(**options: bool) -> Callable[[Tensor], Tensor]:
+        def predict(feat: Tensor) -> Tensor:
+            head, hidden = head_and_map(feat)
+            return chain.query(hidden, coord, cell, head.w_pos, head.mlp, head.w_out, head.b_out, **options)
+
+        return predict
+
+    def by_decode(feat: Tensor) -> Tensor:
+        head, hidden = head_and_map(feat)
+        hidden, w_pos, *layers = functional.uniform(hidden, head)
+        return LIB.decode(hidden, coord, cell, w_pos, *layers, head.b_out, True)
+
+    forms: dict[str, Callable[[Tensor], Tensor]] = {
+        REFERENCE: lambda feat: reference.liif(feat, coord, cell, model.imnet),
+        OURS: lambda feat: model.query(feat, coord, cell),
+    }
+    if setup.full:
+        forms[FOLD + COMPILED] = by_fold
+    if cuda:
+        forms |= {
+            "chain, first layer again": by_chain(recompute=True),
+            "chain, blend first": by_chain(blend_first=True),
+            "chain, both": by_chain(recompute=True, blend_first=True),
+            "decode, all again": by_decode,
+        }
+    found = [contender(name, kind, form) for kind in TOLERANCE for name, form in forms.items()]
+    single, half = (REFERENCE, "float32"), (REFERENCE, "bfloat16")
+    if cuda:
+        bars = [
+            Bar((OURS, "float32"), "faster than", single, 4),
+            Bar((OURS, "bfloat16"), "faster than", half, 2.5),
+            *(Bar((OURS, kind), "faster than", (FOLD + COMPILED, kind), 1.3) for kind in TOLERANCE),
+            *(Bar((OURS, kind), "memory of", (REFERENCE, kind), 0.25) for kind in TOLERANCE),
+        ]
+    else:
+        bars = [
+            Bar((OURS, "float32"), "faster than", single, 2.2),
+            Bar((OURS, "bfloat16"), "faster than", single, 4.5),
+            *(Bar((OURS, kind), "memory of", (REFERENCE, kind), 1 / 3) for kind in TOLERANCE),
+        ]
+    yield Case(f"training head {batch} x {side}x{side}, {queries} queries", found, bars, batch * queries)
+
+
+def step(model, setup) -> Iterator[Case]:
+    """A whole training step of the official configuration: encoder, head, loss, gradients, Adam."""
+    batch, side, queries = _sizes(setup)
+    inputs = [torch.rand(batch, 3, side, side, device=setup.device) * 2 - 1 for _ in range(INPUTS)]
+    coord, cell, target = _samples(setup)
+    # a rate of 0 does all the work and leaves the weights as they are, so that every run has the same gradients
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+
+    def by_reference(i: int) -> Tensor:
+        # .float(): the official code's coordinates are float32 under autocast too, as are its grid_samples
+        return reference.liif(model.encoder(inputs[i]).float(), coord, cell, model.imnet)
+
+    def run(predict: Callable[[int], Tensor], kind: str, i: int) -> list[Tensor]:
+        with torch.enable_grad():
+            with torch.autocast(setup.device.type, dtype=getattr(torch, kind), enabled=kind != "float32"):
+                loss = F.l1_loss(predict(i).float(), target)
+            loss.backward()
+        optimizer.step()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        optimizer.zero_grad()
+        return grads
+
+    # the backward pass has twice the products; in bfloat16 the encoder may run in float32 all the same, which counts
+    # against the share
+    encoder, fold = (batch * work(model, side, side) for work in (encoder_work, folded_work))
+    found, bars = [], []
+    for kind, tolerance in TOLERANCE.items():
+        for name, predict in ((REFERENCE, by_reference), (OURS, lambda i: model(inputs[i], coord, cell))):
+            # the reference may differ by twice as much in bfloat16, and is timed all the same
+            allowed = tolerance * (2 if name == REFERENCE else 1)
+            head = reference_work(model, coord) if name == REFERENCE else matrix_work(coord) + fold
+            work = {kind: 3 * (encoder + head)}
+            found.append(Contender(name, kind, partial(run, predict, kind), allowed, work, gradients_apart))
+    if setup.device.type == "cuda":
+        for kind in TOLERANCE:
+            bars.append(Bar((OURS, kind), "faster than", (REFERENCE, kind), 2.5))
+            bars.append(Bar((OURS, kind), "memory of", (REFERENCE, kind), 0.25))
+    else:
+        bars = [
+            Bar((OURS, kind), "faster than", (REFERENCE, "float32"), least)
+            for kind, least in (("float32", 1.5), ("bfloat16", 2.5))
+        ]
+    yield Case(f"training step {batch} x {side}x{side}, {queries} queries", found, bars, batch * queries)

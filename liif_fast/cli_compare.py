@@ -1,0 +1,128 @@
+"""``liif-fast compare``: bicubic interpolation and models side by side, in figures and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import tqdm
+
+from . import cli, compare, distributed, metrics, pairs, pretrained, result_folder
+from .baselines.common import ImageModel
+
+_PLOT = "1.5,2,3,4,6,8,12"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments, but for those of all models."""
+    parser.add_argument(
+        "--data", action="append", required=True, metavar="DIR", help="folder as of eval; may be given several times"
+    )
+    parser.add_argument("-s", "--scale", action="append", required=True, type=float, help="several times, too")
+    parser.add_argument(
+        "-m",
+        "--model",
+        action="append",
+        required=True,
+        metavar="[NAME=]MODEL",
+        help="a name or a checkpoint file, and what to call it in the table; several times",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", help=f"folder for {', '.join(compare.FILES)} (default: only print)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace these files if they exist")
+    parser.add_argument(
+        "--scales-plot", nargs="?", const=_PLOT, metavar="S,S,...", help=f"PSNR by scale, too (no value: {_PLOT})"
+    )
+    parser.add_argument("--crops", type=int, default=4, help="in crops.png for each folder and scale (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare as the arguments of ``liif-fast compare`` say; returns the exit code."""
+    output = None if args.output is None else Path(args.output)
+    plot = _check(args, output)
+    names = _labels(args.model)
+    methods = [_method(args, name, model) for name, model in names.items()]
+    with tqdm.tqdm(unit="image", disable=cli._unwatched()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = compare.compare(
+            methods, args.data, args.scale, plot, args.protocol, args.lr, args.crops if output else 0, progress
+        )
+    if output is not None:
+        files = result.files()
+        result_folder.write(output, files, compare.FILES, args.overwrite)
+    print(json.dumps(result.to_json(), allow_nan=False) if args.json else result.markdown().rstrip())
+    if output is not None and not args.json:
+        print(f"\n{output}: {', '.join(files)}")
+    return 0
+
+
+def _check(args: argparse.Namespace, output: Path | None) -> list[float]:
+    """The scales of the plot; UsageError before models are loaded."""
+    if distributed.world() > 1:
+        raise cli.UsageError("compare: runs in one process; leave torchrun out")
+    if args.crops < 0:
+        raise cli.UsageError(f"--crops {args.crops}: 0 or more is wanted")
+    plot = []
+    for text in args.scales_plot.split(",") if args.scales_plot else ():
+        try:
+            plot.append(float(text))
+            metrics.border(args.protocol, plot[-1])
+        except ValueError as error:
+            raise cli.UsageError(
+                f"--scales-plot {args.scales_plot}: numbers of at least 1 are wanted, as {_PLOT}; got {text!r}"
+            ) from error
+    for scale in args.scale:
+        try:
+            metrics.border(args.protocol, scale)
+        except ValueError as error:
+            raise cli.UsageError(f"--scale {scale:g}: a number of at least 1 is wanted") from error
+    try:
+        for folder in args.data:
+            pairs.check(folder, args.lr)
+        compare.data_names(args.data)
+        if output is not None:
+            result_folder.check(output, compare.FILES, args.overwrite)
+    except FileNotFoundError as error:
+        raise cli.UsageError(f"--data {error}") from error
+    except (ValueError, OSError) as error:
+        raise cli.UsageError(str(error)) from error
+    return plot
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    """Models by what they are called: ``NAME=MODEL``, or a known name, or a file's name without its suffix."""
+    labels: dict[str, str] = {}
+    for text in given:
+        name, equals, model = text.partition("=")
+        if not equals or text in pretrained.names() or os.path.exists(text):
+            name, model = text if text in pretrained.names() else Path(text).stem, text
+        if not name or not model:
+            raise cli.UsageError(f"--model {text}: NAME=MODEL is wanted, or MODEL alone")
+        if name in labels or name == compare.BICUBIC.name:
+            why = "bicubic is there always" if name == compare.BICUBIC.name else "it has been given to another"
+            raise cli.UsageError(f"--model {text}: the name {name} is taken ({why}); call it --model NAME={model}")
+        labels[name] = model
+    return labels
+
+
+def _method(args: argparse.Namespace, name: str, file: str) -> compare.Method:
+    model, dtype = cli._load(args, file)
+    if not hasattr(model, "upscale"):
+        raise cli.UsageError(f"--model {file}: a {type(model).__name__} makes no images; give a model that upscales")
+    if dtype == torch.int8 and isinstance(model, ImageModel):
+        dtype = torch.float32  # int8 is of LIIF's hidden layers
+
+    def upscale(image: Any, size: Any) -> Any:
+        return model.upscale(image, size=size, dtype=dtype)
+
+    about = {"model": file, "kind": model.spec["name"], "dtype": str(dtype).removeprefix("torch.")}
+    return compare.Method(name, upscale, getattr(model, "scale", None), about)
