@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from rows import grouped
 
 from liif_fast.charts import COLOURS, Chart, draw
@@ -15,9 +15,9 @@ from liif_fast.charts import COLOURS, Chart, draw
 _INK = "#333333"
 
 
-def plot(rows: Sequence[dict], folder: Path) -> list[Path]:
+def plot(rows: Sequence[dict], folder: Path, prefix: str = "", note: str = "") -> list[Path]:
     """throughput.png (bars by contender), size.png (time against queries), scale.png, memory.png: those that the rows
-    have something for. Returns their paths."""
+    have something for. ``note``: kept in the files as "rows". Returns their paths."""
     found: dict[str, Image.Image] = {}
     timed = grouped(rows)
     if throughput := _throughput(timed):
@@ -35,9 +35,11 @@ def plot(rows: Sequence[dict], folder: Path) -> list[Path]:
     if memory := _memory(timed):
         found["memory.png"] = memory
     folder.mkdir(parents=True, exist_ok=True)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("rows", note)
     for name, image in found.items():
-        image.save(folder / name)
-    return [folder / name for name in found]
+        image.save(folder / f"{prefix}{name}", pnginfo=text, optimize=True)
+    return [folder / f"{prefix}{name}" for name in found]
 
 
 def _against(timed: dict, pattern: str, quantity: str) -> dict[str, list[tuple[float, float]]]:
