@@ -23,13 +23,13 @@ def plot(rows: Sequence[dict], folder: Path, prefix: str = "", note: str = "") -
     if throughput := _throughput(timed):
         found["throughput.png"] = throughput
     for name, pattern, label in (
-        ("size.png", r"queries 10\^(\d+)", "queries, powers of ten"),
+        ("size.png", r"queries 10\^(\d+)", "queries"),
         ("scale.png", r"scale x(\d+)", "scale"),
     ):
         charts = []
         for quantity, y_label in (("median", "seconds"), ("peak", "MiB of memory")):
             if series := _against(timed, pattern, quantity):
-                charts.append(Chart(f"{y_label} against {label}", series, label, y_label, log=True))
+                charts.append(Chart(f"{y_label} against {label}", series, label, y_label, log=True, log_x=True))
         if charts:
             found[name] = draw(charts)
     if memory := _memory(timed):
@@ -47,7 +47,9 @@ def _against(timed: dict, pattern: str, quantity: str) -> dict[str, list[tuple[f
     for (case, contender, dtype), rows in timed.items():
         if (match := re.fullmatch(pattern, case)) and rows[-1].get(quantity):
             value = rows[-1][quantity] / (2**20 if quantity == "peak" else 1)
-            series.setdefault(f"{contender} {dtype}", []).append((float(match[1]), value))
+            series.setdefault(f"{contender} {dtype}", []).append(
+                (10.0 ** int(match[1]) if "10^" in case else float(match[1]), value)
+            )
     return {name: sorted(points) for name, points in series.items()}
 
 
