@@ -83,7 +83,7 @@ def _gluon(rows: int) -> Config:
 
 
 # float32 in three parts of tf32 fills the registers with fewer rows than the others: with more, it spills
-_FLOAT32 = {256: (Config("pairs", 16, 32, 32, 8),), 128: _simple((32, 16)), 64: _simple((32, 32))}
+_FLOAT32 = {256: (Config("pairs", 32, 16, 16, 8),), 128: _simple((32, 16)), 64: _simple((32, 32))}
 _INT8 = {256: _simple((64, 64), (128, 32)), 128: _simple((64, 64)), 64: _simple((64, 32))}
 _SMALL = {  # about 100 KB of shared memory
     "half": {256: _simple((64, 32)), 128: _simple((64, 32)), 64: _simple((64, 32))},
