@@ -179,11 +179,11 @@ def check(contenders: Sequence[Contender], clock: Clock, device: torch.device) -
             out = c.run(0)
             clock.wait()
             row["peak"] = peak()
+            want = out if want is None else want
+            row["error"] = c.apart(out, want)
         except Exception as failure:  # one that does not run here must not take the others' figures with it
             row["failed"] = f"{type(failure).__name__}: " + " ".join(str(failure).split())[:300]
             continue
-        want = out if want is None else want
-        row["error"] = c.apart(out, want)
         row["ok"] = row["error"] <= c.tolerance
         del out
     return rows

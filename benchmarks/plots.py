@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from rows import grouped
 
 from liif_fast.charts import COLOURS, Chart, draw
@@ -15,29 +15,31 @@ from liif_fast.charts import COLOURS, Chart, draw
 _INK = "#333333"
 
 
-def plot(rows: Sequence[dict], folder: Path) -> list[Path]:
+def plot(rows: Sequence[dict], folder: Path, prefix: str = "", note: str = "") -> list[Path]:
     """throughput.png (bars by contender), size.png (time against queries), scale.png, memory.png: those that the rows
-    have something for. Returns their paths."""
+    have something for. ``note``: kept in the files as "rows". Returns their paths."""
     found: dict[str, Image.Image] = {}
     timed = grouped(rows)
     if throughput := _throughput(timed):
         found["throughput.png"] = throughput
     for name, pattern, label in (
-        ("size.png", r"queries 10\^(\d+)", "queries, powers of ten"),
+        ("size.png", r"queries 10\^(\d+)", "queries"),
         ("scale.png", r"scale x(\d+)", "scale"),
     ):
         charts = []
         for quantity, y_label in (("median", "seconds"), ("peak", "MiB of memory")):
             if series := _against(timed, pattern, quantity):
-                charts.append(Chart(f"{y_label} against {label}", series, label, y_label, log=True))
+                charts.append(Chart(f"{y_label} against {label}", series, label, y_label, log=True, log_x=True))
         if charts:
             found[name] = draw(charts)
     if memory := _memory(timed):
         found["memory.png"] = memory
     folder.mkdir(parents=True, exist_ok=True)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("rows", note)
     for name, image in found.items():
-        image.save(folder / name)
-    return [folder / name for name in found]
+        image.save(folder / f"{prefix}{name}", pnginfo=text, optimize=True)
+    return [folder / f"{prefix}{name}" for name in found]
 
 
 def _against(timed: dict, pattern: str, quantity: str) -> dict[str, list[tuple[float, float]]]:
@@ -45,7 +47,9 @@ def _against(timed: dict, pattern: str, quantity: str) -> dict[str, list[tuple[f
     for (case, contender, dtype), rows in timed.items():
         if (match := re.fullmatch(pattern, case)) and rows[-1].get(quantity):
             value = rows[-1][quantity] / (2**20 if quantity == "peak" else 1)
-            series.setdefault(f"{contender} {dtype}", []).append((float(match[1]), value))
+            series.setdefault(f"{contender} {dtype}", []).append(
+                (10.0 ** int(match[1]) if "10^" in case else float(match[1]), value)
+            )
     return {name: sorted(points) for name, points in series.items()}
 
 

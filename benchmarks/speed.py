@@ -95,7 +95,8 @@ def main() -> None:
         value = "" if bar["value"] is None else f"{bar['value']:.3g}"
         print(f"{met:<13}{value:>8}  {bar['case']}: {bar['bar']}")
     if args.plot:
-        print("plots: " + ", ".join(str(path) for path in plot(everything, args.plot)))
+        shown = load(args.json) if args.json else everything  # of earlier runs too
+        print("plots: " + ", ".join(str(path) for path in plot(shown, args.plot)))
     raise SystemExit(1 if wrong else 0)
 
 
@@ -111,7 +112,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--psnr", action="store_true", help="Set5 x4 for each precision (--suite does), see quality.py")
     parser.add_argument("--budget", type=float, help="seconds for a case (120; --quick: what is left of a minute)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append rows")
-    parser.add_argument("--plot", type=Path, metavar="DIR", help="write PNGs")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="write PNGs, with --json of all rows in FILE")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="two files of rows")
     parser.add_argument("--once", action="store_true", help="run each contender and time nothing: for a profiler")
     parser.add_argument("--tiny", action="store_true", help="sizes that mean nothing, to check this program")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from . import triton
+
 if TYPE_CHECKING:
     from .liif import LIIF
 
@@ -17,8 +19,9 @@ class Renderer:
 
     On CUDA the first call with a shape records encoder and head as one CUDA graph, together with the memory they need;
     further calls copy the input there, replay the graph, and copy the result out. A recording is made anew when the
-    input's shape, dtype or device, the model's mode, autocast, or the storage of a parameter has changed; new values in
-    place (``load_state_dict``) are seen without. Elsewhere it is ``model.render``.
+    input's shape, dtype or device, the model's mode, autocast, torch's switches for tf32, ``LIIF_FAST_TRITON``, or the
+    storage of a parameter has changed; new values in place (``load_state_dict``) are seen without. Elsewhere it is
+    ``model.render``.
     """
 
     def __init__(self, model: LIIF, size: Sequence[int], dtype: torch.dtype | None = None) -> None:
@@ -55,6 +58,7 @@ class Renderer:
         return (
             tuple(inp.shape), inp.dtype, inp.device, self.model.training,
             torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"),
+            torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision, triton.setting(),
             *((t.data_ptr(), t.dtype) for t in state),
         )  # fmt: skip
 

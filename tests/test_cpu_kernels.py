@@ -279,7 +279,7 @@ def test_bad_arguments_are_named(name, value, message):
 def test_a_bad_size_of_the_hidden_map_is_named(hidden_size):
     _, coord, cell, w_pos, *rest = sample().gather()
     h = torch.randn(2, 37, 4, 16)
-    with pytest.raises(RuntimeError, match="hidden_size, size and origin|empty map|must lie in a map"):
+    with pytest.raises(RuntimeError, match=r"hidden_size, size and origin|empty map|must lie in a map"):
         LIB.corner_gather_backward(h, h, coord, cell, w_pos, hidden_size, *rest)
 
 
@@ -287,7 +287,9 @@ def test_gradients_of_more_pixels_than_can_be_numbered_are_refused():
     _, coord, cell, w_pos, *_, ensemble = sample().gather()
     h = torch.randn(2, 37, 4, 0)  # without channels, so that nothing large is made where the check is missing
     with pytest.raises(RuntimeError, match=r"more than 2\^31 - 1 pixels"):
-        LIB.corner_gather_backward(h, h, coord, cell, w_pos[:0], (1 << 16, 1 << 15), (1 << 16, 1 << 15), (0, 0), ensemble)
+        LIB.corner_gather_backward(
+            h, h, coord, cell, w_pos[:0], (1 << 16, 1 << 15), (1 << 16, 1 << 15), (0, 0), ensemble
+        )
 
 
 def test_paths_can_be_forced():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def _eligible(s):
-    return triton.eligible(s.hidden, s.coord, s.w_mlp, s.w_out)
+    return triton.eligible(s.hidden, s.coord, s.cell, s.w_mlp, s.w_out)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,65 @@ def test_the_reason_why_not(changed, reason):
     ok, why = _eligible(sample(**changed))
     assert not ok
     assert reason in why
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (lambda s: s._replace(cell=s.cell.double()), "cell is torch.float64: float32 is wanted"),
+        (lambda s: s._replace(coord=s.coord.half()), "coord is torch.float16: float32 is wanted"),
+        (lambda s: s._replace(hidden=s.hidden[:, :0]), "an empty hidden map (0x7)"),
+        (lambda s: s._replace(hidden=s.hidden[:, :1, :1].expand(-1, 1 << 22, -1, -1)), "sides below 4194304"),
+        (lambda s: s._replace(w_out=s.w_out.to("meta")), "hidden is on cpu, another argument on meta"),
+    ],
+)
+def test_the_reason_in_the_arguments(changed, reason, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # or the device would be the first reason
+    ok, why = _eligible(changed(sample(D=64)))
+    assert not ok
+    assert reason in why
+
+
+def test_hidden_must_lie_in_the_map():
+    pytest.importorskip("triton")
+    from liif_fast.triton import render
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render, "eligible", lambda *arguments: (True, ""))
+        for wrong in ({"size": (5, 6)}, {"origin": (1, 0)}, {"origin": (0, -1), "size": (9, 9)}):
+            with pytest.raises(ValueError, match=r"hidden \(5 x 7\) at .* must lie in a map of size"):
+                render.render(*sample(D=64)._replace(**wrong))
+
+
+@pytest.mark.parametrize(
+    ("error", "falls_back"),
+    [
+        (subprocess.CalledProcessError(1, "gcc"), True),  # no Python.h
+        (PermissionError("~/.triton"), True),
+        (RuntimeError("PassManager::run failed"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (ValueError("size"), False),
+    ],
+)
+def test_what_stops_the_compiler_does_not_stop_the_user(error, falls_back, monkeypatch):
+    pytest.importorskip("triton")
+    from liif_fast.triton import render
+
+    def broken(*arguments):
+        raise error
+
+    monkeypatch.setattr(triton, "eligible", lambda *arguments: (True, ""))
+    monkeypatch.setattr(render, "render", broken)
+    monkeypatch.setattr(triton, "_failed", set())
+    run = triton.on_cuda("render", lambda *arguments: "plain")
+    if falls_back:
+        with pytest.warns(UserWarning, match="does not compile, plain PyTorch runs"):
+            assert run(*sample(D=64)) == "plain"
+        assert run(*sample(D=64)) == "plain"  # said once
+        triton._failed.clear()
+        monkeypatch.setenv("LIIF_FAST_TRITON", "1")
+    with pytest.raises(type(error)):
+        run(*sample(D=64))
 
 
 def test_what_is_missing_is_named(monkeypatch):
@@ -159,6 +219,87 @@ def test_renderer_on_the_cpu_is_render(tiny):
     # features and layers rounded to 8 bits
     torch.testing.assert_close(half, model.render(inp, (19, 23)), rtol=0, atol=2e-2)
     assert not torch.equal(half, renderer(inp))
+
+
+class PretendedGraph:
+    """Runs again what was recorded, into the same memory."""
+
+    recordings = 0
+
+    def replay(self):
+        with torch.no_grad():
+            self.renderer._out.copy_(self.renderer._render(self.renderer._inp))
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """As much of CUDA's graphs as Renderer asks for, on the CPU."""
+
+    class Nothing(contextlib.nullcontext):
+        def wait_stream(self, other):
+            pass
+
+    @contextlib.contextmanager
+    def graph(recorded):
+        PretendedGraph.recordings += 1
+        yield
+
+    monkeypatch.setattr(PretendedGraph, "recordings", 0)
+    for name, replacement in {
+        "Stream": Nothing,
+        "current_stream": Nothing,
+        "stream": contextlib.nullcontext,
+        "graph": graph,
+        "CUDAGraph": PretendedGraph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, replacement)
+    return PretendedGraph
+
+
+def test_renderer_records_when_it_must(tiny, graphs, monkeypatch):
+    model = tiny().eval()
+    renderer = graphs.renderer = model.renderer((9, 8))
+    kept = []
+
+    def check(inp, recordings):
+        kept.append((renderer._replay(inp), model.render(inp, (9, 8)).detach()))
+        assert graphs.recordings == recordings
+        for ours, want in kept:  # earlier results are not overwritten by later frames
+            assert torch.equal(ours, want)
+
+    inp = torch.rand(1, 3, 5, 6)
+    check(inp, 1)
+    check(torch.rand(1, 3, 5, 6), 1)  # another frame
+    with torch.no_grad():
+        model.imnet.layers[0].weight.mul_(0.5)
+    check(inp, 1)  # new values in place
+    check(torch.rand(2, 3, 5, 6), 2)  # another shape
+    check(inp, 3)
+    model.imnet.layers[0].weight = torch.nn.Parameter(torch.randn_like(model.imnet.layers[0].weight))
+    check(inp, 4)  # other storage
+    monkeypatch.setenv("LIIF_FAST_TRITON", "0")
+    check(inp, 5)
+    before = torch.backends.cuda.matmul.fp32_precision
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "ieee" if before == "tf32" else "tf32"
+        check(inp, 6)
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
+def test_renderer_records_anew_after_a_failure(tiny, graphs, monkeypatch):
+    model = tiny().eval()
+    renderer = graphs.renderer = model.renderer((9, 8))
+    inp = torch.rand(1, 3, 5, 6)
+
+    def full(inp):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(renderer, "_render", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            renderer._replay(inp)
+    assert torch.equal(renderer._replay(inp), model.render(inp, (9, 8)))
 
 
 def test_tune_names_what_is_missing(capsys):

@@ -69,6 +69,21 @@ def test_unusual_queries(rows, name):
     _check([rows[name]], 2**-20)
 
 
+def test_pixels_that_are_missing(rows):
+    """NaN there is asserted by the script; elsewhere, the same bits as from the whole map."""
+    found = _of(rows, "missing")
+    assert len(found) == 2
+    for row in found:
+        assert row["error"] == 0, row
+        assert row["finite"], row
+
+
+def test_offsets_of_64_bits(rows):
+    found = _of(rows, "64", "bits")
+    assert len(found) == 2
+    _check(found, 2**-20)
+
+
 def test_int8(rows):
     """The same integers. The output layer's product is in two parts of bfloat16, which leave 2^-17 of either factor;
     one different integer would show as more than 1e-3."""

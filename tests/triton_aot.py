@@ -26,7 +26,6 @@ from triton.runtime import driver
 from liif_fast import int8
 from liif_fast.triton import render
 from liif_fast.triton.configs import KINDS, WIDTHS, Config, candidates
-from liif_fast.triton.kernels import fused
 
 DTYPES = {"half": torch.bfloat16, "float32": torch.float32, "int8": torch.float32}
 
@@ -76,7 +75,7 @@ def compiled(kind: str, dtype: torch.dtype, config: Config, **changed: Any) -> d
     if wide:  # a map whose offsets need 64 bits, of one pixel again and again
         s = s._replace(hidden=s.hidden[:, :1, :1].expand(-1, 3000, 3000, -1), size=(3000, 3000))
     out = torch.empty(*s.coord.shape[:2], len(head.b_out))
-    arguments, options, _ = render.plan(*s[:3], out, head, s.size, s.origin, s.ensemble, config)
+    fused, arguments, options, _ = render.plan(*s[:3], out, head, s.size, s.origin, s.ensemble, config)
     start = time.perf_counter()
     kernel = fused.warmup(*arguments, grid=(1,), **options)
     seconds = time.perf_counter() - start
@@ -90,6 +89,7 @@ def compiled(kind: str, dtype: torch.dtype, config: Config, **changed: Any) -> d
         "shared": kernel.metadata.shared,
         "tensor_memory": getattr(kernel.metadata, "tmem_size", 0),
         **assembled(kernel.asm["cubin"]),
+        "unordered": unordered(ptx),
         **{name: ptx.count(text) for name, text in _INSTRUCTIONS.items()},
         "seconds": round(seconds, 1),
         "triton": triton.__version__,
@@ -103,6 +103,35 @@ _INSTRUCTIONS = {
     "tma": "cp.async.bulk.tensor",
     "fma": "fma.rn",
 }
+
+
+_EVENTS = re.compile(
+    r"(?P<store>st\.shared|stmatrix)|(?P<fence>fence\.proxy\.async)|(?P<barrier>bar\.sync)|(?P<product>wgmma\.mma_async)"
+    r"|(?P<wait>wgmma\.wait_group)|(?P<free>mbarrier\.arrive\.shared)"
+)
+
+
+def unordered(ptx: str) -> int:
+    """How often some warps could be ahead of others: products of what was stored to shared memory without a fence and
+    then a barrier, or shared memory given back (an arrival at an mbarrier) without a wait and then a barrier."""
+    bad, stored, used = 0, "", ""
+    for found in _EVENTS.finditer(ptx):
+        event = found.lastgroup
+        if event == "store":
+            stored = "store"
+        elif event == "fence" and stored == "store":
+            stored = "fence"
+        elif event == "barrier":
+            stored = "" if stored == "fence" else stored
+            used = "" if used == "wait" else used
+        elif event == "product":
+            bad += bool(stored)
+            stored, used = "", "product"
+        elif event == "wait" and used:
+            used = "wait"
+        elif event == "free":
+            bad += bool(used)
+    return bad
 
 
 def assembled(cubin: bytes) -> dict[str, int]:

@@ -8,22 +8,25 @@ from __future__ import annotations
 import json
 import os
 import sys
+import types
 from collections.abc import Iterator
 
 os.environ["TRITON_INTERPRET"] = "1"
 
+import gluon_on_cpu
 import numpy as np
 import torch
 import triton.language as tl
 from cpu_paths import Sample, exact, sample
 from triton.runtime import interpreter
 
-from liif_fast import int8, ops
+from liif_fast import int8, ops, reference
 from liif_fast.triton import render
 from liif_fast.triton.configs import Config
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 STRUCTURES = {"pairs": Config("pairs", 64, 32, 32, 4), "chain": Config("chain", 32, 64, 64, 4)}
+GLUON = Config("gluon", 32, 32, 32, 8, stages=3, tma=True, resident=1)  # half precision only
 
 
 def repair_interpreter() -> None:
@@ -64,7 +67,8 @@ def float_cases() -> Iterator[tuple[str, Sample, Config]]:
         {"L": 5, "Q": 33, "B": 1, "out": 16},
     ]
     for dtype in DTYPES:
-        for structure, config in STRUCTURES.items():
+        structures = STRUCTURES if dtype == torch.float32 else {**STRUCTURES, "gluon": GLUON}
+        for structure, config in structures.items():
             for changed in flags:
                 torch.manual_seed(0)
                 words = " ".join(f"{k}={v}" for k, v in changed.items())
@@ -72,8 +76,11 @@ def float_cases() -> Iterator[tuple[str, Sample, Config]]:
     for D in (128, 256):
         torch.manual_seed(0)
         yield f"width {D}", sample(torch.bfloat16, D=D, Q=19, B=1), Config("pairs", 64, 64, 64, 8)
-    resident = STRUCTURES["pairs"]._replace(resident=1)
+    resident = STRUCTURES["pairs"]._replace(resident=1)  # one block takes all six tiles
     yield "resident", sample(torch.bfloat16, D=64), resident
+    for dtype in DTYPES[1:]:
+        yield f"{str(dtype)[6:]} gluon part of a map", part_of_a_map(dtype), GLUON
+    yield "width 128 gluon", sample(torch.bfloat16, D=128, Q=19, B=1), GLUON._replace(rows=64, piece=64, stages=4)
     yield "descriptors", sample(torch.bfloat16, D=64), STRUCTURES["pairs"]._replace(tma=True)
     yield "descriptors chain", sample(torch.bfloat16, D=64), STRUCTURES["chain"]._replace(tma=True)
 
@@ -109,6 +116,67 @@ def infinite() -> Sample:
     return s
 
 
+def all_shapes_without_values() -> None:
+    for changed in ({"B": 0}, {"Q": 0}, {"out": 0}):
+        s = sample(D=64, **changed)
+        for ours in (render.render(*s), render.render_int8(*quantized(s))):
+            assert ours.shape == (*s.coord.shape[:2], len(s.b_out)), changed
+
+
+def rows_that_are_missing(name: str) -> None:
+    """Queries that need a pixel which the part at hand does not hold give NaN, the others what the whole map gives."""
+    s = part_of_a_map()
+    index, _, _ = reference.corners(s.coord, s.size)
+    missing = ((index[..., 0] < 4) | (index[..., 0] > 5) | (index[..., 1] < 5) | (index[..., 1] > 7)).any(-1)
+    assert missing.any()
+    assert not missing.all()
+    part = s._replace(hidden=s.hidden[:, 2:4, 2:5], origin=(4, 5))
+    for function, change in ((render.render, tuple), (render.render_int8, quantized)):
+        config = STRUCTURES["pairs"]
+        ours, whole = function(*change(part), config=config), function(*change(s), config=config)
+        assert ours[missing].isnan().all()
+        row(f"{name} {function.__name__}", ours[~missing], whole[~missing], whole[~missing])
+
+
+def offsets_of_64_bits(name: str) -> None:
+    """As if 32 bits ended at 160: offsets in the hidden map are wide, and a launch takes 10 queries."""
+    s = part_of_a_map()
+    want = ops.PLAIN["render"](*s)
+    limit, render._INT32 = render._INT32, 160
+    try:
+        for structure, config in STRUCTURES.items():
+            row(f"{name} {structure}", render.render(*s, config=config), exact(s), want)
+    finally:
+        render._INT32 = limit
+
+
+def faults_are_seen(specialised) -> None:
+    """What gluon_on_cpu is for: without this wait, fence, or order, the numbers are wrong or nothing goes on."""
+    s = sample(torch.bfloat16, D=64)
+    want = render.render(*s, config=GLUON)
+    wait, free = specialised.warpgroup_mma_wait, specialised.mbarrier.arrive
+    once = iter([True])
+    for name, changed in {
+        "warpgroup_mma_wait": lambda left, deps: wait(left, deps=deps) if left == 0 else deps[0],
+        "fence_async_shared": lambda: None,
+        "mbarrier": types.SimpleNamespace(
+            **{**vars(specialised.mbarrier), "arrive": lambda b, count: None if next(once, False) else free(b, count=1)}
+        ),
+    }.items():
+        right = getattr(specialised, name)
+        setattr(specialised, name, changed)
+        try:
+            seen = not torch.equal(render.render(*s, config=GLUON), want)
+        except interpreter.InterpreterError:
+            seen = True
+        finally:
+            setattr(specialised, name, right)
+        gluon_on_cpu.CARD.stored.clear()
+        gluon_on_cpu.CARD.products.clear()
+        assert seen, name
+    assert torch.equal(render.render(*s, config=GLUON), want)
+
+
 def quantized(s: Sample) -> tuple:
     """Arguments of render_int8 for those of render."""
     w_q, w_scale = int8.quantize_weights(s.w_mlp)
@@ -126,12 +194,17 @@ def row(name: str, ours: torch.Tensor, want: torch.Tensor, plain: torch.Tensor) 
 
 def main() -> None:
     repair_interpreter()
+    specialised = gluon_on_cpu.install()
     ops.matmul_dtype = lambda dtype, device: dtype  # plain PyTorch in half precision also where CPUs avoid it
     for name, s, config in float_cases():
         row(name, render.render(*s, config=config), exact(s), ops.PLAIN["render"](*s))
     for name, s in (("part of a map", part_of_a_map()), ("edges", edges()), ("nan", nan()), ("infinite", infinite())):
         ours = render.render(*s, config=STRUCTURES["pairs"])
         row(name, ours, exact(s), ops.PLAIN["render"](*s))
+    all_shapes_without_values()
+    faults_are_seen(specialised)
+    rows_that_are_missing("missing")
+    offsets_of_64_bits("64 bits")
     for structure, config in STRUCTURES.items():
         for changed in ({}, {"cell": False}, {"ensemble": False}, {"L": 1}, {"L": 2, "out": 9}, {"L": 4, "Q": 17}):
             torch.manual_seed(0)

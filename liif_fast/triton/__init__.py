@@ -41,7 +41,8 @@ def on_cuda(name: str, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
         wanted = setting()
         if wanted == "0":
             return plain(*arguments)
-        ok, why = eligible(*arguments[:2], *(arguments[i] for i in OPERATORS[name]))
+        others = (t for t in arguments if isinstance(t, Tensor))
+        ok, why = eligible(*arguments[:3], *(arguments[i] for i in OPERATORS[name]), *others)
         if wanted == "1" and not ok:
             raise RuntimeError(f"LIIF_FAST_TRITON=1, but the fused kernel cannot run: {why}")
         if not ok or name in _failed:
@@ -50,8 +51,8 @@ def on_cuda(name: str, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
         try:
             return getattr(render, name)(*arguments)
-        except render.COMPILE_ERRORS as error:
-            if wanted == "1":
+        except Exception as error:
+            if wanted == "1" or not render.not_compiled(error):
                 raise
             _failed.add(name)
             why = " ".join(str(error).split())[:300]

@@ -2,8 +2,7 @@
 
 The table holds, for each architecture, kind of numbers and width of the hidden layers, the configurations worth
 measuring; the first one runs until ``liif-fast tune`` has measured them. tests/test_triton_compile.py checks that all
-compile without register spills (float32 and "chain": a few bytes) and fit into shared memory; which is fastest, only a
-card can say.
+compile without register spills and fit into shared memory; which is fastest, only a card can say.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ SHARED = {80: 166_912, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
 
 
 class Config(NamedTuple):
-    """How the fused kernel runs; ``kernels`` describes the structures."""
+    """How the fused kernel runs."""
 
-    structure: str  # "pairs" or "chain"
+    structure: str  # "pairs" or "chain", see ``kernels``, or "gluon", see ``specialised``
     rows: int  # queries x corners in a tile
     chunk: int  # pairs: units between the two layers that are computed at a time
-    piece: int  # units of the first layer that are gathered at a time
+    piece: int  # units of the first layer that are gathered at a time; gluon: also inputs in a block of weights, 64
     warps: int
-    stages: int = 2  # chunks whose weights are on their way, pairs
+    stages: int = 2  # pairs: chunks whose weights are on their way; gluon: blocks of weights in the ring
     tma: bool = False  # weights through tensor descriptors
     resident: int = 0  # blocks for each multiprocessor that take one tile after the other; 0: a block for each tile
 
@@ -79,8 +78,12 @@ def _tma(structure: str, rows: int, chunk: int, warps: int = 8, piece: int = 64,
     return Config(structure, rows, chunk, piece, warps, tma=True, resident=resident)
 
 
-# float32 in three parts of tf32 fills the registers with less rows than the others
-_FLOAT32 = {256: (Config("pairs", 32, 32, 32, 8),), 128: _simple((32, 32)), 64: _simple((32, 32))}
+def _gluon(rows: int) -> Config:
+    return Config("gluon", rows, 64, 64, 8, stages=4, tma=True, resident=1)
+
+
+# float32 in three parts of tf32 fills the registers with fewer rows than the others: with more, it spills
+_FLOAT32 = {256: (Config("pairs", 32, 16, 16, 8),), 128: _simple((32, 16)), 64: _simple((32, 32))}
 _INT8 = {256: _simple((64, 64), (128, 32)), 128: _simple((64, 64)), 64: _simple((64, 32))}
 _SMALL = {  # about 100 KB of shared memory
     "half": {256: _simple((64, 32)), 128: _simple((64, 32)), 64: _simple((64, 32))},
@@ -97,9 +100,10 @@ _TABLE = {
                 _tma("pairs", 128, 64, resident=1),
                 _tma("pairs", 64, 32, warps=4),
                 _tma("pairs", 64, 32, warps=4, resident=2),
-                _tma("chain", 128, 64),
+                _tma("chain", 128, 64, piece=128),
+                _gluon(128),
             ),
-            128: (_tma("pairs", 128, 64), _tma("pairs", 64, 32, warps=4), _tma("chain", 128, 64)),
+            128: (_tma("pairs", 128, 64), _tma("pairs", 64, 32, warps=4), _tma("chain", 128, 64), _gluon(256)),
             64: (_tma("pairs", 128, 32), _tma("chain", 128, 64)),
         },
         "float32": _FLOAT32,
@@ -118,5 +122,5 @@ _TABLE = {
         "float32": _FLOAT32,
         "int8": {**_INT8, 256: _simple((64, 64))},
     },
-    120: {**_SMALL, "float32": {**_FLOAT32, 256: _simple((32, 32))}},
+    120: _SMALL,
 }

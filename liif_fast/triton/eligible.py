@@ -61,25 +61,33 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def eligible(hidden: Tensor, coord: Tensor, weights: Tensor, w_out: Tensor) -> tuple[bool, str]:
+def eligible(
+    hidden: Tensor, coord: Tensor, cell: Tensor | None, weights: Tensor, w_out: Tensor, *others: Tensor
+) -> tuple[bool, str]:
     """(whether the fused kernel takes these arguments of ``render`` or ``render_int8``, why not).
 
     Args:
-        weights: ``w_mlp`` or ``w_q``, ``[L, D, D]``.
+        weights: ``w_mlp`` or ``w_q``, ``[L, D, D]``; others: what only has to be on the same device.
     """
     L, D = len(weights), hidden.shape[-1]
     if hidden.dtype not in DTYPES:
         return False, f"hidden is {hidden.dtype}: float32, bfloat16 or float16 is wanted"
-    if coord.dtype != torch.float32:
-        return False, f"coord is {coord.dtype}: float32 is wanted"
+    for name, t in (("coord", coord), ("cell", cell)):
+        if t is not None and t.dtype != torch.float32:
+            return False, f"{name} is {t.dtype}: float32 is wanted"
     if D not in WIDTHS:
         return False, f"hidden layers of {D} units: {', '.join(map(str, WIDTHS))} are supported"
     if L < 1:
         return False, "the MLP has no hidden layer behind the first"
     if len(w_out) > MAX_OUT:
         return False, f"{len(w_out)} output channels: at most {MAX_OUT} are supported"
+    if hidden.shape[1] * hidden.shape[2] == 0:
+        return False, f"an empty hidden map ({hidden.shape[1]}x{hidden.shape[2]})"
     if max(hidden.shape[1:3]) >= MAX_SIDE:
         return False, f"a hidden map of {hidden.shape[1]}x{hidden.shape[2]}: sides below {MAX_SIDE} are supported"
     if hidden.device.type != "cuda" and not interpreted():
         return False, f"hidden is on {hidden.device}: a CUDA device is wanted"
+    for t in (coord, cell, weights, w_out, *others):
+        if t is not None and t.device != hidden.device:
+            return False, f"hidden is on {hidden.device}, another argument on {t.device}: one device is wanted"
     return available(hidden.device)

@@ -35,7 +35,8 @@ class Axis(NamedTuple):
 @triton.jit
 def nearest(c, upper, axis):
     """The pixel nearest to coordinates c shifted to one side (upper: which): its index in the part of the map at hand,
-    always inside it, and c relative to its centre, in pixels; both float32."""
+    always inside it, and c relative to its centre, in pixels; both float32. A pixel that is not at hand is NaN away:
+    its colours become NaN, as the gather's on CUDA do."""
     s = c + tl.where(upper, axis.upper, axis.lower)
     s = tl.where(s < -1 + 1e-6, -1 + 1e-6, s)
     s = tl.where(s > 1 - 1e-6, 1 - 1e-6, s)
@@ -44,6 +45,8 @@ def nearest(c, upper, axis):
     rel = (c - (axis.step * t + axis.first)) * axis.size
     i = tl.where(t > 0, tl.where(t < axis.size - 1, t, axis.size - 1), 0.0)  # NaN becomes 0
     i -= axis.origin
+    rel = tl.where(i >= 0, rel, float("nan"))
+    rel = tl.where(i < axis.extent, rel, float("nan"))
     return tl.where(i > 0, tl.where(i < axis.extent - 1, i, axis.extent - 1), 0.0), rel
 
 

@@ -135,9 +135,9 @@ def tile(
     query = query0 + r // c.K
     valid = query < queries
     rows, columns, rel_y, rel_x = place(coord, strides, query, r % c.K, valid, y, x)
-    rows = rows * width + columns
     if c.wide:
         rows = rows.to(tl.int64)
+    rows = rows * width + columns
     cell_y = rel_y
     cell_x = rel_x
     if c.cell:

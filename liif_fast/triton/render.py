@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,6 @@ from .geometry import Axis
 from .kernels import fused
 from .layers import START_VALUE
 
-COMPILE_ERRORS = (TritonError,)  # what a launch raises before anything has run
 _INT32 = 2**31 - 1
 
 
@@ -59,15 +59,15 @@ def render(
     config: Config | None = None,
 ) -> Tensor:
     """``torch.ops.liif_fast.render`` on CUDA. ValueError where ``eligible`` says no."""
-    _check(hidden, coord, w_mlp, w_out)
-    half = hidden.dtype != torch.float32
+    _check(hidden, size, origin, coord, cell, w_mlp, w_out)
+    position = w_pos.t().float().contiguous()
     head = Head(
         "float",
-        w_pos.t().contiguous(),
-        w_pos,
+        position,
+        position,  # not read
         _aligned(w_mlp.to(hidden.dtype)).flatten(0, 1),
         b_mlp.float().contiguous().unsqueeze(1),
-        _padded(w_out, hidden.dtype, half),
+        _padded(w_out, hidden.dtype, hidden.dtype != torch.float32),
         b_out.float(),
     )
     return launch(hidden, coord, cell, head, size, origin, ensemble, config)
@@ -90,7 +90,7 @@ def render_int8(
     config: Config | None = None,
 ) -> Tensor:
     """``torch.ops.liif_fast.render_int8`` on CUDA: the integers of ``liif_fast.int8``."""
-    _check(hidden, coord, w_q, w_out)
+    _check(hidden, size, origin, coord, cell, w_q, w_out)
     inverse = 1 / act_scale
     # the roundings of int8.hidden_layers: the last layer's values stay float32, the others become steps of the next
     multiplier, addend = w_scale * act_scale.unsqueeze(1), b_mlp.clone()
@@ -99,7 +99,7 @@ def render_int8(
     offset = w_q.sum(-1, dtype=torch.int32) * 128 - START_VALUE
     head = Head(
         "int8",
-        w_pos.t().contiguous(),
+        w_pos.t().float().contiguous(),
         inverse,
         _aligned(w_q).flatten(0, 1),
         torch.stack([offset.float(), multiplier, addend], 1),
@@ -109,10 +109,24 @@ def render_int8(
     return launch(hidden, coord, cell, head, size, origin, ensemble, config)
 
 
-def _check(*arguments: Tensor) -> None:
-    ok, why = eligible(*arguments)
+def not_compiled(error: Exception) -> bool:
+    """Whether a launch raised ``error`` before anything ran: triton's own errors; those of the C compiler that builds
+    its launcher (without Python's headers, say) and of a cache folder that cannot be written; a failure in LLVM."""
+    own = isinstance(error, (TritonError, subprocess.SubprocessError, OSError, ImportError))
+    return own or (isinstance(error, RuntimeError) and "PassManager" in str(error))
+
+
+def _check(
+    hidden: Tensor, size: Sequence[int], origin: Sequence[int], coord: Tensor, cell: Tensor | None, *others: Tensor
+) -> None:
+    ok, why = eligible(hidden, coord, cell, *others)
     if not ok:
         raise ValueError(f"the fused kernel cannot run: {why}")
+    held = hidden.shape[1:3]
+    if any(o < 0 or o + n > whole for o, n, whole in zip(origin, held, size, strict=True)):
+        raise ValueError(
+            f"size, origin: hidden ({held[0]} x {held[1]}) at {tuple(origin)} must lie in a map of size {tuple(size)}"
+        )
 
 
 def _aligned(t: Tensor) -> Tensor:
@@ -148,21 +162,26 @@ def launch(
 ) -> Tensor:
     """Run the kernel on all queries: ``[B, Q, O]`` float32."""
     out = coord.new_empty(*coord.shape[:2], len(head.b_out))
+    if out.numel() == 0:
+        return out
     config = config or choose(_kind(hidden, head), hidden.shape[-1], hidden.device)
     on_device = torch.cuda.device(hidden.device) if hidden.is_cuda else contextlib.nullcontext()
     hidden = hidden.contiguous()
-    strides = max(abs(s) for t in (coord, coord if cell is None else cell) for s in t.stride()[1:])
-    step = _INT32 // (4 * max(strides, 4))  # queries whose offsets fit into 32 bits
+    stride = max(coord.stride(1), 0 if cell is None else cell.stride(1), 4)
+    step = max(1, _INT32 // (4 * stride))  # queries whose offsets fit into 32 bits
     with on_device:
         for start in range(0, coord.shape[1], step):
             part = slice(start, start + step)
-            arguments, options, grid = plan(
+            kernel, arguments, options, grid = plan(
                 hidden, coord[:, part], None if cell is None else cell[:, part], out[:, part], head, size, origin,
                 ensemble, config,
             )  # fmt: skip
-            if grid:
-                fused[(grid,)](*arguments, **options)
+            kernel[(grid,)](*arguments, **options)
     return out
+
+
+def multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def _kind(hidden: Tensor, head: Head) -> str:
@@ -181,24 +200,29 @@ def plan(
     origin: Sequence[int],
     ensemble: bool,
     config: Config,
-) -> tuple[list[Any], dict[str, Any], int]:
-    """(arguments, options, number of blocks) of one launch of ``kernels.fused``."""
+) -> tuple[Any, list[Any], dict[str, Any], int]:
+    """(kernel, arguments, options, number of blocks) of one launch."""
     B, h, w, _ = hidden.shape
     queries, K = coord.shape[1], 4 if ensemble else 1
     tiles = -(-queries * K // config.rows)
     blocks = B * tiles
-    if config.resident and hidden.is_cuda:
-        multiprocessors = torch.cuda.get_device_properties(hidden.device).multi_processor_count
-        blocks = min(blocks, config.resident * multiprocessors)
+    if config.resident:
+        blocks = min(blocks, config.resident * multiprocessors(hidden.device))
     some_cell = coord if cell is None else cell
+    c = _constants(hidden, cell, head, K, config)
+    if config.structure == "gluon":
+        from . import specialised
+
+        kernel, weights = specialised.fused, [specialised.descriptor(head.weights, config.piece)]
+    else:
+        kernel, weights = fused, [head.inverse, *_blocks(head.weights, config)]
     y, x = (Axis.of(*numbers, ensemble) for numbers in zip(size, origin, (h, w), strict=True))
     arguments = [
         hidden, coord, some_cell, out, h * w, coord.stride(0), some_cell.stride(0), out.stride(0), w,
         Strides(*coord.stride()[1:], *some_cell.stride()[1:]), queries, tiles, B * tiles, y, x,
-        head.w_pos, head.inverse, *_blocks(head.weights, config), head.vectors, head.w_out, head.b_out,
-        _constants(hidden, cell, head, K, config),
+        head.w_pos, *weights, head.vectors, head.w_out, head.b_out, c,
     ]  # fmt: skip
-    return arguments, {"num_warps": config.warps, "enable_fp_fusion": False}, blocks
+    return kernel, arguments, {"num_warps": config.warps, "enable_fp_fusion": False}, blocks
 
 
 def _constants(hidden: Tensor, cell: Tensor | None, head: Head, K: int, config: Config) -> Constants:

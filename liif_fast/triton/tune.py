@@ -97,7 +97,9 @@ def _wrong(function, arguments, config: Config, want: Tensor, tolerance: float) 
     """Why a configuration is not to be timed; empty if it gives the right result."""
     try:
         error = (function(*arguments, config=config) - want).abs().max() / want.abs().max()
-    except render.COMPILE_ERRORS as failure:
+    except Exception as failure:
+        if not render.not_compiled(failure):
+            raise
         return "does not compile: " + " ".join(str(failure).split())[:120]
     return "" if error.item() <= tolerance else f"WRONG: differs by {error.item():.1e}"
 

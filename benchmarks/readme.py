@@ -1,0 +1,188 @@
+"""README's figures are the rows': this writes its tables and pictures from benchmarks/results/cpu.jsonl.
+
+    python benchmarks/readme.py          # between the marks <!-- rows: NAME --> and <!-- end of rows -->
+    python benchmarks/readme.py --check  # exit code 1 where README or pictures are not what the rows say
+
+Where a row was measured in several runs, its figures are the range of the runs' medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from heads import COMPILED, FOLD, OURS, REFERENCE
+from PIL import Image
+from plots import plot
+from rows import grouped, load, slopes
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+HEAD = "head 64x64 -> 256x256"
+KINDS = ("float32", "bfloat16", "int8")
+NAMES = {REFERENCE: "reference", FOLD: "fold in plain PyTorch", OURS: "liif_fast"}
+Timed = dict[tuple[str, str, str], list[dict]]
+
+
+def span(values: Sequence[float], digits: int = 2, floor: bool = False) -> str:
+    """The least and the largest of the values, with so many significant digits; ``floor``: whole numbers, rounded
+    down."""
+    text = [str(math.floor(v)) if floor else significant(v, digits) for v in (min(values), max(values))]
+    return text[0] if text[0] == text[1] else f"{text[0]} to {text[1]}"
+
+
+def significant(value: float, digits: int) -> str:
+    if value == 0:
+        return "0"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def seconds(rows: Sequence[dict]) -> str:
+    medians = [row["median"] for row in rows]
+    return f"{span(medians, 3)} s" if max(medians) >= 1 else f"{span([1e3 * m for m in medians], 3)} ms"
+
+
+def of(rows: Sequence[dict], name: str) -> list[float]:
+    return [row[name] for row in rows if row.get(name) is not None]
+
+
+def claim(timed: Timed) -> str:
+    """The head's ratios, in a sentence."""
+    text = {kind: span(of(timed[HEAD, OURS, kind], "ratio"), floor=True) for kind in KINDS}
+    return (
+        f"The head, from features to colours, runs {text['float32']} times as fast as the official one on a CPU in "
+        f"float32,\n{text['bfloat16']} times in bfloat16 and {text['int8']} times in int8 "
+        "([conditions](#speed); every result is checked before it is timed)."
+    )
+
+
+def conditions(timed: Timed) -> str:
+    rows = [row for found in timed.values() for row in found]
+    kinds = {kind: [r["ceiling"] for r in rows if r["dtype"] == kind and r["ceiling"]] for kind in KINDS}
+    parts = [f"{span([v / 1e9 for v in values], 3)} in {kind}" for kind, values in kinds.items() if values]
+    names = ("cpu", "threads", "torch", "commit")
+    unique = {name: ", ".join(sorted({str(row[name]) for row in rows})) for name in names}
+    runs = len({row["run"] for row in rows})
+    return (
+        f"{unique['cpu']}, {unique['threads']} cores, torch {unique['torch']}, {runs} runs, commit {unique['commit']}. "
+        f"Ceilings, 10^9 operations a second: {', '.join(parts)}."
+    )
+
+
+def head(timed: Timed) -> str:
+    columns = ["head, 64x64 features, x4", "time", "x reference", "largest error", "share of the ceiling", "memory"]
+    lines = [f"| {' | '.join(columns)} | Set5 x4 |", "|" + "---|" * (len(columns) + 1)]
+    for (case, contender, kind), rows in timed.items():
+        if case != HEAD:
+            continue
+        base, _, form = contender.partition(", ")
+        name = f"{NAMES[base]}{', ' + form if form else ''}, {kind}"
+        share, peak, quality = of(rows, "share"), of(rows, "peak"), of(rows, "set5_x4_db")
+        cells = [
+            name,
+            seconds(rows),
+            span(of(rows, "ratio"), 3),
+            f"{max(of(rows, 'error')):.1e}" if contender != REFERENCE else "",
+            f"{span([100 * s for s in share], 3)} %" if share else "",
+            f"{span([p / 2**20 for p in peak], 3)} MiB" if peak else "",
+            f"{span(quality, 5)} dB" if quality else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def others(timed: Timed) -> str:
+    """A line for each case beside the head's first."""
+    columns = [(FOLD, "float32"), (FOLD + COMPILED, "float32"), (OURS, "float32"), (OURS, "bfloat16"), (OURS, "int8")]
+    titles = ["case", "reference", *(f"{NAMES.get(n, 'fold, torch.compile')}, {k}" for n, k in columns)]
+    lines = [f"| {' | '.join([*titles, 'memory, reference and float32'])} |", "|" + "---|" * (len(titles) + 1)]
+    cases = dict.fromkeys(case for case, _, _ in timed)
+    for case in cases:
+        if case == HEAD or case.startswith(("queries", "scale", "tiles")):
+            continue
+        reference = timed[case, REFERENCE, "float32"]
+        cells = [case, seconds(reference)]
+        for key in columns:
+            rows = timed.get((case, *key))
+            cells.append(f"{seconds(rows)}, {span(of(rows, 'ratio'), 3)} x" if rows else "")
+        peaks = [of(timed[case, name, "float32"], "peak") for name in (REFERENCE, OURS)]
+        cells.append(" / ".join(span([p / 2**20 for p in peak], 3) for peak in peaks) + " MiB" if all(peaks) else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def sizes(timed: Timed) -> str:
+    """Queries a second against their number, and the slope."""
+    found = sorted({int(case[11:]) for case, _, _ in timed if case.startswith("queries 10^")})
+    columns = [(REFERENCE, "float32"), (OURS, "float32"), (OURS, "bfloat16")]
+    lines = [f"| queries a second, of | {' | '.join(f'10^{p}' for p in found)} | time grows as |"]
+    lines.append("|" + "---|" * (len(found) + 2))
+    rows = [row for several in timed.values() for row in several]
+    slope = slopes(rows)
+    for name, kind in columns:
+        cells = []
+        for power in found:
+            several = timed.get((f"queries 10^{power}", name, kind))
+            cells.append(span([10**power / row["median"] for row in several], 3) if several else "")
+        lines.append(f"| {NAMES[name]}, {kind} | {' | '.join(cells)} | queries^{slope[f'{name} {kind}']:.2f} |")
+    return "\n".join(lines)
+
+
+def tiles(timed: Timed) -> str:
+    lines = ["| large image | time | memory |", "|---|---|---|"]
+    for (case, contender, kind), rows in timed.items():
+        if case.startswith("tiles"):
+            peak = span([p / 2**20 for p in of(rows, "peak")], 3)
+            lines.append(f"| {case.removeprefix('tiles ')}, {contender}, {kind} | {seconds(rows)} | {peak} MiB |")
+    return "\n".join(lines)
+
+
+BLOCKS: dict[str, Callable[[Timed], str]] = {
+    "claim": claim, "conditions": conditions, "head": head, "others": others, "sizes": sizes, "tiles": tiles,
+}  # fmt: skip
+
+
+def filled(text: str, timed: Timed) -> str:
+    """The text with every block made anew. KeyError: a mark with an unknown name, or rows that a block needs."""
+
+    def block(match: re.Match) -> str:
+        return f"<!-- rows: {match[1]} -->\n{BLOCKS[match[1]](timed)}\n<!-- end of rows -->"
+
+    return re.sub(r"<!-- rows: (\w+) -->\n.*?<!-- end of rows -->", block, text, flags=re.DOTALL)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def stale(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> list[str]:
+    """What does not say what the rows say."""
+    path = results / "cpu.jsonl"
+    text = readme.read_text()
+    found = [] if filled(text, grouped(load(path))) == text else [str(readme)]
+    pictures = re.findall(r"\(benchmarks/results/(speed-\w+\.png)\)", text)
+    for name in pictures:
+        with Image.open(results / name) as image:
+            found += [] if image.info.get("rows") == digest(path) else [str(results / name)]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    if parser.parse_args().check:
+        wrong = stale()
+        sys.exit(f"not what the rows say: {', '.join(wrong)}; run python benchmarks/readme.py" if wrong else 0)
+    path, readme = RESULTS / "cpu.jsonl", ROOT / "README.md"
+    rows = load(path)
+    readme.write_text(filled(readme.read_text(), grouped(rows)))
+    plot(rows, RESULTS, prefix="speed-", note=digest(path))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The fused kernel for sm_90 in Gluon: one warp streams the weights by TMA, two or more warpgroups multiply.
+
+A tile's activations stay in shared memory, the weights come through a ring of blocks [D, c.piece] (outputs, inputs) in
+the order in which they are used: layer after layer, piece after piece of its inputs. The ring does not stop between
+tiles: while a tile is blended and the next one gathered, it fills.
+
+Numbers are those of the other structures (``layers``); bfloat16 and float16. What Gluon has renamed since triton 3.6 is
+looked up here.
+"""
+
+from __future__ import annotations
+
+import triton.language as tl
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from .geometry import place
+from .layers import activated, first_layer
+
+load_block = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
+
+
+def descriptor(weights: Tensor, piece: int) -> TensorDescriptor:
+    """Of weights [L * D, D], for the kernel."""
+    block = [weights.shape[1], piece]
+    return TensorDescriptor.from_tensor(
+        weights, block, gl.NVMMASharedLayout.get_default_for(block, getattr(tl, str(weights.dtype)[6:]))
+    )
+
+
+@gluon.jit
+def produce(weights, ring, full, empty, total, c: tl.constexpr):
+    """The producer warp: all blocks of weights for every tile of this program."""
+    PIECES: tl.constexpr = c.D // c.piece
+    i = 0
+    for _ in range(tl.program_id(0), total, tl.num_programs(0)):
+        for layer in range(0, c.L):
+            for k in range(0, PIECES):
+                slot = i % c.stages
+                mbarrier.wait(empty.index(slot), ((i // c.stages) & 1) ^ 1)
+                mbarrier.expect(full.index(slot), weights.block_type.nbytes)
+                load_block(weights, [layer * c.D, k * c.piece], full.index(slot), ring.index(slot))
+                i += 1
+
+
+@gluon.jit
+def gather(
+    number, h, hidden, coord, cell, pixels, coord_image, cell_image, width, strides, queries, tiles, y, x, w_pos,
+    c: tl.constexpr,
+):  # fmt: skip
+    """The first layer of a tile into shared memory."""
+    layout: tl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [gl.num_warps(), 1], [1, 0])
+    image = (number // tiles).to(tl.int64)
+    r = gl.arange(0, c.rows, layout=gl.SliceLayout(1, layout))
+    query = (number % tiles) * (c.rows // c.K) + r // c.K
+    valid = query < queries
+    rows, columns, rel_y, rel_x = place(coord + image * coord_image, strides, query, r % c.K, valid, y, x)
+    if c.wide:
+        rows = rows.to(tl.int64)
+    rows = rows * width + columns
+    cell_y = rel_y
+    cell_x = rel_x
+    if c.cell:
+        p = cell + image * cell_image + query * strides.cell_query
+        cell_y = tl.load(p, mask=valid, other=0.0) * y.size
+        cell_x = tl.load(p + strides.cell_axis, mask=valid, other=0.0) * x.size
+    PIECES: tl.constexpr = c.D // c.piece
+    for i in gl.static_range(PIECES):
+        k = i * c.piece + gl.arange(0, c.piece, layout=gl.SliceLayout(0, layout))
+        piece = first_layer(hidden + image * pixels * c.D, rows, rel_y, rel_x, cell_y, cell_x, w_pos, 1.0, k, c)
+        h.slice(i * c.piece, c.piece, dim=1).store(piece)
+
+
+@gluon.jit
+def multiply(i, h, ring, full, empty, vectors, layer, n, layout: tl.constexpr, c: tl.constexpr):
+    """Sums [c.rows, D] of a layer; i: blocks of weights that were used before."""
+    PIECES: tl.constexpr = c.D // c.piece
+    SHAPE: tl.constexpr = h.shape
+    s = gl.zeros(SHAPE, gl.float32, layout=layout) + tl.load(vectors + layer * c.D + n)[None, :]
+    for k in gl.static_range(PIECES):
+        slot = (i + k) % c.stages
+        mbarrier.wait(full.index(slot), ((i + k) // c.stages) & 1)
+        block = ring.index(slot).permute((1, 0))
+        s = warpgroup_mma(h.slice(k * c.piece, c.piece, dim=1), block, s, is_async=True)
+        if k > 0:  # the one before has been multiplied: its slot is free
+            s = warpgroup_mma_wait(1, deps=(s,))
+            mbarrier.arrive(empty.index((i + k - 1) % c.stages), count=1)
+    s = warpgroup_mma_wait(0, deps=(s,))
+    mbarrier.arrive(empty.index((i + PIECES - 1) % c.stages), count=1)
+    return s
+
+
+@gluon.jit
+def consume(
+    ring, full, empty, h, last, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides,
+    queries, tiles, total, y, x, w_pos, vectors, w_out, b_out, c: tl.constexpr,
+):  # fmt: skip
+    """The multiplying warpgroups: tile after tile."""
+    TYPE: tl.constexpr = h.dtype
+    layout: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.D, 16])
+    narrow: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.out, 16])
+    rows: tl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [gl.num_warps(), 1], [1, 0])
+    j = gl.arange(0, c.out, layout=gl.SliceLayout(1, rows))
+    last.store(tl.load(w_out + j[:, None] * c.D + gl.arange(0, c.D, layout=gl.SliceLayout(0, rows))[None, :]))
+    n = gl.arange(0, c.D, layout=gl.SliceLayout(0, layout))
+    i = 0
+    for number in range(tl.program_id(0), total, tl.num_programs(0)):
+        gather(
+            number, h, hidden, coord, cell, pixels, coord_image, cell_image, width, strides, queries, tiles, y, x,
+            w_pos, c,
+        )  # fmt: skip
+        fence_async_shared()
+        for layer in range(0, c.L):
+            s = multiply(i, h, ring, full, empty, vectors, layer, n, layout, c)
+            h.store(activated(s, vectors, layer, n, TYPE, c))
+            fence_async_shared()
+            i += c.D // c.piece
+        SHAPE: tl.constexpr = [c.rows, c.out]
+        o = gl.zeros(SHAPE, gl.float32, layout=narrow)
+        o = warpgroup_mma(h, last.permute((1, 0)), o, is_async=True)
+        o = warpgroup_mma_wait(0, deps=(o,))
+        blend(number, o, out, coord, coord_image, out_image, strides, queries, tiles, y, x, b_out, c)
+
+
+@gluon.jit
+def blend(number, o, out, coord, coord_image, out_image, strides, queries, tiles, y, x, b_out, c: tl.constexpr):
+    """Store the colours of a tile from the rows' predictions o [c.rows, c.out], as ``layers.blend`` does."""
+    COUNT: tl.constexpr = c.rows // c.K
+    COLUMNS: tl.constexpr = c.out // 2  # behind them, what the output layer's rounding took away
+    QUERIES: tl.constexpr = 32 // COLUMNS
+    # a thread has all four corners of a query
+    rows: tl.constexpr = gl.BlockedLayout([4, 1], [QUERIES, COLUMNS], [gl.num_warps(), 1], [1, 0])
+    store: tl.constexpr = gl.BlockedLayout([1, 1], [QUERIES, COLUMNS], [gl.num_warps(), 1], [1, 0])
+    image = (number // tiles).to(tl.int64)
+    query0 = (number % tiles) * COUNT
+    r = gl.arange(0, c.rows, layout=gl.SliceLayout(1, rows))
+    query = query0 + r // c.K
+    corner = c.K - 1 - r % c.K
+    _, _, rel_y, rel_x = place(coord + image * coord_image, strides, query, corner, query < queries, y, x)
+    area = tl.abs(rel_y * rel_x)
+    o = gl.convert_layout(gl.sum(gl.reshape(o, [c.rows, 2, COLUMNS]), axis=1), rows)
+    if c.K == 4:
+        area += 1e-9
+        total = gl.sum(gl.reshape(area, [COUNT, 4]), axis=1)
+        o = gl.sum(gl.reshape(o * area[:, None], [COUNT, 4, COLUMNS]), axis=1)
+        SHAPE: tl.constexpr = [COUNT, COLUMNS]
+        total = gl.convert_layout(total, gl.SliceLayout(1, store))[:, None]
+        o = tl.div_rn(gl.convert_layout(o, store), gl.zeros(SHAPE, gl.float32, layout=store) + total)
+    else:
+        o = gl.convert_layout(tl.where((area == area)[:, None], o, area[:, None]), store)
+    j = gl.arange(0, COLUMNS, layout=gl.SliceLayout(0, store))
+    q = gl.arange(0, COUNT, layout=gl.SliceLayout(1, store))
+    o += tl.load(b_out + j, mask=j < c.O, other=0.0)[None, :]
+    mask = (query0 + q < queries)[:, None] & (j < c.O)[None, :]
+    at = out + image * out_image + query0.to(tl.int64) * c.O
+    tl.store(at + q[:, None] * c.O + j[None, :], o, mask=mask)
+
+
+@gluon.jit(do_not_specialize=["queries", "tiles", "total", "pixels", "coord_image", "cell_image", "out_image", "width"])
+def fused(
+    hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, total, y, x,
+    w_pos, weights, vectors, w_out, b_out, c: tl.constexpr,
+):  # fmt: skip
+    """As ``kernels.fused``; weights: tensor descriptor [L * D, D] of blocks [D, c.piece]; w_out [O, D]
+    float32."""
+    STAGES: tl.constexpr = c.stages
+    ring = gl.allocate_shared_memory(weights.dtype, [c.stages, c.D, c.piece], weights.layout)
+    h = gl.allocate_shared_memory(
+        weights.dtype, [c.rows, c.D], gl.NVMMASharedLayout.get_default_for([c.rows, c.D], weights.dtype)
+    )
+    last = gl.allocate_shared_memory(
+        weights.dtype, [c.out, c.D], gl.NVMMASharedLayout.get_default_for([c.out, c.D], weights.dtype)
+    )
+    full = gl.allocate_shared_memory(gl.int64, [c.stages, 1], mbarrier.MBarrierLayout())
+    empty = gl.allocate_shared_memory(gl.int64, [c.stages, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(STAGES):
+        mbarrier.init(full.index(i), count=1)
+        mbarrier.init(empty.index(i), count=1)
+    gl.warp_specialize(
+        [
+            (
+                consume,
+                (
+                    ring, full, empty, h, last, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image,
+                    width, strides, queries, tiles, total, y, x, w_pos, vectors, w_out, b_out, c,
+                ),
+            ),
+            (produce, (weights, ring, full, empty, total, c)),
+        ],
+        [1],
+        [24],  # registers of the producer: the others get the rest
+    )  # fmt: skip
