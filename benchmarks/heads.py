@@ -163,8 +163,11 @@ def ours(
             )
             continue
         dtype = getattr(torch, kind)
-        parts = cast(functional.Head(*model.head()), dtype)
-        given = [render_arguments(h.to(dtype), parts, coord, cell) for h in hiddens]
+        whole = model.head()
+        head = model.ordered(whole, feats[0], dtype, coord.shape[1])  # as model.render does
+        own = hiddens if head is whole else [functional.hidden_map(feat, head) for feat in feats]
+        parts = cast(functional.Head(*head), dtype)
+        given = [render_arguments(h.to(dtype), parts, coord, cell) for h in own]
         found.append(Contender(OURS, kind, lambda i, g=given: LIB.render(*g[i]), TOLERANCE[kind], {kind: work}))
     return found
 

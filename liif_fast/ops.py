@@ -358,6 +358,14 @@ CPU_KERNELS = _extension.load()  # kernels for the operators defined above; Fals
 CUDA_KERNELS = CPU_KERNELS and hasattr(torch.ops.liif_fast, "corner_gather_backward_cuda")
 
 
+def integer_bfloat16() -> bool:
+    """Whether the compiled CPU kernels multiply bfloat16 features as pairs of integers here, whose sums are the same in
+    any order."""
+    return CPU_KERNELS and any(
+        item.startswith("bfloat16=") and item.endswith("vnni") for item in torch.ops.liif_fast.cpu_info().split(" ")
+    )
+
+
 def _row_order(coord, hidden_size, size, origin, ensemble):
     """The gathered rows [B*Q*K] in the order of hidden's pixels, those of one pixel in their own; and where the rows of
     each pixel begin in it [B*h*w + 1]."""

@@ -77,17 +77,9 @@ class QuantizedLIIF(LIIF):
     def _order_units(self, feat: Tensor) -> None:
         """Put hidden units that are zero together side by side, where the kernels skip them: the same function."""
         head = functional.Head(*self.head())
-        if len({head.b_conv.shape[0], *(b.shape[0] for _, b in head.mlp)}) > 1 or not head.mlp:
+        if (orders := unit_order.found_on(feat, head, self.cell_decode, self.local_ensemble)) is None:
             return
-        H, W = feat.shape[-2:]
-        size, device = (4 * H, 4 * W), feat.device
-        hidden = functional.hidden_map(feat, head)
-        middle = functional.make_coord(size, flatten=False, device=device)[2 * H - 4 : 2 * H + 4]
-        coord = middle.reshape(1, -1, 2)  # eight whole rows: neighbours along each
-        cell = torch.tensor([2 / size[0], 2 / size[1]], device=device).expand_as(coord) if self.cell_decode else None
-        w_pos = head.w_pos.to(coord.dtype)
-        h, _ = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, (H, W), (0, 0), self.local_ensemble)
-        w_conv, b_conv, w_pos, mlp, w_out, b_out = unit_order.reorder(head, h[0])
+        w_conv, b_conv, w_pos, mlp, w_out, b_out = unit_order.applied(head, orders)
         first = torch.cat([w_conv.flatten(1), w_pos[:, : 4 if self.cell_decode else 2]], 1)
         for layer, (w, b) in zip(self.imnet.layers[::2], [(first, b_conv), *mlp, (w_out, b_out)], strict=True):
             layer.weight.copy_(w)

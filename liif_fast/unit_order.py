@@ -9,13 +9,16 @@ so units that tend to be zero together are put together: with the official weigh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from .functional import Head
+from .functional import Head, hidden_map, make_coord
 
 TILE = 6  # rows that the kernels take together
 BLOCK = 48  # consecutive queries whose rows are ordered by corner
+CROP = 64  # feature pixels a side: enough queries, of one neighbourhood
 
 
 def zero_together(zeros: Tensor, group: int = 4) -> Tensor:
@@ -42,23 +45,49 @@ def zero_together(zeros: Tensor, group: int = 4) -> Tensor:
     return members.flatten()
 
 
-def reorder(head: Head, h: Tensor, group: int = 4) -> Head:
-    """The same head with its hidden units in the better order; layers must all have the same width.
+def find(head: Head, h: Tensor, group: int = 4) -> list[Tensor]:
+    """Orders ``[D]`` of the units that each hidden layer reads; layers must all have the same width.
 
     Args:
         h: ``[Q, K, D]``, first layer's output (``corner_gather``) for neighbouring queries of a typical image, a few
             thousand of them.
     """
     x = h[: len(h) // BLOCK * BLOCK].float().unflatten(0, (-1, BLOCK)).transpose(1, 2).flatten(0, 2)  # corner first
-    w_conv, b_conv, w_pos, mlp, w_out, b_out = head
-    layers = []
-    for i, (w, b) in enumerate(mlp):
+    orders = []
+    for w, b in head.mlp:
         tiles = x[: len(x) // TILE * TILE].unflatten(0, (-1, TILE))
-        order = zero_together((tiles == 0).all(1), group)
+        orders.append(zero_together((tiles == 0).all(1), group).to(w.device))
         x = torch.nn.functional.linear(x, w.float(), b.float()).relu()
+    return orders
+
+
+def applied(head: Head, orders: Sequence[Tensor]) -> Head:
+    """The same head with its hidden units in these orders."""
+    w_conv, b_conv, w_pos, mlp, w_out, b_out = head
+    layers: list[tuple[Tensor, Tensor]] = []
+    for i, ((w, b), order) in enumerate(zip(mlp, orders, strict=True)):
         if i == 0:
             w_conv, b_conv, w_pos = w_conv[order], b_conv[order], w_pos[order]
         else:
             layers[-1] = tuple(t[order] for t in layers[-1])
         layers.append((w[:, order], b))
     return Head(w_conv, b_conv, w_pos, tuple(layers), w_out, b_out)
+
+
+@torch.no_grad()
+def found_on(feat: Tensor, head: Head, cell_decode: bool, ensemble: bool) -> list[Tensor] | None:
+    """``find`` on eight rows in the middle of x4 of features ``[1, C, H, W]``; None: this head cannot be reordered."""
+    if len({head.b_conv.shape[0], *(b.shape[0] for _, b in head.mlp)}) > 1 or not head.mlp:
+        return None
+    with torch.autocast(feat.device.type, enabled=False):
+        head = Head(*(t.float() for t in head[:3]), head.mlp, *head[4:])
+        y, x = (max(0, n // 2 - CROP // 2) for n in feat.shape[-2:])
+        feat = feat[..., y : y + CROP, x : x + CROP].float()
+        H, W = feat.shape[-2:]
+        size, device = (4 * H, 4 * W), feat.device
+        middle = make_coord(size, flatten=False, device=device)[max(0, 2 * H - 4) : 2 * H + 4]
+        coord = middle.reshape(1, -1, 2)  # whole rows: neighbours along each
+        cell = torch.tensor([2 / n for n in size], device=device).expand_as(coord) if cell_decode else None
+        hidden = hidden_map(feat, head)
+        h, _ = torch.ops.liif_fast.corner_gather(hidden, coord, cell, head.w_pos, (H, W), (0, 0), ensemble)
+        return find(head, h[0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from cpu_paths import sample
 from torch.testing import assert_close
 
-from liif_fast import functional, ops, unit_order
+from liif_fast import functional, liif, make, ops, unit_order
 
 
 def test_units_that_are_zero_together_stand_together():
@@ -37,7 +39,7 @@ def test_the_result_stays(L):
     s = sample(h=5, w=6, D=32, Q=150)
     hidden = functional.hidden_map(feat, before)
     h = ops._corner_gather(hidden, s.coord, s.cell, before.w_pos, (5, 6), (0, 0))[0]
-    after = unit_order.reorder(before, h[0])
+    after = unit_order.applied(before, unit_order.find(before, h[0]))
     colours = [functional.query(functional.hidden_map(feat, x), x, s.coord, s.cell) for x in (before, after)]
     assert_close(colours[0], colours[1], rtol=1e-5, atol=1e-5)  # sums in another order
     assert (L == 0) == after.w_conv.equal(before.w_conv)
@@ -55,4 +57,39 @@ def test_more_groups_are_zero():
         return tiles.float().mean(), h
 
     share, h = zero_groups(before)
-    assert zero_groups(unit_order.reorder(before, h))[0] > share + 0.05
+    assert zero_groups(unit_order.applied(before, unit_order.find(before, h)))[0] > share + 0.05
+
+
+@pytest.mark.skipif(not ops.integer_bfloat16(), reason="bfloat16 is not multiplied as integers here")
+@pytest.mark.parametrize("whole", [True, False])
+def test_bfloat16_images_are_the_same_to_the_bit(whole, monkeypatch):
+    model = make(
+        {
+            "name": "liif",
+            "args": {
+                "encoder_spec": {
+                    "name": "edsr-baseline",
+                    "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True},
+                },
+                "imnet_spec": {
+                    "name": "mlp",
+                    "args": {"out_dim": 3, "hidden_list": [48] * 3 if whole else [48, 32, 48]},
+                },
+            },
+        }
+    ).eval()
+    image = torch.rand(1, 3, 24, 20) * 2 - 1
+    before = model.render(image, (50, 60), dtype=torch.bfloat16)
+    assert model._order is None  # too few pixels
+    monkeypatch.setattr(liif, "_WORTH_ORDERING", 1)
+    applied = []
+    monkeypatch.setattr(unit_order, "applied", lambda *a, f=unit_order.applied: applied.append(a) or f(*a))
+    after = [model.render(image, (50, 60), dtype=torch.bfloat16) for _ in range(2)]
+    assert len(applied) == 2 * whole  # layers of different widths stay as they are
+    assert all(x.equal(before) for x in after)
+    order = model._order
+    with torch.no_grad():
+        model.imnet.layers[2].weight.mul_(-1)
+    model.render(image, (50, 60), dtype=torch.bfloat16)
+    assert model._order is not order
+    assert copy.deepcopy(model)._order is None
