@@ -146,8 +146,10 @@ def ours(
     coord: Tensor,
     cell: Tensor,
     kinds: tuple[str, ...],
+    as_image: bool = True,
 ) -> list[Contender]:
-    """Our operators: the extension on a CPU, the fused kernel on CUDA."""
+    """Our operators, called as ``model.render`` does (``as_image``) or ``model.query``: the extension on a CPU, the fused
+    kernel on CUDA."""
     work, found = matrix_work(coord), []
     for kind in kinds:
         if kind == "int8":
@@ -164,7 +166,7 @@ def ours(
             continue
         dtype = getattr(torch, kind)
         whole = model.head()
-        head = model.ordered(whole, feats[0], dtype, coord.shape[1])  # as model.render does
+        head = model.ordered(whole, feats[0], dtype, coord.shape[1]) if as_image else whole
         own = hiddens if head is whole else [functional.hidden_map(feat, head) for feat in feats]
         parts = cast(functional.Head(*head), dtype)
         given = [render_arguments(h.to(dtype), parts, coord, cell) for h in own]
