@@ -148,8 +148,8 @@ def ours(
     kinds: tuple[str, ...],
     as_image: bool = True,
 ) -> list[Contender]:
-    """Our operators, called as ``model.render`` does (``as_image``) or ``model.query``: the extension on a CPU, the fused
-    kernel on CUDA."""
+    """Our operators, called as by ``model.render`` (``as_image``) or by ``model.query``: the extension on a CPU, the
+    fused kernel on CUDA."""
     work, found = matrix_work(coord), []
     for kind in kinds:
         if kind == "int8":
