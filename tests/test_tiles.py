@@ -164,10 +164,9 @@ def faults(passes):  # share of the pages written that the system handed out ane
 def resident():
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
-print(faults(10))
 with heap.kept(), heap.kept():
-    faults(2)
-    print(faults(10))
+    faults(5)
+    print(faults(40))  # the heap grows by a few blocks until every pass fits
     before = resident()
 print(before - resident())
 """
@@ -175,9 +174,9 @@ print(before - resident())
 
 @pytest.mark.skipif(heap._glibc() is None, reason="no glibc")
 def test_freed_memory_is_kept_between_layers_and_returned_afterwards():
-    # A process of its own: what other tests left on the heap decides when glibc trims it.
+    # A process of its own: what other tests left on the heap decides when glibc trims it. Without kept() nothing is
+    # returned at the end, and the share is 0 or two thirds, by where blocks happen to lie.
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    without, kept, returned = map(float, done.stdout.split())
-    assert without > 0.3  # one block of three or more, by where the heap happens to begin
+    kept, returned = map(float, done.stdout.split())
     assert kept < 0.1  # a system short of memory may take some pages back at any time (1.3 % were seen)
     assert returned > 60 << 20
