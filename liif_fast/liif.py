@@ -18,9 +18,7 @@ from .mlp import MLP
 from .ops import HALF
 from .registry import make, register
 from .renderer import Renderer
-
-# Pixels of an image from which an order of hidden units is worth the 50 ms of finding it, once for a model.
-_WORTH_ORDERING = 1 << 16
+from .sizes import checked_size, output_size
 
 
 def _default_norm() -> dict[str, dict[str, list[float]]]:
@@ -76,7 +74,7 @@ class LIIF(nn.Module):
         self.imnet = None
         if imnet_spec is not None:
             self.imnet = make(imnet_spec, args={"in_dim": self._in_dim()})
-        self._order: tuple[list[Any], list[Tensor] | None] | None = None
+        self._order = unit_order.Remembered()
         self._forget()
 
     # --- the official interface ---
@@ -134,14 +132,14 @@ class LIIF(nn.Module):
 
         Equivalent to: ``forward(inp, make_coord(size), cell=2 / size)``, reshaped.
         """
-        size = _checked_size(size)
+        size = checked_size(size)
         self._check_input(inp)
         h, w = inp.shape[-2:]
         return self.render_part(inp, (h, w), (0, 0), None, size, ((0, size[0]), (0, size[1])), dtype)
 
     def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None) -> Renderer:
         """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there."""
-        return Renderer(self, _checked_size(size), dtype)
+        return Renderer(self, checked_size(size), dtype)
 
     @torch.no_grad()
     def render_part(
@@ -295,19 +293,15 @@ class LIIF(nn.Module):
         return functional.fold(weights, self.encoder.out_dim, self.feat_unfold, self.cell_decode)
 
     def ordered(self, head: functional.Head, feat: Tensor, dtype: torch.dtype | None, queries: int) -> functional.Head:
-        """The head with its hidden units in the order in which a CPU's bfloat16 kernels leave out most work; elsewhere,
-        and before an image was large enough for finding it, as it is. Colours are the same to the bit."""
+        """The head with its hidden units in the order in which a CPU's bfloat16 kernels leave out most work
+        (``unit_order``), where those compute with integers: colours are the same to the bit. Elsewhere as it is."""
         half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else feat.dtype
         if feat.device.type != "cpu" or (dtype or half) != torch.bfloat16 or torch.compiler.is_compiling():
             return head
-        key = [_version(p) for p in self.imnet.parameters()]
-        if self._order is None or self._order[0] != key:
-            if queries < _WORTH_ORDERING or not ops.integer_bfloat16():
-                return head
-            orders = unit_order.found_on(feat[:1], head, self.cell_decode, self.local_ensemble)
-            self._order = (key, orders)
-        orders = self._order[1]
-        return head if orders is None else unit_order.applied(head, orders)
+        if not ops.integer_bfloat16():
+            return head
+        weights = [_version(p) for p in self.imnet.parameters()]
+        return self._order.head(head, weights, feat, queries, self.cell_decode, self.local_ensemble)
 
     @property
     def device(self) -> torch.device | None:
@@ -406,7 +400,7 @@ class LIIF(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # features of some last image are neither worth copying nor, with a gradient, possible to copy
-        return {**self.__dict__, "feat": None, "_hidden": None, "_order": None}
+        return {**self.__dict__, "feat": None, "_hidden": None, "_order": unit_order.Remembered()}
 
 
 def _half_precision(device: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
@@ -421,27 +415,3 @@ def _version(t: Tensor) -> tuple[int, int]:
 def _changed(module: nn.Module) -> bool:
     """Whether hooks make a module do something else than its class says."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
-
-
-def _checked_size(size: Sequence[int]) -> tuple[int, int]:
-    try:
-        pair = tuple(size)
-        ok = len(pair) == 2 and all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and n > 0 for n in pair)
-    except TypeError:
-        ok = False
-    if not ok:
-        raise ValueError(f"size: (height, width), two integers above 0, is wanted, got {size!r}")
-    return int(pair[0]), int(pair[1])
-
-
-def output_size(in_size: Sequence[int], scale: float | None, size: Sequence[int] | None) -> tuple[int, int]:
-    """(height, width) of an image of ``in_size`` enlarged by ``scale`` (rounded, at least 1) or to ``size``."""
-    if (scale is None) == (size is None):
-        raise ValueError(f"give either scale or size, got scale={scale!r} and size={size!r}")
-    if size is not None:
-        return _checked_size(size)
-    if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale) or scale <= 0:
-        raise ValueError(f"scale: a number above 0 is wanted, got {scale!r}")
-    if not math.isfinite(max(in_size) * scale):
-        raise ValueError(f"scale: {scale!r} is too large")
-    return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))

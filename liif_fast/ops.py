@@ -358,12 +358,16 @@ CPU_KERNELS = _extension.load()  # kernels for the operators defined above; Fals
 CUDA_KERNELS = CPU_KERNELS and hasattr(torch.ops.liif_fast, "corner_gather_backward_cuda")
 
 
+def cpu_kernels() -> dict[str, str]:
+    """What the processor has and which kernels run: {"available": "portable,avx2,...", "float32": "avx512", ...}; empty
+    without the compiled library."""
+    return dict(item.split("=", 1) for item in torch.ops.liif_fast.cpu_info().split(" ")) if CPU_KERNELS else {}
+
+
 def integer_bfloat16() -> bool:
     """Whether the compiled CPU kernels multiply bfloat16 features as pairs of integers here, whose sums are the same in
     any order."""
-    return CPU_KERNELS and any(
-        item.startswith("bfloat16=") and item.endswith("vnni") for item in torch.ops.liif_fast.cpu_info().split(" ")
-    )
+    return cpu_kernels().get("bfloat16", "").endswith("vnni")
 
 
 def _row_order(coord, hidden_size, size, origin, ensemble):

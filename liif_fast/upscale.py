@@ -13,7 +13,8 @@ from typing import ClassVar
 import torch
 
 from . import images
-from .liif import LIIF, output_size
+from .liif import LIIF
+from .sizes import output_size
 
 # source formats (Pillow's names) that are also written; everything else becomes PNG
 _SUFFIX = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}

@@ -14,11 +14,7 @@ COMPILED = hasattr(torch.ops.liif_fast, "cpu_info")
 WHY = "the compiled library is not loaded: `liif-fast doctor` says why"
 
 
-def info() -> dict[str, str]:
-    """{"available": "portable,avx2,...", "float32": "avx512", ...}"""
-    return dict(item.split("=", 1) for item in torch.ops.liif_fast.cpu_info().split(" "))
-
-
+info = ops.cpu_kernels
 PATHS = info()["available"].split(",") if COMPILED else []
 
 

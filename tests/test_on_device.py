@@ -12,7 +12,7 @@ import training_files as files
 from liif_fast import cli, data
 from liif_fast.data.loader import Batches
 from liif_fast.data.on_device import Crops, OnDevice, hashed, reduced
-from liif_fast.data.samples import _centres
+from liif_fast.data.samples import centres
 from liif_fast.resize import pil_bicubic, pil_weights
 from liif_fast.training.config import ConfigError, check
 from liif_fast.training.setup import build_samples
@@ -82,7 +82,7 @@ def by_the_wrapper(made: OnDevice, keys) -> list[dict[str, np.ndarray]]:
             low, high = (t.swapaxes(0, 1) if transpose else t for t in (low, high))
         rows, columns = np.divmod(chosen[b], side)
         assert len(set(chosen[b])) == len(chosen[b])
-        coord = np.stack([_centres(side)[rows], _centres(side)[columns]], -1)
+        coord = np.stack([centres(side)[rows], centres(side)[columns]], -1)
         cell = np.float32([2 / side, 2 / side])
         found.append({"inp": low.transpose(2, 0, 1), "coord": coord, "cell": cell, "gt": high[rows, columns]})
     return found

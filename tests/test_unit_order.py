@@ -9,7 +9,7 @@ import torch
 from cpu_paths import sample
 from torch.testing import assert_close
 
-from liif_fast import functional, liif, make, ops, unit_order
+from liif_fast import functional, make, ops, unit_order
 
 
 def test_units_that_are_zero_together_stand_together():
@@ -80,16 +80,16 @@ def test_bfloat16_images_are_the_same_to_the_bit(whole, monkeypatch):
     ).eval()
     image = torch.rand(1, 3, 24, 20) * 2 - 1
     before = model.render(image, (50, 60), dtype=torch.bfloat16)
-    assert model._order is None  # too few pixels
-    monkeypatch.setattr(liif, "_WORTH_ORDERING", 1)
+    assert model._order._weights is None  # too few pixels
+    monkeypatch.setattr(unit_order, "WORTH", 1)
     applied = []
     monkeypatch.setattr(unit_order, "applied", lambda *a, f=unit_order.applied: applied.append(a) or f(*a))
     after = [model.render(image, (50, 60), dtype=torch.bfloat16) for _ in range(2)]
     assert len(applied) == 2 * whole  # layers of different widths stay as they are
     assert all(x.equal(before) for x in after)
-    order = model._order
+    order = model._order._orders
     with torch.no_grad():
         model.imnet.layers[2].weight.mul_(-1)
     model.render(image, (50, 60), dtype=torch.bfloat16)
-    assert model._order is not order
-    assert copy.deepcopy(model)._order is None
+    assert not whole or model._order._orders is not order
+    assert copy.deepcopy(model)._order._weights is None

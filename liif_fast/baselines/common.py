@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..liif import output_size
+from ..sizes import output_size
 
 _STRIP = 1 << 20  # output pixels computed at a time, which bounds the memory
 

@@ -20,7 +20,7 @@ from ..resize import PIL_BITS, pil_weights
 from .errors import DataError
 from .folders import ImageFolder
 from .loader import Batch, Batches, Key, WholeBatches
-from .samples import _centres
+from .samples import centres
 from .wrappers import SRImplicitDownsampled
 
 
@@ -60,10 +60,10 @@ class OnDevice:
         self.least, self.most = sorted(round(out * s) for s in (samples.scale_min, samples.scale_max))
         # for each side of a crop: weights of its reduction, and where its pixels lie
         weights = np.zeros((self.most - self.least + 1, out, self.most))
-        centres = np.zeros((self.most - self.least + 1, self.most), np.float32)
+        middles = np.zeros((self.most - self.least + 1, self.most), np.float32)
         for i, side in enumerate(range(self.least, self.most + 1)):
-            weights[i, :, :side], centres[i, :side] = pil_weights(side, out), _centres(side)
-        self.weights, self.centres = torch.from_numpy(weights).to(device), torch.from_numpy(centres).to(device)
+            weights[i, :, :side], middles[i, :side] = pil_weights(side, out), centres(side)
+        self.weights, self.centres = torch.from_numpy(weights).to(device), torch.from_numpy(middles).to(device)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -81,11 +81,11 @@ class OnDevice:
         chosen = crop.chosen()
         side = crop.side[:, None]
         rows, columns = chosen // side, chosen % side
-        centres = self.centres[crop.side - self.least]
+        middles = self.centres[crop.side - self.least]
         cell = (2 / crop.side.double()).float()
         return {
             "inp": low.permute(0, 3, 1, 2),
-            "coord": torch.stack([centres.gather(1, rows), centres.gather(1, columns)], -1),
+            "coord": torch.stack([middles.gather(1, rows), middles.gather(1, columns)], -1),
             "cell": torch.stack([cell, cell], -1),
             "gt": self.images[crop.pixel(*crop.source(rows, columns, side))],
         }

@@ -47,7 +47,7 @@ class Samples(Dataset):
         n = height * width
         chosen = np.arange(n) if self.sample_q is None else rng.choice(n, self.sample_q, replace=False, shuffle=False)
         rows, columns = np.divmod(chosen, width)
-        coord = np.stack([_centres(height)[rows], _centres(width)[columns]], -1)
+        coord = np.stack([centres(height)[rows], centres(width)[columns]], -1)
         return {
             "inp": torch.from_numpy(np.array(low.transpose(2, 0, 1), order="C")),
             "coord": torch.from_numpy(coord),
@@ -116,7 +116,7 @@ def expand(sample: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _centres(n: int) -> np.ndarray:
+def centres(n: int) -> np.ndarray:
     """``make_coord`` along one axis; kept, because samples have few sizes."""
     return make_coord([n])[:, 0].numpy()
 

@@ -57,3 +57,19 @@ def place(coord, strides, query, corner, valid, y, x):
     row, rel_y = nearest(tl.load(p, mask=valid, other=0.0), corner >= 2, y)
     column, rel_x = nearest(tl.load(p + strides.coord_axis, mask=valid, other=0.0), corner % 2 == 1, x)
     return row.to(tl.int32), column.to(tl.int32), rel_y, rel_x
+
+
+@triton.jit
+def rows_of(coord, cell, cell_offset, query, corner, valid, width, strides, y, x, c: tl.constexpr):
+    """What the first layer of queries' corners reads: (row of the flat hidden map, rel_y, rel_x, cell_y, cell_x), the
+    cell in feature pixels; without c.cell the last two are not used."""
+    rows, columns, rel_y, rel_x = place(coord, strides, query, corner, valid, y, x)
+    if c.wide:
+        rows = rows.to(tl.int64)
+    cell_y = rel_y
+    cell_x = rel_x
+    if c.cell:
+        p = cell + cell_offset + query * strides.cell_query
+        cell_y = tl.load(p, mask=valid, other=0.0) * y.size
+        cell_x = tl.load(p + strides.cell_axis, mask=valid, other=0.0) * x.size
+    return rows * width + columns, rel_y, rel_x, cell_y, cell_x

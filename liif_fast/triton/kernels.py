@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .geometry import place
+from .geometry import rows_of
 from .layers import activated, blend, first_layer, output, start, weight
 
 
@@ -134,16 +134,9 @@ def tile(
     r = tl.arange(0, c.rows)
     query = query0 + r // c.K
     valid = query < queries
-    rows, columns, rel_y, rel_x = place(coord, strides, query, r % c.K, valid, y, x)
-    if c.wide:
-        rows = rows.to(tl.int64)
-    rows = rows * width + columns
-    cell_y = rel_y
-    cell_x = rel_x
-    if c.cell:
-        p = cell + image * cell_image + query * strides.cell_query
-        cell_y = tl.load(p, mask=valid, other=0.0) * y.size
-        cell_x = tl.load(p + strides.cell_axis, mask=valid, other=0.0) * x.size
+    rows, rel_y, rel_x, cell_y, cell_x = rows_of(
+        coord, cell, image * cell_image, query, r % c.K, valid, width, strides, y, x, c
+    )
     scale = 1.0
     if c.kind == "int8":
         scale = tl.load(inverse)

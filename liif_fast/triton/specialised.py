@@ -23,7 +23,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from .geometry import place
+from .geometry import place, rows_of
 from .layers import activated, first_layer
 
 load_block = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
@@ -63,16 +63,9 @@ def gather(
     r = gl.arange(0, c.rows, layout=gl.SliceLayout(1, layout))
     query = (number % tiles) * (c.rows // c.K) + r // c.K
     valid = query < queries
-    rows, columns, rel_y, rel_x = place(coord + image * coord_image, strides, query, r % c.K, valid, y, x)
-    if c.wide:
-        rows = rows.to(tl.int64)
-    rows = rows * width + columns
-    cell_y = rel_y
-    cell_x = rel_x
-    if c.cell:
-        p = cell + image * cell_image + query * strides.cell_query
-        cell_y = tl.load(p, mask=valid, other=0.0) * y.size
-        cell_x = tl.load(p + strides.cell_axis, mask=valid, other=0.0) * x.size
+    rows, rel_y, rel_x, cell_y, cell_x = rows_of(
+        coord + image * coord_image, cell, image * cell_image, query, r % c.K, valid, width, strides, y, x, c
+    )
     PIECES: tl.constexpr = c.D // c.piece
     for i in gl.static_range(PIECES):
         k = i * c.piece + gl.arange(0, c.piece, layout=gl.SliceLayout(0, layout))
