@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tqdm
 
-from . import cli, compare, distributed, metrics, pairs, pretrained, result_folder
+from . import cli, compare, distributed, metrics, pairs, pretrained, reporting, result_folder
 from .baselines.common import ImageModel
 
 _PLOT = "1.5,2,3,4,6,8,12"
@@ -47,21 +46,16 @@ def run(args: argparse.Namespace) -> int:
     plot = _check(args, output)
     names = _labels(args.model)
     methods = [_method(args, name, model) for name, model in names.items()]
-    with tqdm.tqdm(unit="image", disable=cli._unwatched()) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with reporting.Progress("image") as bar:
         result = compare.compare(
-            methods, args.data, args.scale, plot, args.protocol, args.lr, args.crops if output else 0, progress
+            methods, args.data, args.scale, plot, args.protocol, args.lr, args.crops if output else 0, bar.to
         )
     if output is not None:
         files = result.files()
         result_folder.write(output, files, compare.FILES, args.overwrite)
-    print(json.dumps(result.to_json(), allow_nan=False) if args.json else result.markdown().rstrip())
+    reporting.result(json.dumps(result.to_json(), allow_nan=False) if args.json else result.markdown().rstrip())
     if output is not None and not args.json:
-        print(f"\n{output}: {', '.join(files)}")
+        reporting.result(f"\n{output}: {', '.join(files)}")
     return 0
 
 
