@@ -24,6 +24,14 @@ class UsageError(Exception):
     """Wrong arguments that only show after parsing: exit code 2."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says whether its help could be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        lines = reporting.results if file is sys.stdout else reporting.plain_lines
+        lines((message or "").removesuffix("\n"))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command ``liif-fast`` with these arguments, by default the process's own; returns the exit code.
 
@@ -37,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:  # a second one, while the first was being said
             pass
         except SystemExit as stop:
-            code = stop.code = reporting.finish(stop.code if isinstance(stop.code, int) else 0 if not stop.code else 1)
+            stop.code = reporting.finish(stop.code if isinstance(stop.code, int) else 0 if not stop.code else 1)
             raise
         finally:
-            interruption.over(code)
+            interruption.over()
         return code
 
 
@@ -72,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     from .cli_upscale import add_arguments as upscale_arguments
     from .train import add_arguments as train_arguments
 
-    parser = argparse.ArgumentParser(prog="liif-fast", description="Upscale images to any size with LIIF.")
+    parser = _Parser(prog="liif-fast", description="Upscale images to any size with LIIF.")
     parser.add_argument("--version", action="version", version=f"liif-fast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -221,7 +229,7 @@ def _doctor(args: argparse.Namespace) -> int:
     from . import doctor
 
     facts = doctor.facts()
-    reporting.result(json.dumps(facts, indent=2) if args.json else doctor.text(facts))
+    reporting.results(json.dumps(facts, indent=2) if args.json else doctor.text(facts))
     return 0
 
 

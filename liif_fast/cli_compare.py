@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
     if output is not None:
         files = result.files()
         result_folder.write(output, files, compare.FILES, args.overwrite)
-    reporting.result(json.dumps(result.to_json(), allow_nan=False) if args.json else result.markdown().rstrip())
+    reporting.results(json.dumps(result.to_json(), allow_nan=False) if args.json else result.markdown().rstrip())
     if output is not None and not args.json:
-        reporting.result(f"\n{output}: {', '.join(files)}")
+        reporting.results(f"\n{output}: {', '.join(files)}")
     return 0
 
 
@@ -85,11 +85,19 @@ def _check(args: argparse.Namespace, output: Path | None) -> list[float]:
         compare.data_names(args.data)
         if output is not None:
             result_folder.check(output, compare.FILES, args.overwrite)
+            _check_apart(output, args.data)
     except FileNotFoundError as error:
         raise cli.UsageError(f"--data {error}") from error
     except (ValueError, OSError) as error:
         raise cli.UsageError(str(error)) from error
     return plot
+
+
+def _check_apart(output: Path, data: list[str]) -> None:
+    """The pictures must not become images of a data set, or replace one."""
+    for folder in data:
+        if any(os.path.realpath(output) == os.path.realpath(part) for part in (folder, os.path.join(folder, "HR"))):
+            raise cli.UsageError(f"-o {output}: is a folder of --data, whose images it would change; give another one")
 
 
 def _labels(given: list[str]) -> dict[str, str]:

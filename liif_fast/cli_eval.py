@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         distributed.disconnect()
     if distributed.rank() == 0:
-        reporting.result(
+        reporting.results(
             json.dumps({"model": args.model, "dtype": dtype, **report.to_json()}) if args.json else report.table()
         )
     return 0

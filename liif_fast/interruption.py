@@ -22,7 +22,6 @@ NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 _importing = False  # only ever in a process that is the command
 _command = False
 _came: int | None = None
-_code: int | None = None  # with which the process ends, once all is done
 
 
 def guard() -> None:
@@ -44,8 +43,8 @@ def imported() -> None:
 @contextlib.contextmanager
 def handled():
     """Signals raise within this block; afterwards they do what they did before it."""
-    global _came, _code
-    _came = _code = None
+    global _came
+    _came = None
     before = _install()
     try:
         yield
@@ -55,11 +54,13 @@ def handled():
                 signal.signal(number, handler)
 
 
-def over(code: int) -> None:
-    """The work is done or given up: a signal that comes now ends the process at once, with the code it ends with."""
-    global _code
+def over() -> None:
+    """The work is done or given up, and Python's own end is all that is left: a Ctrl-C changes nothing any more."""
     if _command:
-        _code = code
+        for number in NUMBERS:
+            if signal.getsignal(number) is _handle:
+                # what else is set than these two Python sets back, on its way out, to being killed
+                signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
 
 
 def check() -> None:
@@ -75,8 +76,6 @@ def _handle(number: int, frame: object) -> None:
             with contextlib.suppress(OSError):
                 os.write(2, b"liif-fast: interrupted\n")
         os._exit(128 + number)
-    if _code is not None:
-        os._exit(_code)
     _came = number
     _raise(number)
 
@@ -100,7 +99,8 @@ def _install() -> dict[int, object]:
 def _is_command() -> bool:
     argv, given = getattr(sys, "argv", [""]), getattr(sys, "orig_argv", [])
     if argv[:1] == ["-m"] and len(given) > len(argv):  # python -m: the module stands before its arguments
-        return given[-len(argv)].removeprefix("-m") in _MODULES
+        module = given[-len(argv)]
+        return (module.partition("m")[2] if module.startswith("-") else module) in _MODULES
     return bool(argv) and os.path.basename(argv[0]) in _SCRIPTS
 
 

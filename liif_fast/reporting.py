@@ -25,9 +25,18 @@ _lost: str | None = None  # why results could not be written
 
 
 def result(text: str) -> None:
-    """Lines on standard output, at once."""
+    """A line on standard output, at once."""
+    _result([text])
+
+
+def results(text: str) -> None:
+    """Lines on standard output: a table, say."""
+    _result(text.split("\n"))
+
+
+def _result(lines: list[str]) -> None:
     global _lost
-    why = _write(sys.stdout, text.split("\n"))
+    why = _write(sys.stdout, lines)
     _lost = _lost or why
 
 
@@ -42,9 +51,14 @@ def plain(text: str) -> None:
     _write(sys.stderr, [text])
 
 
+def plain_lines(text: str) -> None:
+    """Lines on standard error."""
+    _write(sys.stderr, text.split("\n"))
+
+
 def trace(error: BaseException) -> None:
     """The traceback of an error, on standard error."""
-    _write(sys.stderr, "".join(traceback.format_exception(error)).rstrip().split("\n"))
+    plain_lines("".join(traceback.format_exception(error)).rstrip())
 
 
 def finish(code: int) -> int:

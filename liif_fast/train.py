@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, device: torch.device) -> int:
     config = load_config(args.config)
     folder = run_folder(args)
     if args.dry_run:
-        reporting.result(dry_run(config, folder, device))
+        reporting.results(dry_run(config, folder, device))
         return 0
     distributed.connect(device)
     try:
