@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from . import distributed, interruption, reporting
 
@@ -25,11 +25,17 @@ class UsageError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says whether its help could be written."""
+    """Says what it says by `reporting`."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         lines = reporting.results if file is sys.stdout else reporting.plain_lines
         lines((message or "").removesuffix("\n"))
+
+    def error(self, message: str) -> NoReturn:
+        # not print_usage, which takes standard output where standard error is closed
+        reporting.plain_lines(self.format_usage().removesuffix("\n"))
+        reporting.plain(f"{self.prog}: error: {message}")
+        self.exit(2)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

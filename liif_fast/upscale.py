@@ -186,11 +186,12 @@ def upscale_files(
 
         try:
             target = output_path(source, relative, output, single, options)
+            allowed = guard.checked(i, target, options)
             guard.claim(target)  # also when another process writes it
             if i % share[1] != share[0]:
                 continue
             step(0.0)
-            result = upscale_file(model, source, target, guard.checked(i, target, options), step, say)
+            result = upscale_file(model, source, target, allowed, step, say)
             guard.written.add(_identity(target))
         except Exception as error:  # whatever it is, the other files are still to be done
             if i % share[1] != share[0]:
