@@ -122,8 +122,7 @@ class Progress:
         if self.bar is not None:
             with contextlib.suppress(OSError, ValueError):  # the terminal has gone
                 self.bar.total = total
-                if os.path.basename(what) != self.bar.desc:
-                    self.bar.set_description_str(_CONTROL.sub("?", os.path.basename(what)), refresh=False)
+                self.bar.set_description_str(_CONTROL.sub("?", os.path.basename(what))[:40], refresh=False)
                 self.bar.update(done - self.bar.n)
         self._line()
 

@@ -99,6 +99,8 @@ def test_names_too_long_are_errors_of_their_files(run, tmp_path, capsys):
     assert errors[0].endswith("no such file or folder; check the name")
     assert errors[2].endswith("this name is too long for the file system; give a shorter --suffix or output")
     assert [path.name for path in out.iterdir()] == ["good_x2.png"]
+    with pytest.raises(images.ImageError, match=r"cannot be read \(File name too long\); check the name"):
+        images.read("m" * 300 + ".png")
     assert run(good, "-o", "p" * 300 + ".png", "-s", "2") == 1
     assert run(good, "-o", tmp_path / ("p" * 300), "-s", "2") == 1
 
