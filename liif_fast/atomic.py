@@ -27,7 +27,7 @@ except ImportError:  # Windows: age alone decides there
 
 PATTERN = ".liif_fast-*.tmp"  # names of what is being written, as a glob
 # Names without a host are those of earlier versions.
-_NAME = re.compile(r"\.liif_fast-(?:([0-9a-f]{8})-)?[0-9a-f]{12}\.tmp|\.[0-9a-f]{32}\.part")
+_NAME = re.compile(r"\.liif_fast-(?:([0-9a-f]{8})-)?[0-9a-f]{12}\.tmp|\.(?:[0-9a-f]{12}|[0-9a-f]{32})\.part")
 OLD = 24 * 3600.0  # seconds after which a leftover of another machine is one for certain
 _tidied: set[str] = set()  # folders that this process has looked through
 

@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser(
         "tune", help="measure the fused kernel's configurations on a CUDA card and keep the fastest"
     )
-    p.set_defaults(run=_tune, modules=[".triton.choices"])
+    p.set_defaults(run=_tune, modules=[".triton"])
     p.add_argument("--device", default="cuda", help="cuda, cuda:1, ... (%(default)s)")
     p.add_argument("--debug", action="store_true", help="show a traceback with an error")
 

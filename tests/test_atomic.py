@@ -66,11 +66,11 @@ def test_leftovers_of_a_killed_process_go_and_a_live_one_is_left_alone(tmp_path,
 
 def test_only_our_own_names_are_removed_and_those_of_other_machines_when_old(tmp_path):
     other, old = ".liif_fast-00000000-0123456789ab.tmp", ".liif_fast-00000000-ba9876543210.tmp"
-    earlier = (".liif_fast-0123456789ab.tmp", f".{'0' * 32}.part")  # names of earlier versions
+    earlier = (".liif_fast-0123456789ab.tmp", f".{'0' * 32}.part", f".{'0' * 12}.part")  # names of earlier versions
     foreign = (".x.part", ".liif_fast-notes.tmp", f".liif_fast-{atomic._host()}-xyz.tmp", f"{'0' * 32}.part", "a.tmp")
     for name in (other, old, *earlier, *foreign):
         (tmp_path / name).write_bytes(b"half")
-    for name in (old, earlier[1], *foreign):
+    for name in (old, *earlier[1:], *foreign):
         past = time.time() - atomic.OLD - 60
         os.utime(tmp_path / name, (past, past))
     os.mkfifo(tmp_path / f".liif_fast-{atomic._host()}-0123456789ab.tmp")  # not waited for
