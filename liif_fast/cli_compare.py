@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     plot = _check(args, output)
     names = _labels(args.model)
     methods = [_method(args, name, model) for name, model in names.items()]
-    with reporting.Progress("image") as bar:
+    with reporting.Progress("image", alone=True) as bar:
         result = compare.compare(
             methods, args.data, args.scale, plot, args.protocol, args.lr, args.crops if output else 0, bar.to
         )

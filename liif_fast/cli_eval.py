@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     distributed.connect(torch.device("cpu"))
     try:
-        with reporting.Progress("image") as bar:
+        with reporting.Progress("image", alone=True) as bar:
             report = evaluate.evaluate(
                 upscale, args.data, args.scale, args.protocol, args.lr, bar.to, distributed.connected()
             )

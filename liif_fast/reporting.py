@@ -88,7 +88,7 @@ class Progress:
 
     Args:
         unit: what is counted.
-        alone: lines also come while nobody calls ``to``, from a thread.
+        alone: it moves also while nobody calls ``to``, by a thread.
     """
 
     def __init__(self, unit: str, alone: bool = False) -> None:
@@ -98,9 +98,9 @@ class Progress:
         self._period, self._next = FIRST_LINE, self._begun + FIRST_LINE
         self._end = threading.Event()
         self._lock = threading.Lock()
-        lines = self.bar is None and distributed.rank() == 0
-        self._thread = threading.Thread(target=self._beat, daemon=True) if alone and lines else None
-        self._lines = lines
+        self._lines = self.bar is None and distributed.rank() == 0
+        moves = alone and distributed.rank() == 0
+        self._thread = threading.Thread(target=self._beat, daemon=True) if moves else None
 
     def __enter__(self) -> Progress:
         if self._thread is not None:
@@ -137,6 +137,9 @@ class Progress:
 
     def _beat(self) -> None:
         while not self._end.wait(min(1.0, FIRST_LINE)):
+            if self.bar is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    self.bar.refresh()
             self._line()
 
     def _line(self) -> None:

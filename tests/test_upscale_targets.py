@@ -180,11 +180,18 @@ def test_lines_of_progress_come_by_themselves(monkeypatch, capsys):
 
 def test_a_bar_where_somebody_watches(monkeypatch, capsys):
     monkeypatch.setattr(reporting, "watched", lambda: True)
-    with reporting.Progress("file") as bar:
+    monkeypatch.setattr(reporting, "FIRST_LINE", 0.01)
+    with reporting.Progress("file", alone=True) as bar:
         for i in range(5):
             bar.to(i / 4, 1, "dir/a\x1b.gif")
             with bar.aside():
                 reporting.say("a line")
-    err = capsys.readouterr().err
-    assert "a?.gif: 100%" in err
-    assert err.count("liif-fast: a line\n") == 5
+        err = capsys.readouterr().err
+        assert "a?.gif: 100%" in err
+        assert err.count("liif-fast: a line\n") == 5
+        for _ in range(500):
+            if "a?.gif: 100%" in capsys.readouterr().err:  # its clock moves by itself
+                break
+            bar._end.wait(0.01)
+        else:
+            pytest.fail("the bar stands still")
