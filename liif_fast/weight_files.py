@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
-import secrets
 import threading
 import warnings
 from pathlib import Path
@@ -14,7 +12,9 @@ from typing import Any
 import safetensors
 import torch
 
-SCRATCH = ".liif_fast-*.tmp"  # names of files that are being written
+from . import atomic
+
+SCRATCH = atomic.PATTERN  # names of files that are being written
 
 
 class NeedsCodeError(ValueError):
@@ -51,16 +51,8 @@ def read(path: Path) -> tuple[Any, dict[str, str] | None]:
 
 def write(path: Path, data: bytes) -> None:
     """Replace a file at once; an OSError leaves the old one as it was, and nothing else behind."""
-    path = Path(os.path.realpath(path))  # through a link, not in its place
-    scratch = path.with_name(SCRATCH.replace("*", secrets.token_hex(6)))
-    try:
-        with scratch.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with atomic.replacing(path, sync=True) as scratch, open(scratch, "wb") as file:
+        file.write(data)
 
 
 def first_line(error: BaseException) -> str:
