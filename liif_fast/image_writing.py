@@ -34,6 +34,8 @@ _UNFIT = {"ICO", "ICNS", "SPIDER", "MSP", "XBM", "PALM", "BLP", "BUFR", "GRIB", 
 _LONGEST_SIDE = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "PCX": 65535, "SGI": 65535}
 _TIFF_BYTES = 2**32 - 2**24  # of pixels: TIFF has 32-bit offsets, and this leaves room for the rest
 _MARKER = 65533  # bytes that one JPEG segment holds
+_JPEG_PROFILE = 255 * (_MARKER - 14)  # an ICC profile goes into up to 255 segments, each with a header of 14 bytes
+MAX_TEXT = 2**25  # bytes of one text field or profile in a PNG that `images.read` takes, twice that for all its text
 
 
 def write(
@@ -176,6 +178,9 @@ def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[st
     if icc and ("icc" not in held or (icc[16:20] == b"GRAY") != grey):
         dropped.append("ICC profile")
         icc = None
+    if icc and len(icc) > {"JPEG": _JPEG_PROFILE, "MPO": _JPEG_PROFILE, "PNG": MAX_TEXT}.get(format, len(icc)):
+        dropped.append(f"ICC profile of {len(icc)} bytes")
+        icc = None
     if exif and ("exif" not in held or (format in ("JPEG", "MPO") and len(exif) > _MARKER)):
         dropped.append("EXIF")
         exif = None
@@ -188,6 +193,14 @@ def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[st
             dropped.append("resolution (dpi)")
         dpi = None
     comment = text.pop("Comment", "").encode() if format in ("JPEG", "MPO") else b""
+    if photo.colour and format != "PNG":
+        notes.append(f"{format} cannot hold the colour description ({photo.colour}): colours will look different")
+    if format == "PNG" and xmp and len(xmp) > MAX_TEXT:
+        dropped.append(f"XMP of {len(xmp)} bytes")
+        xmp = None
+    if format == "PNG" and sum(map(len, text.values())) > MAX_TEXT:
+        dropped.append("text fields of too many bytes")
+        text = {}
     if (text and "text" not in held) or len(comment) > _MARKER:
         dropped.append("text fields")
         comment = comment[:_MARKER]
@@ -196,6 +209,8 @@ def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[st
     options: dict[str, Any] = {"exif": exif, "icc_profile": icc, "dpi": dpi, "xmp": xmp, "comment": comment}
     if format == "PNG":
         chunks = PngImagePlugin.PngInfo()
+        if photo.colour:
+            photo.colour.add_to(chunks)
         for key, value in text.items():
             chunks.add_text(key, value)
         if options.pop("xmp"):

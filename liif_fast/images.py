@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
-from .image_exif import ORIENTATION, PREFIX, descriptive_tags, patched
+from .image_colour import read_colour
+from .image_exif import ORIENTATION, PREFIX, descriptive_tags, is_sound, patched
 from .image_modes import SampleError, fitting_profile, raw_mode, split
-from .image_writing import check_output, output_format, write
+from .image_tiff import full_page
+from .image_writing import MAX_TEXT, check_output, output_format, write
 from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent
 
 __all__ = [
@@ -137,10 +139,14 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
     except Exception as error:  # decoders meet damaged data with nearly any exception
         if getattr(error, "errno", None) is not None:  # the system's, not a decoder's
             raise ImageError(f"{name}: cannot be read ({error.strerror}); check the name and the disk") from error
+        if "MAX_TEXT_" in str(error):
+            most = f"{MAX_TEXT >> 20} MB in one text field or profile"
+            raise ImageError(f"{name}: has more than {most}; save it without metadata first") from None
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{name}: cannot be decoded ({reason}); get a complete copy or convert it to PNG") from error
 
 
+_MOST_WARNINGS, _MOST_HEX = 4, 1 << 18
 _RAISE = "if you trust the file, raise the limit with max_pixels (--max-pixels)"
 
 
@@ -150,29 +156,39 @@ def _decoding(max_pixels: int) -> Iterator[Any]:
     with _lock, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         limit, truncated = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+        text, all_text = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
         # Raised only, so that other threads lose no image they could open; our own limit is checked in _decode.
         Image.MAX_IMAGE_PIXELS = None if limit is None else max(limit, max_pixels)
         ImageFile.LOAD_TRUNCATED_IMAGES = False
+        # Of PNG's compressed texts and profiles: 1 MB by default, less than printers' profiles and editors' XMP have.
+        PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = max(text, MAX_TEXT), max(all_text, 2 * MAX_TEXT)
         try:
-            yield lambda: [
-                f"Pillow: {' '.join(str(w.message).split())}"
-                for w in caught
-                if not issubclass(w.category, (Image.DecompressionBombWarning, DeprecationWarning))
-            ]
+            yield lambda: _said(caught)
         finally:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limit, truncated
+            PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = text, all_text
+
+
+def _said(caught: list[warnings.WarningMessage]) -> list[str]:
+    """Pillow's warnings as notes, each once and not thousands of them."""
+    ignored = (Image.DecompressionBombWarning, DeprecationWarning)
+    said = {" ".join(str(w.message).split())[:300]: None for w in caught if not issubclass(w.category, ignored)}
+    notes = [f"Pillow: {text}" for text in list(said)[:_MOST_WARNINGS]]
+    return notes + [f"Pillow: {len(said) - len(notes)} more warnings"] * (len(said) > len(notes))
 
 
 def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
+    notes: list[str] = []
+    page = full_page(stream, name, notes)
     with Image.open(stream) as image:
-        if image.width * image.height > max_pixels:
-            size = f"{image.width}x{image.height} is more than {max_pixels} pixels"
-            raise ImageError(f"{name}: {size}; {_RAISE}")
-        notes: list[str] = []
+        if page:
+            image.seek(page)
+        _check_size(image, name, max_pixels)
         format, mode = image.format or "", image.mode
-        if getattr(image, "is_animated", False):
+        if not notes and getattr(image, "is_animated", False):
             kind = "layers: they are read merged" if format == "PSD" else "frames or pages: only the first is read"
             notes.append(f"the file holds several {kind}")
+        colour = read_colour(image, stream, notes)
         bits = _depth(image, stream)
         if bits > 8 and ";16" not in raw_mode(image) and not mode.startswith("I"):
             notes.append(f"{bits} bits per channel are read as 8 (Pillow's limit for colour)")
@@ -187,7 +203,19 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
         notes.append("floating-point samples are read as 16 bit")
         pixels = convert_depth(pixels, np.uint16)
     pixels, alpha = _upright(pixels, orientation), None if alpha is None else _upright(alpha, orientation)
-    return Photo(pixels, alpha, exif, icc, xmp, dpi, text, format, mode, notes)
+    return Photo(pixels, alpha, exif, icc, xmp, dpi, text, format, mode, notes, colour)
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    """Refuse too many pixels before they are decoded, also in the PNG or JPEG 2000 that an icon file holds inside."""
+    sizes = [image.size]
+    if image.format == "ICO":
+        sizes.append(image.ico.frame(0).size)  # opens, but does not decode, what the file's list says is the largest
+    elif image.format == "ICNS":
+        sizes += [channel.size for channel in image.icns.dataforsize(image.best_size).values()]
+    for width, height in sizes:
+        if width * height > max_pixels:
+            raise ImageError(f"{name}: {width}x{height} is more than {max_pixels} pixels; {_RAISE}")
 
 
 def _depth(image: Image.Image, stream: IO[bytes]) -> int:
@@ -212,16 +240,19 @@ def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, byte
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
     exif = image.info.get("exif")
     try:
+        profile = image.info.get("Raw profile type exif", "")  # ImageMagick's, in hexadecimal
+        if (isinstance(exif, bytes) and not is_sound(exif)) or len(profile) > _MOST_HEX:
+            raise ValueError("directories that name themselves")
         tags = image.getexif()
         orientation = tags.get(ORIENTATION, 1)
         if not isinstance(exif, bytes) or not exif:
-            exif = tags.tobytes() if len(tags) else None
             if image.format == "TIFF":
-                kept = descriptive_tags(exif)
-                exif = kept.tobytes() if len(kept) else None
+                tags = descriptive_tags(tags)
+            exif = tags.tobytes() if len(tags) else None
     except Exception:  # as for pixels: damaged data raise nearly anything
         notes.append("EXIF data are damaged: dropped")
-        orientation, exif = 1, None
+        turned = re.search(rb"tiff:Orientation(?:=[\"']|>)([1-8])", xmp or b"")
+        orientation, exif = int(turned[1]) if turned else 1, None
     if exif and not exif.startswith(PREFIX):
         exif = PREFIX + exif
     if xmp:
@@ -256,9 +287,6 @@ def _text(image: Image.Image, notes: list[str]) -> dict[str, str]:
     info = image.info
     if image.format in ("JPEG", "MPO") and isinstance(info.get("photoshop"), dict) and 0x0404 in info["photoshop"]:
         notes.append("IPTC metadata dropped: Pillow cannot write them")
-    gamma = info.get("gamma")
-    if gamma and not info.get("icc_profile") and "srgb" not in info and abs(gamma * 2.2 - 1) > 0.01:
-        notes.append(f"the file asks for gamma {gamma:g}, which is dropped: brightness may look different")
     if image.format == "PNG":
         text = getattr(image, "text", {})
         return {k: v for k, v in text.items() if k != "XML:com.adobe.xmp" and not k.startswith("Raw profile type")}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .image_colour import Colour
 from .image_modes import fitting_profile, split, strips
 
 
@@ -30,6 +31,7 @@ class Photo:
         xmp: XMP packet. dpi: (x, y). text: text fields (PNG's text chunks, JPEG's comment).
         format, mode: Pillow's names for the source, "" for an array.
         notes: what was lost or changed on the way here, one sentence each.
+        colour: primaries and transfer other than sRGB's that the file gives without a profile (PNG, AVIF, TIFF).
     """
 
     pixels: np.ndarray
@@ -42,6 +44,7 @@ class Photo:
     format: str = ""
     mode: str = ""
     notes: list[str] = field(default_factory=list)
+    colour: Colour | None = None
 
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha
