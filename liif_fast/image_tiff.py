@@ -93,9 +93,11 @@ def full_page(stream: IO[bytes], name: str, notes: list[str]) -> int:
 def _pages(stream: IO[bytes], head: bytes) -> Iterator[_Page]:
     """All directories of the main list and those hanging below them, each once."""
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
-    if order is None or len(head) < 16 or struct.unpack_from(order + "H", head, 2)[0] not in (42, 43):
+    if (
+        order is None or len(head) < 16 or head[2:4] not in (b"*\0", b"\0*", b"+\0", b"\0+")
+    ):  # Pillow takes either order
         return
-    big = struct.unpack_from(order + "H", head, 2)[0] == 43
+    big = b"+" in head[2:4]
     (at,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
     seen: set[int] = set()
     index, budget = 0, _MOST_ENTRIES

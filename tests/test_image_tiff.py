@@ -1,0 +1,114 @@
+"""TIFF files that begin with a thumbnail or hold their picture elsewhere: the picture is read, or the file refused."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from liif_fast.images import ImageError, read
+
+RNG = np.random.default_rng(3)
+SMALL, LARGE = RNG.integers(0, 256, (3, 4), dtype=np.uint8), RNG.integers(0, 256, (6, 8), dtype=np.uint8)
+Page = tuple[np.ndarray, dict[int, int]]
+
+
+def trees(order: str, *chains: tuple[Page, list[Page]], head: bytes = b"", big: bool = False) -> bytes:
+    """A TIFF of uncompressed grey pages, each with pages below it (SubIFDs); further tags by number."""
+    count, entry, pointer, start = ("Q", "HHQQ", "Q", 16) if big else ("H", "HHII", "I", 8)
+    data, offsets = bytearray(), {}
+
+    def put(page: Page, key: tuple[int, int], below: list[int]) -> None:
+        pixels, extra = page
+        at_pixels = len(data) + start + len(head)
+        data.extend(pixels.tobytes())
+        tags = {256: pixels.shape[1], 257: pixels.shape[0], 258: 8, 259: 1, 262: 1, 273: at_pixels, 277: 1}
+        tags |= {278: pixels.shape[0], 279: pixels.size, **extra}
+        fields = {tag: (1, value) for tag, value in tags.items()}
+        if below:
+            at_list = len(data) + start + len(head)
+            data.extend(struct.pack(f"{order}{len(below)}{pointer}", *below))
+            fields[330] = (len(below), below[0] if len(below) == 1 else at_list)
+        offsets[key] = len(data) + start + len(head)
+        data.extend(struct.pack(order + count, len(fields)))
+        for tag, (number, value) in sorted(fields.items()):
+            data.extend(struct.pack(order + entry, tag, 16 if big and tag == 330 else 4, number, value))
+        offsets[key, "next"] = len(data)
+        data.extend(bytes(struct.calcsize(pointer)))
+
+    for i, (page, below) in enumerate(chains):
+        for j, lower in enumerate(below):
+            put(lower, (i, j), [])
+        put(page, (i, -1), [offsets[i, j] for j in range(len(below))])
+    for i in range(len(chains) - 1):
+        struct.pack_into(order + pointer, data, offsets[(i, -1), "next"], offsets[i + 1, -1])
+    magic = {"<": b"II", ">": b"MM"}[order]
+    version = struct.pack(order + "HHH", 43, 8, 0) if big else struct.pack(order + "H", 42)
+    return magic + version + struct.pack(order + pointer, offsets[0, -1]) + head + bytes(data)
+
+
+def wrote(folder: Path, data: bytes) -> Path:
+    (folder / "x.tif").write_bytes(data)
+    return folder / "x.tif"
+
+
+@pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), ("<", True)])  # Pillow has no BigTIFF of ">"
+@pytest.mark.parametrize("mark", [{254: 1}, {255: 2}, {254: 4}])
+def test_the_full_page_is_read_after_a_thumbnail_or_mask(tmp_path, order, big, mark):
+    photo = read(wrote(tmp_path, trees(order, ((SMALL, mark), []), ((LARGE, {254: 0}), []), big=big)))
+    np.testing.assert_array_equal(photo.pixels[:, :, 0], LARGE)
+    assert photo.notes == ["the file begins with a thumbnail of 4x3: page 2 of 8x6 is read"]
+
+
+def test_the_first_page_is_read_where_it_is_the_picture(tmp_path):
+    pages = ((LARGE, {}), [(SMALL, {254: 1})]), ((SMALL, {254: 1}), [])  # a pyramid below it, a thumbnail after it
+    photo = read(wrote(tmp_path, trees("<", *pages)))
+    np.testing.assert_array_equal(photo.pixels[:, :, 0], LARGE)
+    assert photo.notes == ["the file holds several frames or pages: only the first is read"]
+    photo = read(wrote(tmp_path, trees("<", ((SMALL, {254: 1}), []))))
+    np.testing.assert_array_equal(photo.pixels[:, :, 0], SMALL)
+    assert "only a reduced version" in photo.notes[0]
+
+
+@pytest.mark.parametrize("mark", [{}, {254: 1}])
+def test_a_larger_image_in_a_sub_directory_is_not_passed_over(tmp_path, mark):
+    path = wrote(tmp_path, trees(">", ((SMALL, mark), [(SMALL, {254: 1}), (LARGE, {254: 0})])))
+    with pytest.raises(ImageError, match=r"x\.tif: its image of 8x6 is in a sub-directory .* only one of 4x3"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (trees("<", ((SMALL, {254: 1, 50706: 0x0401}), [(LARGE, {254: 0, 262: 32803})])), "DNG"),
+        (trees("<", ((SMALL, {254: 1, 50706: 0x0401}), []), ((LARGE, {254: 0, 262: 34892}), [])), "DNG"),
+        (trees(">", ((LARGE, {262: 32803, 50706: 0x0401}), [])), "DNG"),
+        (trees(">", ((SMALL, {254: 1}), [(SMALL, {254: 1}), (LARGE, {254: 0, 262: 32803})])), "NEF"),
+        (trees("<", ((SMALL, {}), []), ((LARGE, {262: 32803}), [])), "NEF"),
+        (trees("<", ((LARGE, {}), []), head=b"CR\2\0" + bytes(4)), "CR2"),
+    ],
+)
+def test_raw_files_are_refused_by_name(tmp_path, data, kind):
+    with pytest.raises(ImageError, match=rf"a camera's raw file \(.*{kind}.* raw converter"):
+        read(wrote(tmp_path, data))
+
+
+def test_a_dng_whose_picture_is_developed_is_read(tmp_path):
+    """The picture is in the main list and the sensor's data are no larger."""
+    pages = ((SMALL, {254: 1, 50706: 0x0401}), []), ((LARGE, {254: 0}), [])
+    np.testing.assert_array_equal(read(wrote(tmp_path, trees("<", *pages))).pixels[:, :, 0], LARGE)
+
+
+def test_loops_and_cuts_end(tmp_path):
+    data = trees("<", ((SMALL, {254: 1, 330: 8}), []), ((LARGE, {254: 0}), []))
+    looped = bytearray(data)
+    (first,) = struct.unpack_from("<I", data, 4)
+    at = data.index(struct.pack("<HHII", 330, 4, 1, 8))
+    struct.pack_into("<HHII", looped, at, 330, 4, 1, first)  # a page below itself
+    np.testing.assert_array_equal(read(wrote(tmp_path, bytes(looped))).pixels[:, :, 0], LARGE)
+    for length in range(len(data)):
+        with contextlib.suppress(ImageError):
+            assert read(wrote(tmp_path, data[:length])).pixels.shape[:2] in ((3, 4), (6, 8))
