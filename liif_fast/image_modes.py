@@ -57,6 +57,9 @@ def fitting_profile(icc: Any, pixels: np.ndarray, mode: str, notes: list[str]) -
     """The ICC profile if its colour space is the pixels' (grey or RGB), else None and a note."""
     if not icc or mode in ("CMYK", "LAB"):  # those are noted with the conversion to sRGB
         return None
+    if not isinstance(icc, bytes):  # a TIFF may give its tag any type
+        notes.append("ICC profile dropped: it is damaged")
+        return None
     wanted = "GRAY" if pixels.shape[2] == 1 else "RGB"
     space = bytes(icc[16:20]).decode("latin-1").strip()
     if space == wanted:

@@ -188,6 +188,9 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
         if not notes and getattr(image, "is_animated", False):
             kind = "layers: they are read merged" if format == "PSD" else "frames or pages: only the first is read"
             notes.append(f"the file holds several {kind}")
+        if not isinstance(image.info.get("xmp", ""), (str, bytes)):  # a TIFF may give its tag any type
+            notes.append("XMP data are damaged: dropped")
+            del image.info["xmp"]
         colour = read_colour(image, stream, notes)
         bits = _depth(image, stream)
         if bits > 8 and ";16" not in raw_mode(image) and not mode.startswith("I"):
