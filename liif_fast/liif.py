@@ -210,7 +210,7 @@ class LIIF(nn.Module):
             image: PIL image; NumPy array ``[H, W]`` or ``[H, W, 1 | 3 | 4]``, uint8, uint16 or float in [0, 1]; tensor
                 ``[3, H, W]`` or ``[B, 3, H, W]``, uint8 or float in [0, 1] (colours are clamped to [0, 1]).
             scale: factor for both sides, or
-            size: (height, width) of the result.
+            size: (height, width) of the result; PIL images are first turned upright, as their EXIF says.
             tile: side of the tiles in input pixels; 0: no tiles; "auto": as large as a memory budget allows. The
                 result is the same for any, to float32 rounding (``liif_fast.tiles``).
             dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all. int8:
