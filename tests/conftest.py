@@ -26,6 +26,15 @@ def official(data_dir):
     return liif_fast.load(data_dir / "weights" / "edsr-baseline-liif.pth")
 
 
+@pytest.fixture(params=["bfloat16", "float32"])
+def products(request, monkeypatch) -> torch.dtype:
+    """In which precision plain PyTorch multiplies bfloat16 (``ops.matmul_dtype``): each choice, on any processor."""
+    from liif_fast import ops
+
+    monkeypatch.setattr(ops, "FAST_BFLOAT16_CPU", request.param == "bfloat16")
+    return getattr(torch, request.param)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
