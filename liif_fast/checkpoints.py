@@ -1,7 +1,8 @@
 """Weights in files: ``load`` of every common form, ``save`` as safetensors. No file's code is ever run.
 
 ``save`` writes the model's own state dict and, under the key "liif_fast" of the metadata, a JSON object: ``format``
-(an integer, FORMAT), ``version`` (of liif_fast), ``spec``, ``data_norm``, and ``credit`` if somebody is to be named.
+(an integer, FORMAT), ``version`` (of liif_fast), ``spec``, ``data_norm``, and ``credit`` if somebody is to be named. The
+key "liif_fast_sha256" holds a hash of both, which ``load`` verifies; files of older versions have none.
 """
 
 from __future__ import annotations
@@ -18,13 +19,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from . import pretrained, state_dicts, weight_files
+from . import pretrained, state_dicts, weight_checks, weight_files
 from .registry import make
 from .state_dicts import CheckpointError, Contents, State, some
 from .weight_files import first_line
 
 FORMAT = 1
-_METADATA = "liif_fast"
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # In the official state dicts, but never used: normalisation is done outside. Other formats leave them out.
 _UNUSED = re.compile(r"encoder\.(sub|add)_mean\.(weight|bias)")
@@ -97,12 +97,14 @@ def save(model: nn.Module, path: str | os.PathLike[str], *, credit: str | None =
     if credit is not None:
         about["credit"] = credit
     try:
-        metadata = {"format": "pt", _METADATA: json.dumps(about, allow_nan=False)}
+        metadata = {"format": "pt", weight_checks.ABOUT: json.dumps(about, allow_nan=False)}
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: the model's spec cannot be written as JSON ({error}); use plain numbers, strings, lists"
         ) from error
-    _write(path, safetensors.torch.save(_state_of(model), metadata))
+    state = _state_of(model)
+    metadata[weight_checks.HASH] = weight_checks.file_hash(io.BytesIO(safetensors.torch.save(state, metadata)))
+    _write(path, safetensors.torch.save(state, metadata))
 
 
 def save_official(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -133,22 +135,29 @@ def _convert(original: Path, target: Path, credit: str) -> None:
 
 def _read(path: Path, spec: Mapping[str, Any] | None) -> Contents:
     raw, metadata = weight_files.read(path)
-    if metadata is None or _METADATA not in metadata:
-        return state_dicts.read(raw, spec)
+    if metadata is None or weight_checks.ABOUT not in metadata:
+        contents = state_dicts.read(raw, spec)
+        if spec is None:
+            weight_checks.check_spec(contents.spec)
+        return contents
     try:
-        about = json.loads(metadata[_METADATA])
+        about = json.loads(metadata[weight_checks.ABOUT])
         version, own, data_norm = about["format"], about["spec"], about["data_norm"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"its metadata is damaged ({first_line(error)}); fetch it again") from error
     if not isinstance(version, int) or version > FORMAT:
         raise ValueError(f"it is of format {version!r}, this liif_fast knows up to {FORMAT}; use a newer liif_fast")
     data_norm = None if data_norm is None else state_dicts.check_data_norm(data_norm)
+    if spec is None:
+        weight_checks.check_spec(own)
     return Contents(own if spec is None else spec, raw, data_norm)
 
 
 def _build(contents: Contents) -> nn.Module:
+    tensors = contents.state.values()
     try:
-        model = make(contents.spec)
+        with weight_checks.Bounded(len(tensors), sum(t.numel() for t in tensors)):
+            model = make(contents.spec)
     except Exception as error:  # whatever the constructor of any registered class may raise
         raise ValueError(f"its spec cannot be built: {first_line(error)}") from error
     if not isinstance(model, nn.Module):
