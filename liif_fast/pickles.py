@@ -1,8 +1,8 @@
 """Pickles read as data. Every opcode is interpreted here: nothing is imported, nothing that a pickle names is called.
 
-What a checkpoint needs is known by name: containers, tensors over storages that the caller hands out, plain values. What
-training programs log beside the weights (``_LOGGED``) becomes an inert object. Any other name is refused. Sizes that
-stand in a pickle allocate nothing: a tensor is a view of bytes that are in the file.
+What a checkpoint needs is known by name: containers, plain values, tensors over storages that the caller hands out.
+What training programs log beside the weights (``_LOGGED``) becomes an inert object. Any other name is refused. Sizes
+that stand in a pickle allocate nothing: a tensor is a view of bytes that are in the file.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Storage:
         last = first + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
         if last >= most or numel > max(most, _VIEWS):
             raise ValueError(f"a tensor of {numel} elements up to number {last} over {most} in the file")
-        return torch.frombuffer(self.buffer, dtype=dtype, count=most, offset=self.offset).as_strided(size, stride, first)
+        flat = torch.frombuffer(self.buffer, dtype=dtype, count=most, offset=self.offset)
+        return flat.as_strided(size, stride, first)
 
 
 def load(file: BinaryIO, storage: Callable[[Any], Storage]) -> Any:
@@ -185,9 +186,9 @@ def _global(name: str) -> Any:
     if name in _CALLS or name in _LOGGED or name in _TYPES or name in _QUANTISED:
         return _Name(name)
     module, _, last = name.rpartition(".")
-    if module in ("torch", "torch.cuda", "torch.storage") and last.endswith("Storage"):
-        if (kind := last.removesuffix("Storage")) in _DTYPES:
-            return _DTYPES[kind]  # of a storage's class only the dtype counts
+    kind = last.removesuffix("Storage")
+    if module in ("torch", "torch.cuda", "torch.storage") and last.endswith("Storage") and kind in _DTYPES:
+        return _DTYPES[kind]  # of a storage's class only the dtype counts
     if module == "torch" and isinstance(dtype := getattr(torch, last, None), torch.dtype):
         return dtype
     raise NeedsCodeError(name.removeprefix("builtins."))

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from . import pickles
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
@@ -34,7 +32,7 @@ def read(path: Path) -> Any:
             read.
     """
     size = path.stat().st_size
-    data = mmap.mmap(-1, size)  # memory of ours, not the file's, which might change meanwhile; has the methods of a file
+    data = mmap.mmap(-1, size)  # memory of our own that reads like a file; the file itself might change meanwhile
     with path.open("rb") as file:
         if file.readinto(memoryview(data)) != size:
             raise ValueError("it became shorter while it was read; fetch it again")
@@ -55,7 +53,7 @@ def _read_zip(data: mmap.mmap) -> Any:
     try:
         infos = zipfile.ZipFile(data).infolist()
     except zipfile.BadZipFile as error:
-        raise _Refused(f"it is cut short or damaged: the table at the end of the archive is missing; {_DAMAGED}") from error
+        raise _Refused(f"it is cut short or damaged: the archive's table at its end is missing; {_DAMAGED}") from error
     members = {info.filename: info for info in infos}
     if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in infos):
         raise _Refused("its parts are compressed or encrypted, which PyTorch never does; unpack it, or save it again")
@@ -85,8 +83,9 @@ def _place(data: mmap.mmap, info: zipfile.ZipInfo, checked: bool) -> tuple[int, 
     signature, length, extra = struct.unpack_from("<4s22xHH", data, at)
     begin = at + 30 + length + extra
     end = begin + info.file_size
-    header = data[at + 30 : at + 30 + length] == info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
-    if signature != ZIP or not header or info.compress_size != info.file_size or end > len(data):
+    name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+    header = signature == ZIP and data[at + 30 : at + 30 + length] == name
+    if not header or info.compress_size != info.file_size or end > len(data):
         raise _Refused(f"it is damaged: {info.filename[:80]!r} in it is not where it should be; {_DAMAGED}")
     if checked and zlib.crc32(memoryview(data)[begin:end]) != info.CRC:
         raise _Refused(f"it is damaged: the checksum of {info.filename[:80]!r} in it is wrong; {_DAMAGED}")

@@ -30,7 +30,7 @@ def file_hash(file: BinaryIO) -> str:
 
 def _hash(file: BinaryIO) -> tuple[Any, Mapping[str, str]]:
     file.seek(0)
-    length = int.from_bytes(file.read(8), "little")
+    length = int.from_bytes(file.read(8), "little")  # it is as safetensors found it right
     header = json.loads(file.read(length))
     metadata = header.pop("__metadata__", None) or {}
     digest = hashlib.sha256()
@@ -53,6 +53,7 @@ def _hash(file: BinaryIO) -> tuple[Any, Mapping[str, str]]:
 _NUMBER = 1 << 24  # of a spec, above which it is larger than any width, depth or size of image
 _ENTRIES, _DEPTH = 10_000, 16  # of a spec
 _CALLS, _CALLS_A_KEY = 10_000, 200  # of torch's functions while a model is built; the encoders here take 9 a key
+_COPIES, _SMALL = 8, 1 << 20  # of the same memory, under several names; and bytes that do not matter
 _ELEMENTS = 1 << 24  # beside those of the file: buffers that are not saved, and what a constructor computes
 
 
@@ -82,6 +83,22 @@ def _few(items: Any) -> list[Any]:
     if len(items) > _ENTRIES:
         raise ValueError(f"its spec has a list of {len(items)} entries; give the model's own spec")
     return list(items)
+
+
+def check_sharing(state: Mapping[str, torch.Tensor]) -> None:
+    """Each tensor will be copied, so those that share memory must not be many times the memory that they share.
+
+    Raises:
+        ValueError: they are.
+    """
+    shared = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in state.values() if _dense(t)}
+    copied = sum(t.nbytes for t in state.values() if _dense(t))
+    if copied > _COPIES * sum(shared.values()) + _SMALL:
+        raise ValueError(f"its tensors are {copied} bytes, copies of {sum(shared.values())} in the file; save it again")
+
+
+def _dense(t: torch.Tensor) -> bool:
+    return t.layout is torch.strided and not t.is_meta
 
 
 class TooLargeError(ValueError):
@@ -126,7 +143,8 @@ def _numel(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     size = kwargs.get("size", next((a for a in args if isinstance(a, list | tuple)), None))
     if size is not None and func not in _RANGES:
         return math.prod(n for n in size if isinstance(n, int))
-    numbers = [n for n in (*args, kwargs.get("end"), kwargs.get("steps"), kwargs.get("n")) if isinstance(n, int | float)]
+    named = (kwargs.get(key) for key in ("end", "steps", "n"))
+    numbers = [n for n in (*args, *named) if isinstance(n, int | float)]
     if func in _RANGES:
         return int(max(numbers, default=0))
     return math.prod(n for n in numbers if isinstance(n, int)) ** (2 if func is torch.eye and len(numbers) == 1 else 1)

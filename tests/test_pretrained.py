@@ -151,6 +151,23 @@ def test_damaged_cache(cache):
     assert "delete the file" in refused("neither safetensors")
 
 
+def test_flipped_bit_in_the_cache(cache, official_file):
+    """Also in files of older versions, which have no hash of their own."""
+    cache.mkdir(parents=True)
+    shutil.copy(official_file, cache)
+    liif_fast.load(NAME)
+    (cache / f"{NAME}.pth").unlink()
+    file = cache / f"{NAME}.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1000] ^= 1
+    for whole in (bytes(data), bytes(data).replace(b"liif_fast_sha256", b"liif_fast_no_hash"[:16])):
+        file.write_bytes(whole)
+        assert "delete the file" in refused(r"safetensors: it is .*(the hash in it is another|not the official ones)")
+    data[-1000] ^= 1
+    file.write_bytes(bytes(data).replace(b"liif_fast_sha256", b"liif_fast_no_hash"[:16]))
+    assert_official(liif_fast.load(NAME), official_file)
+
+
 def test_cache_that_cannot_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("LIIF_FAST_CACHE", str(tmp_path / "file" / "cache"))
