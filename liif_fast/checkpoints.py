@@ -115,6 +115,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], *, credit: str | None =
     from . import __version__
 
     about = {"format": FORMAT, "version": __version__, "spec": model.spec, "data_norm": _data_norm_of(model)}
+    about["hash"] = weight_checks.HASH  # so that a file which has lost it is seen to have had one
     if credit is not None:
         about["credit"] = credit
     try:
@@ -165,18 +166,20 @@ def _read(path: Path, spec: Mapping[str, Any] | None) -> Contents:
     if metadata is None or weight_checks.ABOUT not in metadata:
         contents = state_dicts.read(raw, spec)
         if spec is None:
-            weight_checks.check_spec(contents.spec)
+            weight_checks.check_spec(contents.spec, contents.state)
         return contents
     try:
         about = json.loads(metadata[weight_checks.ABOUT])
         version, own, data_norm = about["format"], about["spec"], about["data_norm"]
+        if "hash" in about and weight_checks.HASH not in metadata:
+            raise ValueError("its hash is missing")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"its metadata is damaged ({first_line(error)}); fetch it again") from error
     if not isinstance(version, int) or version > FORMAT:
         raise ValueError(f"it is of format {version!r}, this liif_fast knows up to {FORMAT}; use a newer liif_fast")
     data_norm = None if data_norm is None else state_dicts.check_data_norm(data_norm)
     if spec is None:
-        weight_checks.check_spec(own)
+        weight_checks.check_spec(own, raw)
     return Contents(own if spec is None else spec, raw, data_norm)
 
 

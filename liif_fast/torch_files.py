@@ -55,6 +55,8 @@ def _read_zip(data: mmap.mmap) -> Any:
     except zipfile.BadZipFile as error:
         raise _Refused(f"it is cut short or damaged: the archive's table at its end is missing; {_DAMAGED}") from error
     members = {info.filename: info for info in infos}
+    if any(name.rpartition("/")[2] == "constants.pkl" for name in members):
+        raise _Refused("it is a TorchScript program, which is code; save model.state_dict() and give that file")
     if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in infos):
         raise _Refused("its parts are compressed or encrypted, which PyTorch never does; unpack it, or save it again")
     if len(members) != len(infos) or sum(info.file_size for info in infos) > len(data):
@@ -63,8 +65,6 @@ def _read_zip(data: mmap.mmap) -> Any:
     if len(roots) != 1:
         raise _Refused("it is a zip archive, but no checkpoint of PyTorch; give the .pth, .ckpt or .safetensors file")
     root = roots[0]
-    if f"{root}constants.pkl" in members:
-        raise _Refused("it is a TorchScript program, which is code; save model.state_dict() and give that file")
     checked = any(info.CRC for info in infos)  # torch.serialization.set_crc32_options(False) leaves all at 0
     places = {name: _place(data, info, checked) for name, info in members.items()}
     order = data[slice(*places[f"{root}byteorder"])].decode() if f"{root}byteorder" in places else "little"

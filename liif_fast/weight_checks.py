@@ -50,19 +50,20 @@ def _hash(file: BinaryIO) -> tuple[Any, Mapping[str, str]]:
 
 # --- the size of a model ---
 
-_NUMBER = 1 << 24  # of a spec, above which it is larger than any width, depth or size of image
+_NUMBER = 1 << 16  # of a spec, if no dimension of the file's tensors is larger; sizes of images may stand there too
 _ENTRIES, _DEPTH = 10_000, 16  # of a spec
 _CALLS, _CALLS_A_KEY = 10_000, 200  # of torch's functions while a model is built; the encoders here take 9 a key
 _COPIES, _SMALL = 8, 1 << 20  # of the same memory, under several names; and bytes that do not matter
 _ELEMENTS = 1 << 24  # beside those of the file: buffers that are not saved, and what a constructor computes
 
 
-def check_spec(spec: Any) -> None:
-    """A file's spec: plain, finite and small, before any constructor sees it.
+def check_spec(spec: Any, state: Mapping[str, torch.Tensor]) -> None:
+    """A file's spec, before any constructor sees it: not long, not deep, no number far above the sizes of ``state``.
 
     Raises:
-        ValueError: too long or deep, or a number that is larger than any size of a model. It names the place.
+        ValueError: it is. It names the place.
     """
+    most = max(_NUMBER, *(n for t in state.values() for n in t.shape), 0)
     left, todo = _ENTRIES, [("spec", spec, 0)]
     while todo:
         where, value, depth = todo.pop()
@@ -73,8 +74,8 @@ def check_spec(spec: Any) -> None:
             todo += [(f"{where}.{str(key)[:40]}", item, depth + 1) for key, item in _few(value.items())]
         elif isinstance(value, list | tuple | set | frozenset):
             todo += [(where, item, depth + 1) for item in _few(value)]
-        elif isinstance(value, int) and abs(value) > _NUMBER:
-            raise ValueError(f"{where[:200]} is a number above {_NUMBER}; give the model's own spec if that is right")
+        elif isinstance(value, int) and abs(value) > most:
+            raise ValueError(f"{where[:200]} is a number above {most}; give the model's own spec if that is right")
         elif isinstance(value, str | bytes | bytearray) and len(value) > _ENTRIES:
             raise ValueError(f"{where[:200]} is a text of {len(value)} characters; give the model's own spec")
 
