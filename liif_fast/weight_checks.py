@@ -50,8 +50,8 @@ def _hash(file: BinaryIO) -> tuple[Any, Mapping[str, str]]:
 
 # --- the size of a model ---
 
-_NUMBER = 1 << 16  # of a spec, if no dimension of the file's tensors is larger; sizes of images may stand there too
-_ENTRIES, _DEPTH = 10_000, 16  # of a spec
+_NUMBER = 1 << 20  # of a spec, if no dimension of the file's tensors is larger; sizes of images may stand there too
+_ENTRIES, _DEPTH, _TEXT = 10_000, 16, 1_000  # of a spec; characters of one text in it
 _CALLS, _CALLS_A_KEY = 10_000, 200  # of torch's functions while a model is built; the encoders here take 9 a key
 _COPIES, _SMALL = 8, 1 << 20  # of the same memory, under several names; and bytes that do not matter
 _ELEMENTS = 1 << 24  # beside those of the file: buffers that are not saved, and what a constructor computes
@@ -74,9 +74,9 @@ def check_spec(spec: Any, state: Mapping[str, torch.Tensor]) -> None:
             todo += [(f"{where}.{str(key)[:40]}", item, depth + 1) for key, item in _few(value.items())]
         elif isinstance(value, list | tuple | set | frozenset):
             todo += [(where, item, depth + 1) for item in _few(value)]
-        elif isinstance(value, int) and abs(value) > most:
+        elif isinstance(value, int) and abs(value) > (most if "seed" not in where.rpartition(".")[2] else 1 << 64):
             raise ValueError(f"{where[:200]} is a number above {most}; give the model's own spec if that is right")
-        elif isinstance(value, str | bytes | bytearray) and len(value) > _ENTRIES:
+        elif isinstance(value, str | bytes | bytearray) and len(value) > _TEXT:
             raise ValueError(f"{where[:200]} is a text of {len(value)} characters; give the model's own spec")
 
 
@@ -123,6 +123,8 @@ class Bounded(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.calls_left -= 1
+        if func in _SPLITS and args and isinstance(args[0], torch.Tensor):
+            self.calls_left -= max(args[0].shape, default=0)
         if func in _FACTORIES:
             self.elements_left -= _numel(func, args, kwargs or {})
         if self.calls_left < 0 or self.elements_left < 0:
@@ -132,6 +134,7 @@ class Bounded(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+_SPLITS = (torch.Tensor.__iter__, torch.Tensor.unbind, torch.unbind, torch.Tensor.split, torch.split)  # many at once
 _RANGES = (torch.arange, torch.range, torch.linspace, torch.logspace)
 _FACTORIES = {
     *_RANGES, torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.eye,

@@ -89,10 +89,10 @@ def tensors_of(state: Mapping[Any, Any]) -> State:
 
 def without_prefix(state: State, wanted: Mapping[str, Any]) -> State:
     """The same weights under the names that are wanted, if a prefix before all of them is the only difference."""
-    some = next(iter(sorted(state)), "")
-    for i, letter in enumerate(some):
-        prefix = some[: i + 1]
-        if letter == "." and all(key.startswith(prefix) for key in state) and some.removeprefix(prefix) in wanted:
+    first = min(state, default="")
+    for i, letter in enumerate(first):
+        prefix = first[: i + 1]
+        if letter == "." and all(key.startswith(prefix) for key in state) and first.removeprefix(prefix) in wanted:
             return {key.removeprefix(prefix): t for key, t in state.items()}
     return state
 

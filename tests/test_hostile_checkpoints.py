@@ -81,6 +81,7 @@ def nested(depth):
 
 LARGE = {
     "10^9 blocks": edsr(n_resblocks=10**9),
+    "10^6 blocks": edsr(n_resblocks=10**6),
     "60000 blocks": edsr(n_resblocks=60_000),
     "60000 empty blocks": edsr(n_resblocks=60_000, n_feats=0),
     "9000 channels": edsr(n_feats=9000),
@@ -88,7 +89,7 @@ LARGE = {
     "groups times blocks": edsr("rcan", n_resgroups=1000, n_resblocks=1000),
     "groups without blocks": edsr("rcan", n_resgroups=60_000, n_resblocks=0),
     "kernel": edsr("rdn", RDNkSize=20_001),
-    "scale": edsr(n_resblocks=1, n_feats=2, scale=2**20, no_upsampling=False),
+    "scale": edsr(n_resblocks=1, n_feats=2, scale=2**60, no_upsampling=False),
     "30000 hidden": mlp([30_000] * 8),
     "9000 layers": mlp([1] * 9000),
     "10^5 layers": mlp([1] * 100_000),
@@ -139,7 +140,7 @@ def test_registered_encoders_are_built_as_they_are(tmp_path):
     assert loaded.encoder.rates == model.encoder.rates
     x, coord = torch.rand(1, 3, 5, 4), torch.rand(1, 9, 2) - 0.5
     assert torch.equal(loaded(x, coord, coord.abs()), model(x, coord, coord.abs()))
-    for args in ({"depth": 60_000}, {"width": 30_000}):
+    for args in ({"depth": 10**6}, {"width": 30_000}):
         spec = {"name": "liif", "args": {**model.spec["args"], "encoder_spec": {"name": "test-ramp", "args": args}}}
         torch.save({"model": {**spec, "sd": model.state_dict()}}, tmp_path / "bad.pth")
         refused(tmp_path / "bad.pth", r"file's \d+ tensors")

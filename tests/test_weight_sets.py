@@ -10,6 +10,7 @@ from torch import nn
 
 import liif_fast
 from liif_fast import CheckpointError, checkpoints, cli
+from liif_fast.training import setup
 
 ENCODER = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 64, "no_upsampling": True}}
 SPEC = {
@@ -185,3 +186,12 @@ def test_the_command_says_it_in_one_line(tmp_path, capsys):
     lines = [line for line in capsys.readouterr().err.splitlines() if "averaged" in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"liif-fast: note: {tmp_path / 'm.pth'}: its averaged weights (params_ema) are used")
+
+
+def test_init_of_a_training_says_it_too(tmp_path, capsys):
+    raw, averaged = states()
+    torch.save({"model": raw, "ema": averaged}, tmp_path / "m.pth")
+    module = liif_fast.make(SPEC)
+    setup._load_init(module, tmp_path / "m.pth")
+    assert module.imnet.layers[0].bias.unique().item() == 1
+    assert "note: init: " in capsys.readouterr().err
