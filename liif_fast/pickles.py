@@ -11,7 +11,7 @@ import collections
 import math
 import pickletools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import torch
@@ -44,11 +44,12 @@ class Storage:
     dtype: torch.dtype
     numel: int
     offset: int = 0
+    checked: bool = True  # the pickle has a checksum; without one a wrong stride would show in nothing else
 
     def part(self, first: int, numel: int) -> Storage:
         if not 0 <= first <= first + numel <= self.numel:
             raise ValueError(f"a view of elements {first} to {first + numel} in a storage of {self.numel}")
-        return Storage(self.buffer, self.dtype, numel, self.offset + first * self.dtype.itemsize)
+        return replace(self, numel=numel, offset=self.offset + first * self.dtype.itemsize)
 
     def tensor(self, first: int, size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A view; ValueError if it reaches beyond the storage, or has many more elements."""
@@ -61,8 +62,20 @@ class Storage:
         last = first + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
         if last >= most or numel > max(most, _VIEWS):
             raise ValueError(f"a tensor of {numel} elements up to number {last} over {most} in the file")
+        if not self.checked and numel <= most and _overlaps(size, stride):
+            raise ValueError(f"a tensor of size {size} with strides {stride}")
         flat = torch.frombuffer(self.buffer, dtype=dtype, count=most, offset=self.offset)
         return flat.as_strided(size, stride, first)
+
+
+def _overlaps(size: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Whether two elements may be one."""
+    reach = 1
+    for s, n in sorted((s, n) for n, s in zip(size, stride, strict=True) if n > 1):
+        if s < reach:
+            return True
+        reach += (n - 1) * s
+    return False
 
 
 def load(file: BinaryIO, storage: Callable[[Any], Storage]) -> Any:

@@ -120,7 +120,7 @@ def _read_legacy(data: mmap.mmap) -> Any:
             left -= numel * dtype.itemsize
             if numel < 0 or left < 0:
                 raise ValueError(f"a storage of {numel} elements, more than the file has")
-            made[name] = pickles.Storage(bytearray(numel * dtype.itemsize), dtype, numel)
+            made[name] = pickles.Storage(bytearray(numel * dtype.itemsize), dtype, numel, checked=False)
         if made[name].dtype != dtype or made[name].numel != numel:
             raise ValueError("two sizes of one storage")
         return made[name] if view is None else made[name].part(*view[1:])
