@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .functional import Head, hidden_map, make_coord
+from .kept import copies, same
 
 TILE = 6  # rows that the kernels take together
 BLOCK = 48  # consecutive queries whose rows are ordered by corner
@@ -98,18 +99,15 @@ class Remembered:
     """The orders of a model's hidden layers, found once, on the first features with enough queries."""
 
     def __init__(self) -> None:
-        self._weights: object = None  # of which the orders are
+        self._weights: list[Tensor] | None = None  # of which the orders are
         self._orders: list[Tensor] | None = None
 
-    def head(self, head: Head, weights: object, feat: Tensor, queries: int, cell_decode: bool, ensemble: bool) -> Head:
-        """The head in the remembered order; as it is for fewer than WORTH queries and no order so far.
-
-        Args:
-            weights: something that is equal as long as the head's weights stay.
-        """
-        if self._weights != weights:
+    def head(self, head: Head, feat: Tensor, queries: int, cell_decode: bool, ensemble: bool) -> Head:
+        """The head in the remembered order; as it is for fewer than WORTH queries and no order of these weights."""
+        weights = [*head[:3], *(t for layer in head.mlp for t in layer)]
+        if not same(self._weights, weights):
             if queries < WORTH:
                 return head
             self._orders = found_on(feat[:1], head, cell_decode, ensemble)
-            self._weights = weights
+            self._weights = copies(weights)
         return head if self._orders is None else applied(head, self._orders)
