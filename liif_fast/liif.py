@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import folding, functional, ops, overrides, tiles, transforms, unit_order
+from . import folding, functional, ops, overrides, savable, tiles, transforms, unit_order
 from .encoders import EDSR, RCAN, RDN
 from .kept import Kept
 from .ops import HALF
@@ -242,10 +242,8 @@ class LIIF(nn.Module):
             return self.quantize(pixels)._upscale_tensor(pixels, scale, size, tile, None, progress)
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
-        if not self._own(*overrides.COLOURS, "render") and self._out_dim() != 3:
-            raise ValueError(
-                f"this model puts out {self._out_dim()} channels, an image has 3: use render() for what is no image"
-            )
+        if not self._own(*overrides.COLOURS, "render"):  # those are asked later
+            tiles.check_channels(self._out_dim())
         why = self._why_no_tiles()
         if tile == "auto":
             tile = 0 if why else tiles.auto_tile(self, device)
@@ -268,6 +266,8 @@ class LIIF(nn.Module):
         """
         from .quantized import QuantizedLIIF
 
+        if own := savable.replaced(self, LIIF):
+            raise ValueError(f"quantize: {overrides.described(self, own)}, which 8-bit layers would leave out")
         return QuantizedLIIF.of(self, images)
 
     # --- weights ---
@@ -280,7 +280,7 @@ class LIIF(nn.Module):
                 "this model has no spec: its encoder was given as a module; register the encoder's class with "
                 "liif_fast.register and build the model from encoder_spec={'name': ..., 'args': {...}}"
             )
-        return {"name": "liif", "args": dict(self._spec_args)}
+        return {"name": "liif", "args": self._arguments()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, spec and ``data_norm`` as safetensors; ``liif_fast.load(path)`` gives the model back."""
@@ -289,6 +289,11 @@ class LIIF(nn.Module):
         checkpoints.save(self, path)
 
     # --- inside ---
+
+    def _arguments(self) -> dict[str, Any]:
+        """Those of the constructor that build this model, with the flags as they are now."""
+        flags = {name: getattr(self, name) for name in ("local_ensemble", "feat_unfold", "cell_decode")}
+        return {**self._spec_args, **flags}
 
     def _own(self, *names: str) -> list[str]:
         """Which of these methods a subclass or this instance has replaced."""
@@ -332,7 +337,7 @@ class LIIF(nn.Module):
         head = self.head()
         if head is not None:
             return head.b_out.shape[0]
-        like = next(self.imnet.parameters(), torch.empty(0))
+        like = next(self.imnet.parameters(), torch.empty(0, dtype=torch.float32))
         with torch.no_grad():  # any module: ask it
             return self.imnet(like.new_zeros(1, self._in_dim())).shape[-1]
 

@@ -30,11 +30,11 @@ def zero_together(zeros: Tensor, group: int = 4) -> Tensor:
         zeros: ``[n, D]``, whether a unit is zero in each of n tiles of rows.
     """
     zeros = zeros.float().cpu()
-    members = torch.arange(zeros.shape[1]).unsqueeze(1)  # [units or groups so far, size]
+    members = torch.arange(zeros.shape[1], device="cpu").unsqueeze(1)  # [units or groups so far, size]
     while members.shape[1] < group and len(members) % 2 == 0:
         together = zeros[:, members].prod(-1)  # [n, groups so far]
         both = together.t() @ together
-        free = torch.ones(len(members), dtype=torch.bool)
+        free = torch.ones(len(members), dtype=torch.bool, device="cpu")
         pairs = []
         for i in both.diagonal().argsort(descending=True).tolist():
             if not free[i]:
@@ -43,7 +43,7 @@ def zero_together(zeros: Tensor, group: int = 4) -> Tensor:
             j = int(torch.where(free, both[i], -1.0).argmax())
             free[j] = False
             pairs.append((i, j))
-        members = members[torch.tensor(pairs)].flatten(1)
+        members = members[torch.tensor(pairs, device="cpu")].flatten(1)
     return members.flatten()
 
 
@@ -89,7 +89,7 @@ def found_on(feat: Tensor, head: Head, cell_decode: bool, ensemble: bool) -> lis
         size, device = (4 * H, 4 * W), feat.device
         middle = make_coord(size, flatten=False, device=device)[max(0, 2 * H - 4) : 2 * H + 4]
         coord = middle.reshape(1, -1, 2)  # whole rows: neighbours along each
-        cell = torch.tensor([2 / n for n in size], device=device).expand_as(coord) if cell_decode else None
+        cell = coord.new_tensor([2 / n for n in size]).expand_as(coord) if cell_decode else None
         hidden = hidden_map(feat, head)
         h, _ = torch.ops.liif_fast.corner_gather(hidden, coord, cell, head.w_pos, (H, W), (0, 0), ensemble)
         return find(head, h[0])

@@ -54,4 +54,4 @@ def _coord(size: torch.Size) -> Tensor:
 
 
 def _cell(size: torch.Size) -> Tensor:
-    return torch.tensor([2 / n for n in size])
+    return torch.tensor([2 / n for n in size], dtype=torch.float32)
