@@ -79,7 +79,8 @@ def hidden_map(feat: Tensor, head: Head) -> Tensor:
     """
     device, padding = feat.device.type, head.w_conv.shape[-1] // 2
     with fastest_autocast(device):
-        feat = feat.contiguous(memory_format=torch.channels_last)
+        if not transforms.active():  # vmap knows no other layout
+            feat = feat.contiguous(memory_format=torch.channels_last)
         if not torch.is_autocast_enabled(device):
             feat = feat.to(head.w_conv.dtype)
         hidden = F.conv2d(feat, head.w_conv, head.b_conv, padding=padding).permute(0, 2, 3, 1).contiguous()
@@ -111,7 +112,7 @@ def check_queries(coord: Tensor, cell: Tensor | None, batch: int, device: torch.
 
 
 def _looked_at(t: Tensor) -> bool:
-    """Whether Python may ask for values: compilers and ``torch.func.vmap`` cannot, other devices would be waited for."""
+    """Whether Python may ask for values: not in compilers or ``torch.func``; other devices would be waited for."""
     return t.device.type == "cpu" and not torch.compiler.is_compiling() and not transforms.active()
 
 

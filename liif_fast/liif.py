@@ -384,7 +384,7 @@ class LIIF(nn.Module):
         # the head's tensors, not the module's parameters: a DataParallel replica has none
         tensors = (feat, coord, cell, *head[:3], *(t for layer in head.mlp for t in layer), *head[4:])
         needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-        if needs_grad or transforms.active():
+        if needs_grad:
             return functional.query(functional.hidden_map(feat, head), head, coord, cell, local_ensemble=ensemble)
         hidden = self._cached_hidden(feat, head) if cached else functional.hidden_map(feat, head)
         return self._colours(hidden, head, coord, cell)
@@ -404,7 +404,11 @@ class LIIF(nn.Module):
             )
 
     def _cached_hidden(self, feat: Tensor, head: functional.Head) -> Tensor:
-        if torch.compiler.is_compiling() or (feat.is_cuda and torch.cuda.is_current_stream_capturing()):
+        if (
+            torch.compiler.is_compiling()
+            or transforms.active()
+            or (feat.is_cuda and torch.cuda.is_current_stream_capturing())
+        ):
             return functional.hidden_map(feat, head)  # values cannot be looked at
         device = feat.device.type
         settings = (

@@ -1,4 +1,4 @@
-"""Rendering by a model's own methods: a subclass, or an instance, that has a ``query_rgb`` of its own is asked by it."""
+"""Rendering by a model's own methods: a subclass, or an instance, with a ``query_rgb`` of its own is asked by that."""
 
 from __future__ import annotations
 

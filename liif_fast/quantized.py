@@ -41,10 +41,12 @@ class QuantizedLIIF(LIIF):
             raise ValueError(
                 "quantize: 8-bit layers are for liif_fast's own MLP, this model's imnet is another or has been changed"
             )
-        quantized = cls(**{**model._arguments(), "encoder_spec": copy.deepcopy(model.encoder)})
+        device = head.w_conv.device
+        with device:
+            quantized = cls(**{**model._arguments(), "encoder_spec": copy.deepcopy(model.encoder)})
         quantized._spec_args = model._spec_args
         quantized.imnet = copy.deepcopy(model.imnet)
-        quantized.act_scale = torch.zeros(len(head.mlp), dtype=torch.float32)
+        quantized.act_scale = torch.zeros(len(head.mlp), dtype=torch.float32, device=device)
         quantized.data_norm = copy.deepcopy(model.data_norm)
         quantized.to(model.device).eval()
         if images is not None:

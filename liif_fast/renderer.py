@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from . import triton
+from . import folding, overrides, transforms, triton
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -19,9 +20,10 @@ class Renderer:
 
     On CUDA the first call with a shape records encoder and head as one CUDA graph, together with the memory they need;
     further calls copy the input there, replay the graph, and copy the result out. A recording is made anew when the
-    input's shape, dtype or device, the model's mode, autocast, torch's switches for tf32, ``LIIF_FAST_TRITON``, or the
-    storage of a parameter has changed; new values in place (``load_state_dict``) are seen without. Elsewhere it is
-    ``model.render``.
+    input's shape, dtype or device, autocast, torch's switches for tf32, ``LIIF_FAST_TRITON``, a part of the model (its
+    class, mode, numbers, ``forward``), or the storage of a parameter has changed; new values in place, as of
+    ``load_state_dict`` or any optimizer, are seen without. Elsewhere, and where Python has to run for every image
+    (hooks, methods of LIIF's that a subclass or the model itself has replaced), it is ``model.render``.
     """
 
     def __init__(self, model: LIIF, size: Sequence[int], dtype: torch.dtype | None = None) -> None:
@@ -35,7 +37,7 @@ class Renderer:
 
     def __call__(self, inp: Tensor) -> Tensor:
         """``[B, 3, H, W]`` -> ``[B, out_dim, *size]``, a new tensor, normalised as ``model.render``'s."""
-        if inp.device.type != "cuda":
+        if inp.device.type != "cuda" or not self._recordable():
             return self._render(inp)
         with torch.cuda.device(inp.device):
             return self._replay(inp)
@@ -53,13 +55,20 @@ class Renderer:
         self._graph.replay()
         return self._out.clone()
 
+    def _recordable(self) -> bool:
+        """Whether the model's Python code needs to run but once."""
+        if self.model._own(*overrides.COLOURS, "render") or transforms.active() or folding.hooked_globally():
+            return False
+        return not any(folding.hooked(m) for m in self.model.modules())
+
     def _describe(self, inp: Tensor) -> tuple:
         state = [*self.model.parameters(), *self.model.buffers()]
         return (
-            tuple(inp.shape), inp.dtype, inp.device, self.model.training,
+            tuple(inp.shape), inp.dtype, inp.device,
             torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"),
             torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision, triton.setting(),
-            *((t.data_ptr(), t.dtype) for t in state),
+            *((t.data_ptr(), t.dtype, t.shape, t.stride()) for t in state),
+            *((m, type(m), vars(m).get("forward"), *_numbers(m)) for m in self.model.modules()),
         )  # fmt: skip
 
     def _record(self, inp: Tensor) -> None:
@@ -67,11 +76,29 @@ class Renderer:
         self._inp = inp.detach().clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # kernels are compiled and chosen before the recording
-            for _ in range(2):
-                self._render(self._inp)
-        torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._out = self._render(self._inp)
+        with _no_autocast_cache():
+            with torch.cuda.stream(stream):  # kernels are compiled and chosen before the recording
+                for _ in range(2):
+                    self._render(self._inp)
+            torch.cuda.current_stream().wait_stream(stream)
+            with torch.cuda.graph(graph):
+                self._out = self._render(self._inp)
         self._graph = graph
+
+
+@contextlib.contextmanager
+def _no_autocast_cache() -> Iterator[None]:
+    """A graph must hold autocast's conversions of the weights, not their results, which an autocast outside of it
+    would keep: old values, in memory that is freed at its end."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
+
+
+def _numbers(module: nn.Module) -> list[object]:
+    """What a module's Python code may read: flags, factors, sizes."""
+    return [value for value in vars(module).values() if isinstance(value, bool | int | float | str | tuple)]

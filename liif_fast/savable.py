@@ -42,7 +42,7 @@ def _twin(spec: Mapping[str, Any]) -> nn.Module:
 def _difference(model: nn.Module, twin: nn.Module) -> str | None:
     if own := replaced(model, type(twin)):
         return f"{type(model).__name__} has methods of its own ({', '.join(own)})"
-    ours, theirs = (dict(m.named_modules()) for m in (model, twin))
+    ours, theirs = _parts(model), dict(twin.named_modules())
     for name, module in ours.items():
         other = theirs.get(name)
         if other is None:
@@ -51,11 +51,20 @@ def _difference(model: nn.Module, twin: nn.Module) -> str | None:
             return f"{name} is a {type(module).__name__} with another forward than {type(other).__name__}'s"
     if missing := set(theirs) - set(ours):
         return f"{min(missing)} is missing"
-    shapes = [{k: tuple(v.shape) for k, v in m.state_dict().items()} for m in (model, twin)]
+    shapes = [{_original(k): tuple(v.shape) for k, v in m.state_dict().items()} for m in (model, twin)]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):
         if shapes[0].get(name) != shapes[1].get(name):
             return f"{name} has the shape {shapes[0].get(name)}, there {shapes[1].get(name)}"
     return None
+
+
+def _parts(model: nn.Module) -> dict[str, nn.Module]:
+    """All modules by name, those that torch.compile wraps as what they were."""
+    return {_original(name): m for name, m in model.named_modules() if "_orig_mod" not in m._modules}
+
+
+def _original(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def replaced(model: nn.Module, base: type) -> list[str]:

@@ -1,4 +1,4 @@
-"""What someone puts into the decoding MLP has its effect: it is folded only where its layers do what their weights say."""
+"""What someone puts into the decoding MLP has its effect: it folds only where its layers do what their weights say."""
 
 from __future__ import annotations
 
