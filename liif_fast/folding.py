@@ -61,7 +61,8 @@ def runs(module: nn.Module, forward: Callable[..., Any]) -> bool:
 
 def hooked(module: nn.Module) -> bool:
     """Whether hooks are registered on a module that run when it is called or differentiated."""
-    return any(getattr(module, name, None) for name in _HOOKS)
+    own = vars(module)
+    return any([own.get(name) for name in _HOOKS])  # a list: renderer asks every module for every image
 
 
 def hooked_globally() -> bool:

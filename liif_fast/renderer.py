@@ -37,17 +37,20 @@ class Renderer:
 
     def __call__(self, inp: Tensor) -> Tensor:
         """``[B, 3, H, W]`` -> ``[B, out_dim, *size]``, a new tensor, normalised as ``model.render``'s."""
-        if inp.device.type != "cuda" or not self._recordable():
+        if inp.device.type != "cuda":
+            return self._render(inp)
+        parts = list(self.model.modules())
+        if not self._recordable(parts):
             return self._render(inp)
         with torch.cuda.device(inp.device):
-            return self._replay(inp)
+            return self._replay(inp, parts)
 
     @torch.no_grad()
     def _render(self, inp: Tensor) -> Tensor:
         return self.model.render(inp, self.size, dtype=self.dtype)
 
-    def _replay(self, inp: Tensor) -> Tensor:
-        key = self._describe(inp)
+    def _replay(self, inp: Tensor, parts: list[nn.Module]) -> Tensor:
+        key = self._describe(inp, parts)
         if self._key != key:
             self._record(inp)
             self._key = key
@@ -55,20 +58,20 @@ class Renderer:
         self._graph.replay()
         return self._out.clone()
 
-    def _recordable(self) -> bool:
+    def _recordable(self, parts: list[nn.Module]) -> bool:
         """Whether the model's Python code needs to run but once."""
         if self.model._own(*overrides.COLOURS, "render") or transforms.active() or folding.hooked_globally():
             return False
-        return not any(folding.hooked(m) for m in self.model.modules())
+        return not any(map(folding.hooked, parts))
 
-    def _describe(self, inp: Tensor) -> tuple:
-        state = [*self.model.parameters(), *self.model.buffers()]
+    def _describe(self, inp: Tensor, parts: list[nn.Module]) -> tuple:
+        state = [t for m in parts for of in (m._parameters, m._buffers) for t in of.values() if t is not None]
         return (
             tuple(inp.shape), inp.dtype, inp.device,
             torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"),
             torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision, triton.setting(),
             *((t.data_ptr(), t.dtype, t.shape, t.stride()) for t in state),
-            *((m, type(m), vars(m).get("forward"), *_numbers(m)) for m in self.model.modules()),
+            *map(_code, parts),
         )  # fmt: skip
 
     def _record(self, inp: Tensor) -> None:
@@ -99,6 +102,10 @@ def _no_autocast_cache() -> Iterator[None]:
         torch.set_autocast_cache_enabled(before)
 
 
-def _numbers(module: nn.Module) -> list[object]:
-    """What a module's Python code may read: flags, factors, sizes."""
-    return [value for value in vars(module).values() if isinstance(value, bool | int | float | str | tuple)]
+_NUMBERS = frozenset((bool, int, float, str, tuple))
+
+
+def _code(module: nn.Module) -> list[object]:
+    """What decides a module's computation beside its tensors: its code, and flags, factors, sizes that it may read."""
+    own = vars(module)
+    return [module, type(module), own.get("forward"), [v for v in own.values() if type(v) in _NUMBERS]]

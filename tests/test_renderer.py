@@ -39,6 +39,14 @@ def renderer(tiny, monkeypatch):
     return Recording(tiny().eval(), SIZE)
 
 
+def replay(renderer, inp):
+    return renderer._replay(inp, list(renderer.model.modules()))
+
+
+def recordable(renderer):
+    return renderer._recordable(list(renderer.model.modules()))
+
+
 def same_address(model):
     """Another layer with the same parameters, as when freed memory is given out again."""
     new = nn.Linear(16, 16)
@@ -63,34 +71,34 @@ CHANGES = {
 def test_recorded_anew_after_a_change(renderer, change):
     inp = torch.rand(1, 3, 5, 4)
     for _ in range(2):
-        renderer._replay(inp)
+        replay(renderer, inp)
     assert renderer.recorded == 1
     CHANGES[change](renderer.model)
-    renderer._replay(inp)
+    replay(renderer, inp)
     assert renderer.recorded == 2
     with torch.no_grad():
         renderer.model.imnet.layers[0].weight.mul_(2)  # in place: the graph reads it
-    renderer._replay(inp)
+    replay(renderer, inp)
     assert renderer.recorded == 2
 
 
 @pytest.mark.parametrize("where", ["imnet", "encoder", "model"])
 @pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook"])
 def test_hooks_run_for_every_image(renderer, where, kind):
-    assert renderer._recordable()
+    assert recordable(renderer)
     module = renderer.model if where == "model" else getattr(renderer.model, where)
     handle = getattr(module, f"register_{kind}")(lambda *args: None)
-    assert not renderer._recordable()
+    assert not recordable(renderer)
     handle.remove()
-    assert renderer._recordable()
+    assert recordable(renderer)
 
 
 def test_own_methods_and_global_hooks_run_for_every_image(renderer):
     model = renderer.model
     with torch.nn.modules.module.register_module_forward_hook(lambda *args: None):
-        assert not renderer._recordable()
+        assert not recordable(renderer)
     model.query_rgb = lambda coord, cell=None: LIIF.query_rgb(model, coord, cell)
-    assert not renderer._recordable()
+    assert not recordable(renderer)
 
 
 def test_no_cached_conversion_of_weights_is_recorded(renderer, monkeypatch):
