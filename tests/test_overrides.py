@@ -100,7 +100,7 @@ def test_render_keeps_the_features_that_were_there(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_compiled(name):
+def test_compiled(no_compiled_code, name):
     model, inp, (coord, cell) = build(name), torch.rand(1, 3, 6, 5), queries(1, 20)
     compiled = torch.compile(model, backend="eager")
     with torch.no_grad():

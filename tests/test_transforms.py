@@ -218,3 +218,24 @@ def test_rendering_a_part(ensemble, cell):
     want = functional.render(part, head, taken, pixel, **options)
     got, _ = jvp(lambda x: functional.render(x, head, taken, pixel, **options), (part,), (torch.ones_like(part),))
     assert_close(got, want, rtol=1e-5, atol=1e-5)  # float32, another order of sums
+
+
+def test_compiled(no_compiled_code, tiny):
+    """The compiler takes an operator's derivative for 0 as well; and what it made for plain calls is not used here."""
+    model = tiny([8, 8], 4)
+    inp, (coord, cell) = torch.randn(1, 3, 4, 5), queries(1, 6)
+    way = torch.randn_like(inp)
+    along_it = along(lambda x: by_reference(model, x, coord, cell).sum(), [inp], [way])
+    near = {"rtol": 1e-4, "atol": 1e-5}  # float32, another order of sums
+
+    def loss(x):
+        return model(x, coord, cell).sum()
+
+    with torch.no_grad():
+        compiled = torch.compile(lambda x: jvp(loss, (x,), (way,))[1], backend="eager", fullgraph=True)
+        assert_close(compiled(inp), along_it, **near)
+        whole = torch.compile(model, backend="eager")
+        assert_close(whole(inp, coord, cell), model(inp, coord, cell), **near)
+        with fwad.dual_level():
+            got = fwad.unpack_dual(whole(fwad.make_dual(inp, way), coord, cell)).tangent
+            assert_close(got.sum(), along_it, **near)
