@@ -199,6 +199,17 @@ def test_an_operator_by_itself_refuses(function, args, mode):
     assert_close(twice[1], first(args[0]))
 
 
+def test_a_decoding_function_that_does_not_fold(tiny, mode):
+    """It runs by the reference: with a gradient, and without forward mode, which grid_sample has not."""
+    model = tiny().double()
+    model.imnet.layers[1] = torch.nn.GELU()
+    inp, (coord, cell) = torch.randn(1, 3, 4, 5, dtype=F64), queries(1, 6, F64)
+    got, want = (grad(lambda x, f=f: f(model)(x, coord, cell))(inp) for f in (ours, theirs))
+    assert_close(got, want, **TIGHT)
+    with pytest.raises(NotImplementedError, match="forward AD"):
+        jvp(lambda x: model(x, coord, cell), (inp,), (inp,))
+
+
 def forward_mode(function, x):
     with fwad.dual_level():
         return function(fwad.make_dual(x, torch.ones_like(x)))
