@@ -88,7 +88,8 @@ class LIIF(nn.Module):
     def query_rgb(self, coord: Tensor, cell: Tensor | None = None) -> Tensor:
         """Colours of the last ``gen_feat``'s images at ``coord``; see ``query``.
 
-        Without gradients the hidden map is kept between calls, so that querying in chunks costs no more.
+        Without gradients the hidden map is kept between calls, so that querying in chunks costs no more; it is made
+        anew when a value of the features or of the MLP's first layer is another, however that was written.
         """
         if self.feat is None:
             raise RuntimeError("query_rgb: there are no features yet; call gen_feat(inp) first")
@@ -300,8 +301,8 @@ class LIIF(nn.Module):
         return overrides.own(self, LIIF, names)
 
     def head(self) -> functional.Head | None:
-        """The MLP with its first layer folded; None for a decoding function that is not liif_fast's own MLP, or is one
-        with other layers or hooks put in: those run as they are, by the reference computation."""
+        """The MLP with its first layer folded; None where its layers may do more than their weights say (``folding``):
+        then it runs as it is, by the reference computation."""
         layers = folding.layers(self.imnet)
         if layers is None:
             return None
