@@ -69,6 +69,11 @@ class EDSR(nn.Module):
         self.out_dim = n_feats if no_upsampling else 3
         self.receptive_field = 2 * n_resblocks + 2 if no_upsampling else None
 
+    @property
+    def in_channels(self) -> int | None:
+        """Of the images; None if the first layer does not tell."""
+        return getattr(getattr(self.head, "0", None), "in_channels", None)
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.head(x)
         x = x + self.body(x)

@@ -71,6 +71,11 @@ class RDN(nn.Module):
         # every convolution that is not 1x1, on the longest path
         self.receptive_field = 3 * (RDNkSize // 2) + n_blocks * n_convs if no_upsampling else None
 
+    @property
+    def in_channels(self) -> int | None:
+        """Of the images; None if the first layer does not tell."""
+        return getattr(self.SFENet1, "in_channels", None)
+
     @staticmethod
     def _end(width: int, growth: int, kernel_size: int, scale: int) -> nn.Sequential:
         if scale not in (2, 3, 4):
