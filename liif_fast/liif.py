@@ -182,7 +182,8 @@ class LIIF(nn.Module):
         """``render_part`` in two steps: encodes, and returns what renders one ``out_span`` after the other."""
         self._check_input(inp)
         head = self.head()
-        with _half_precision(inp.device.type, dtype if head is None else ops.matmul_dtype(dtype, inp.device.type)):
+        fast = dtype if head is None else ops.matmul_dtype(dtype, inp.device.type)
+        with _half_precision(inp.device.type, fast):
             feat = self._encode(inp)
             if head is not None and len(feat):
                 head = self.ordered(head, feat, dtype, math.prod(size))
@@ -195,7 +196,8 @@ class LIIF(nn.Module):
         if head is None:
 
             def colours(coord: Tensor, cell: Tensor) -> Tensor:
-                return self._query(feat, coord, cell)
+                with _half_precision(feat.device.type, fast):  # its features are of that precision
+                    return self._query(feat, coord, cell)
         else:
             hidden = hidden.to(dtype) if dtype in HALF else hidden
             if hidden_span is not None and map_size == tuple(inp.shape[-2:]):
@@ -261,7 +263,9 @@ class LIIF(nn.Module):
             own = next((p.dtype for p in self.parameters()), torch.float32)
             dtype = own if own in HALF else torch.float32
         if dtype == torch.int8:
-            return self.quantize(pixels)._upscale_tensor(pixels, scale, size, tile, None, progress)
+            return self.quantize(pixels if len(pixels) else None)._upscale_tensor(
+                pixels, scale, size, tile, None, progress
+            )
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
         for verb, channels in (("takes", getattr(self.encoder, "in_channels", None)), ("puts out", self._out_dim())):
