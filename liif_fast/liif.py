@@ -268,9 +268,10 @@ class LIIF(nn.Module):
             )
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
-        for verb, channels in (("takes", getattr(self.encoder, "in_channels", None)), ("puts out", self._out_dim())):
-            if channels not in (None, 3):
-                raise ValueError(f"this model {verb} {channels} channels, an image has 3: render() is for other data")
+        if self._out_dim() != 3:
+            raise ValueError(
+                f"this model puts out {self._out_dim()} channels, an image has 3: use render() for what is no image"
+            )
         why = self._why_no_tiles()
         if tile == "auto":
             tile = 0 if why else tiles.auto_tile(self, device)

@@ -68,7 +68,9 @@ def _axis_spans(grid: Grid, axis: int, side: int, within: Span) -> list[tuple[Sp
     edges = [within[0] + round(k * length / count) for k in range(count + 1)]
     outs = list(itertools.pairwise(edges))
     # centres of the first and the last output pixel of each tile: [count, 2]
-    ends = reference.pixel_centres(torch.tensor([(a, b - 1) for a, b in outs]), out_n, dtype=torch.float64).float()
+    ends = reference.pixel_centres(
+        torch.tensor([(a, b - 1) for a, b in outs], device="cpu"), out_n, dtype=torch.float64
+    ).float()
     index, _, _ = reference.corners(torch.stack([ends, ends], -1), (n, n))
     least, most = index.flatten(1).aminmax(dim=1)
     spans = []
@@ -195,7 +197,7 @@ def _upscale(
                 raise
             side = max(b - a for a, b in t.hidden) // 2
             single = len(range(len(image))[images]) == 1
-            if single and (side < 16 or halo(model) is None):
+            if single and (side < 16 or model._why_no_tiles() is not None):
                 raise
             cure = f"tiles of {side} pixels" if single else "one image at a time"
             warnings.warn(f"out of memory: trying again with {cure}", stacklevel=2)
@@ -282,6 +284,9 @@ def _renderer(model: LIIF, image: Tensor, out_size: Span, tile: Tile, dtype: tor
 
 def normalised(model: LIIF, image: Tensor) -> Tensor:
     """An image [B, 3 or 1, H, W] of any dtype as the network's input: [B, 3, H, W] float32, channels last."""
+    channels = getattr(model.encoder, "in_channels", None)
+    if channels not in (None, 3):
+        raise ValueError(f"this model takes {channels} channels, an image has 3: use render() for what is no image")
     x = from_dtype(image).expand(-1, 3, -1, -1)
     inp = {k: _channels(v, x) for k, v in model.data_norm["inp"].items()}
     return ((x - inp["sub"]) / inp["div"]).contiguous(memory_format=torch.channels_last)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
+import training_files
 from cpu_paths import COMPILED, PATHS, sample
 
-from liif_fast import evaluate, int8, ops
+import liif_fast
+from liif_fast import cli, evaluate, int8, ops
 
 NAN, INF = float("nan"), float("inf")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
@@ -139,6 +143,43 @@ def test_calibration_in_half_precision_goes_over_to_float32(tiny):
         model.imnet.layers[2].weight.mul_(1e-7)
     image = torch.rand(1, 3, 8, 8)
     assert model.half().quantize(image).act_scale.isfinite().all()
+
+
+def test_the_other_networks_refuse():
+    """Infinity must not become white: it is looked for before colours are clamped."""
+    model = liif_fast.make({"name": "srcnn", "args": {}}).eval()
+    for value in (NAN, INF):
+        with torch.no_grad():
+            list(model.parameters())[-1].fill_(value)
+        with pytest.raises(ValueError, match="srcnn: the result is not finite"):
+            model.upscale(torch.rand(3, 12, 12), scale=2)
+
+
+def test_the_command_prints_no_figure_of_a_damaged_model(tmp_path, capsys):
+    """eval of a folder in each dtype, and of a test configuration."""
+    folder = training_files.make_images(tmp_path / "images", sizes=((40, 48),))
+    encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}}
+    model = liif_fast.LIIF(encoder, {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}})
+    damaged(model, "encoder.head.0.bias").save(tmp_path / "m.safetensors")
+    config = {
+        "test_dataset": {
+            "dataset": {"name": "image-folder", "args": {"root_path": str(folder)}},
+            "wrapper": {"name": "sr-implicit-downsampled", "args": {"scale_min": 2}},
+            "batch_size": 1,
+        },
+        "eval_type": "benchmark-2",
+        "eval_bsize": 300,
+        "data_norm": {part: {"sub": [0.5], "div": [0.5]} for part in ("inp", "gt")},
+    }
+    config = training_files.write(tmp_path / "test.yaml", config)
+    data = ["--data", str(folder), "-s", "2"]
+    for arguments in (*([*data, "--dtype", str(dtype)[6:]] for dtype in DTYPES), ["--config", str(config)]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert cli.main(["eval", *arguments, "-m", str(tmp_path / "m.safetensors")]) == 1, arguments
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "not finite" in said.err
 
 
 def test_evaluation_refuses():

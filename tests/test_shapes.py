@@ -43,8 +43,10 @@ def test_a_first_layer_of_four_channels(encoder):
     for call in (model.gen_feat, lambda x: model.render(x, (12, 10))):
         with pytest.raises(ValueError, match="inp: 4 channels are wanted, got 3"):
             call(torch.rand(1, 3, 6, 5))
-    with pytest.raises(ValueError, match="this model takes 4 channels, an image has 3"):
+    with pytest.raises(ValueError, match="this model puts out 4 channels, an image has 3"):
         model.upscale(torch.rand(1, 3, 6, 5), scale=2)
+    with pytest.raises(ValueError, match="this model takes 4 channels, an image has 3"):
+        build(encoder, channels=4).upscale(torch.rand(1, 3, 6, 5), scale=2)
     with pytest.raises(ValueError, match=r"inp: 3 channels \(RGB\) are wanted, got 4"):
         build(encoder).gen_feat(inp)
 
