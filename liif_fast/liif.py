@@ -142,32 +142,11 @@ class LIIF(nn.Module):
         size = checked_size(size)
         self._check_input(inp)
         h, w = inp.shape[-2:]
-        return self.render_part(inp, (h, w), (0, 0), None, size, ((0, size[0]), (0, size[1])), dtype)
+        return self.encode_part(inp, (h, w), (0, 0), None, size, dtype)(((0, size[0]), (0, size[1])))
 
     def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None) -> Renderer:
         """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there."""
         return Renderer(self, checked_size(size), dtype)
-
-    @torch.no_grad()
-    def render_part(
-        self,
-        inp: Tensor,
-        in_size: Sequence[int],
-        origin: Sequence[int],
-        hidden_span: tiles.Spans | None,
-        size: Sequence[int],
-        out_span: tiles.Spans,
-        dtype: torch.dtype | None = None,
-    ) -> Tensor:
-        """The pixels ``out_span`` of the image at ``size``, from the part of the input that they depend on.
-
-        Args:
-            inp: ``[B, 3, h, w]``, the part of an input of ``in_size`` that starts at ``origin``.
-            hidden_span: rows and columns of the feature map (in the whole map) that are right in this part and
-                that the outputs need, see ``tiles.plan``; None: all.
-            dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
-        """
-        return self.encode_part(inp, in_size, origin, hidden_span, size, dtype)(out_span)
 
     @torch.no_grad()
     def encode_part(
@@ -179,7 +158,17 @@ class LIIF(nn.Module):
         size: Sequence[int],
         dtype: torch.dtype | None = None,
     ) -> Callable[[tiles.Spans], Tensor]:
-        """``render_part`` in two steps: encodes, and returns what renders one ``out_span`` after the other."""
+        """Encode the part of an input that some pixels of the image at ``size`` depend on; render them with the result.
+
+        Args:
+            inp: ``[B, 3, h, w]``, the part of an input of ``in_size`` that starts at ``origin``.
+            hidden_span: rows and columns of the feature map (in the whole map) that are right in this part and
+                that the outputs need, see ``tiles.plan``; None: all.
+            dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
+
+        Returns:
+            a function: spans of rows and columns of the output to its pixels there, ``[B, out_dim, rows, columns]``.
+        """
         self._check_input(inp)
         head = self.head()
         fast = dtype if head is None else ops.matmul_dtype(dtype, inp.device.type)
