@@ -8,7 +8,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def sources(*folders: str) -> list[Path]:
 def built_once(name: str, inputs: Iterable[Path | str], make: Callable[[Path], None]) -> Path:
     """A folder that ``make(folder)`` filled, from these files and words (flags, versions) and no others.
 
-    Other processes wait for the first; a build that raises leaves nothing.
+    Other processes wait for the first; what a build that raised left is made anew.
     """
     digest = hashlib.sha256(f"{sys.version} {torch.__version__}".encode())
     for item in inputs:
@@ -50,10 +49,9 @@ def built_once(name: str, inputs: Iterable[Path | str], make: Callable[[Path], N
     with open(KEPT / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            making = Path(tempfile.mkdtemp(prefix="making-", dir=KEPT))
-            try:
-                make(making)
-                making.rename(target)
-            finally:
-                shutil.rmtree(making, ignore_errors=True)
+            making = KEPT / f"{name}.making"
+            shutil.rmtree(making, ignore_errors=True)  # of a process that was killed
+            making.mkdir()
+            make(making)
+            making.rename(target)
     return target
