@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,10 +75,12 @@ def make(model_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None, l
         TypeError: a spec that is not a mapping with ``name``, or arguments that the model does not take.
     """
     if not isinstance(model_spec, Mapping) or "name" not in model_spec:
-        raise TypeError(f"make: model_spec must be a mapping with 'name' and 'args', got {model_spec!r}")
+        raise TypeError(f"make: model_spec must be a mapping with 'name' and 'args', got {reprlib.repr(model_spec)}")
     name = model_spec["name"]
     if name not in _MODELS:
-        raise KeyError(f"make: no model is registered as {name!r}; known: {', '.join(names())}. Use liif_fast.register")
+        raise KeyError(
+            f"make: no model is registered as {reprlib.repr(name)}; known: {', '.join(names())}. Use liif_fast.register"
+        )
     model = _MODELS[name](**{**(model_spec.get("args") or {}), **(args or {})})
     if load_sd:
         if "sd" not in model_spec:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from . import data, distributed, weight_files
+from . import data, distributed, reporting, weight_files
 from .training import state
 from .training.config import Config, ConfigError, Data, load_config
 from .training.journal import LOG, METRICS
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, device: torch.device) -> int:
     config = load_config(args.config)
     folder = run_folder(args)
     if args.dry_run:
-        print(dry_run(config, folder, device))
+        reporting.results(dry_run(config, folder, device))
         return 0
     distributed.connect(device)
     try:

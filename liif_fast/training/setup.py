@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,11 @@ def _load_init(module: nn.Module, path: Path) -> None:
     from .state import TrainingError, load_weights
 
     try:
-        weights = checkpoints.load(path).state_dict()
+        model, notes = checkpoints.load_with_notes(path)
+        weights = model.state_dict()
         load_weights(module, weights, path)
     except (ValueError, TrainingError) as error:
         raise ConfigError(f"init: {error}") from error
+    if distributed.rank() == 0:
+        for note in notes:
+            print(f"liif-fast: note: init: {note}", file=sys.stderr)
