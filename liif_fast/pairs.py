@@ -28,6 +28,7 @@ from PIL import Image
 
 from .data.folders import SUFFIXES
 from .resize import imresize, pil_bicubic
+from .shown import shown
 
 LR_SOURCES = ("auto", "files", "matlab", "pil")
 _REDUCE = {"matlab": imresize, "pil": pil_bicubic}
@@ -80,7 +81,7 @@ def find(data: str | PathLike, scale: float, lr: str = "auto") -> list[Pair]:
 def check(data: str | PathLike, lr: str = "auto") -> None:
     """Raises what `find` would (ValueError, FileNotFoundError) before it looks for images."""
     if lr not in LR_SOURCES:
-        raise ValueError(f"lr must be one of {', '.join(LR_SOURCES)}, got {lr!r}")
+        raise ValueError(f"lr must be one of {', '.join(LR_SOURCES)}, got {shown(lr)}")
     if not Path(data).is_dir():
         raise FileNotFoundError(f"{data}: no such folder; give one with images or with an HR folder in it")
 

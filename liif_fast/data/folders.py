@@ -14,10 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..registry import register_dataset
+from ..shown import named, shown
+from ..text_files import read_text
 from .cache import Packed, decode, in_memory, mapped
 from .errors import DataError, MissingError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_SPLIT_BYTES = 1 << 26
 CACHES = ("none", "bin", "in_memory", "device")
 # What Pillow turns into 8-bit RGB as it is, or by leaving out its alpha channel, as the official code does.
 _PLAIN = {"RGB", "L", "P", "1", "RGBX"}
@@ -56,10 +59,10 @@ class ImageFolder(Dataset):
         cache: str = "none",
     ) -> None:
         if cache not in CACHES:
-            raise DataError(f"cache: one of {', '.join(CACHES)} is wanted, got {cache!r}")
+            raise DataError(f"cache: one of {', '.join(CACHES)} is wanted, got {shown(cache)}")
         for name, value, least in (("repeat", repeat, 1), ("first_k", first_k, 1)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise DataError(f"{name}: a whole number of at least {least} is wanted, got {value!r}")
+                raise DataError(f"{name}: a whole number of at least {least} is wanted, got {shown(value)}")
         if cache == "bin" and not isinstance(root_path, str | Path):
             raise DataError("cache: bin lies beside one folder; with a list of folders use in_memory or none")
         self.roots = [Path(p) for p in ([root_path] if isinstance(root_path, str | Path) else root_path)]
@@ -155,7 +158,9 @@ def _files(roots: list[Path], split_file: str | None, split_key: str | None) -> 
         names = _split(split_file, split_key)
         missing = [name for name in names if not (roots[0] / name).is_file()]
         if missing:
-            raise DataError(f"{roots[0]}: {len(missing)} files of {split_file} are missing, the first is {missing[0]}")
+            raise DataError(
+                f"{roots[0]}: {len(missing)} files of {split_file} are missing, the first is {named(missing[0])}"
+            )
         return [roots[0] / name for name in names]
     found = []
     for root in roots:
@@ -167,15 +172,18 @@ def _files(roots: list[Path], split_file: str | None, split_key: str | None) -> 
 
 def _split(file: str, key: str | None) -> list[str]:
     try:
-        lists: Any = json.loads(Path(file).read_text())
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); correct split_file") from error
-    except ValueError as error:
-        raise DataError(f"{file}: this split_file is no JSON ({error})") from error
-    names = lists.get(key) if isinstance(lists, dict) else None
+        text = read_text(Path(file), _SPLIT_BYTES)
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{named(file)}: cannot be read ({reason}); correct split_file") from error
+    try:
+        lists: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: this split_file is no JSON ({named(str(error))})") from error
+    names = lists.get(key) if isinstance(lists, dict) and isinstance(key, str) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        known = ", ".join(lists) if isinstance(lists, dict) else "none"
-        raise DataError(f"{file}: no list of file names under split_key {key!r}; keys: {known}")
+        known = named(", ".join(lists)) if isinstance(lists, dict) else "none"
+        raise DataError(f"{file}: no list of file names under split_key {shown(key)}; keys: {known}")
     return names
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..reference import make_coord
+from ..shown import shown
 from .errors import DataError
 from .folders import ImageFolder, PairedImageFolders
 
@@ -30,7 +31,7 @@ class Samples(Dataset):
         if wrong:
             raise DataError(f"wrapper: this one takes a dataset like {kind}, got a {type(dataset).__name__}")
         if not isinstance(augment, bool):
-            raise DataError(f"augment: true or false is wanted, got {augment!r}")
+            raise DataError(f"augment: true or false is wanted, got {shown(augment)}")
         self.dataset, self.augment, self.sample_q = dataset, augment, whole("sample_q", sample_q)
 
     def __len__(self) -> int:
@@ -123,5 +124,5 @@ def centres(n: int) -> np.ndarray:
 
 def whole(name: str, value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise DataError(f"{name}: a whole number above 0 is wanted, got {value!r}")
+        raise DataError(f"{name}: a whole number above 0 is wanted, got {shown(value)}")
     return value

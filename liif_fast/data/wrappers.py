@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..registry import register_dataset
 from ..resize import pil_bicubic
+from ..shown import shown
 from .errors import DataError
 from .samples import Samples, whole
 
@@ -199,5 +200,5 @@ def _wxh(size: tuple[int, int]) -> str:
 def _scale(name: str, value: Any) -> float:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
-        raise DataError(f"{name}: a number above 0 is wanted, got {value!r}")
+        raise DataError(f"{name}: a number above 0 is wanted, got {shown(value)}")
     return value
