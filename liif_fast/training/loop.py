@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -12,7 +13,7 @@ import tqdm
 from torch import nn
 
 from .. import distributed
-from ..data.loader import Feed
+from ..data.loader import Feed, batches_in, close
 from . import state
 from .journal import Journal, on_terminal, time_text
 from .optimizer import Average
@@ -55,6 +56,8 @@ class Trainer:
         if checkpoint is not None and self.step.scaler is not None and "scaler" in checkpoint.get("training", {}):
             self.step.scaler.load_state_dict(checkpoint["training"]["scaler"])
         self._began = time.perf_counter() - self.progress.seconds
+        self._saved: tuple[int, int, bool] | None = None  # the place that the last checkpoint holds
+        self._agreed = False  # all processes know of an error
 
     def run(self, deadline: float | None = None) -> int:
         """To the end of the last epoch, or of the time; returns the exit code: 0, or 128 + the signal that ended it.
@@ -64,19 +67,25 @@ class Trainer:
                 number of pieces gives what a single one does.
 
         Raises:
-            TrainingError: too many steps with NaN, a full disk, ...
+            TrainingError: too many steps with NaN, a full disk, ... And any other error, once the steps are saved.
         """
         p = self.progress
         try:
             with Signals(deadline) as signals:
-                while p.epoch < self.config.epoch_max or p.pending:
-                    if not (self._epoch(signals) and self._epoch_end(signals)):
-                        self.save()
-                        self.journal.say(f"stopped after step {p.step}; --resume goes on from there")
-                        # of all processes, because one may have been told to stop and not the others
-                        return max(distributed.gather(128 + signals.number if signals.number is not None else 0))
+                try:
+                    while p.epoch < self.config.epoch_max or p.pending:
+                        if not (self._epoch(signals) and self._epoch_end(signals)):
+                            self.save()
+                            self.journal.say(f"stopped after step {p.step}; --resume goes on from there")
+                            # of all processes, because one may have been told to stop and not the others
+                            return max(distributed.gather(128 + signals.number if signals.number is not None else 0))
+                except Exception:
+                    self._rescue()
+                    raise
             return 0
         finally:
+            for loader in (self.setup.train_loader, self.setup.val_loader):
+                close(loader)
             self.journal.close()
 
     def save(self, *names: str) -> None:
@@ -85,6 +94,7 @@ class Trainer:
             checkpoint = self.checkpoint()
             for name in (LAST, *names):
                 state.write(self.folder / name, checkpoint)
+        self._saved = self._place()
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything, see ``liif_fast.training.state``."""
@@ -115,6 +125,29 @@ class Trainer:
 
     # --- inside ---
 
+    def _place(self) -> tuple[int, int, bool]:
+        return self.progress.step, self.progress.epoch, self.progress.pending
+
+    def _rescue(self) -> None:
+        """Save what an error would take along, and say what is there; what fails in that is not said, as the error
+        itself is what matters."""
+        p, whole = self.progress, not self.step.updating
+        with contextlib.suppress(Exception):
+            if whole and self._place() != self._saved:
+                self.step.undo()
+                self.save()
+            if whole and self._place() == self._saved:
+                self.journal.say(f"stopped after step {p.step} by an error; --resume goes on from there")
+        if self._agreed:  # the first process to end makes torchrun end the others: not before all is saved
+            with contextlib.suppress(Exception):
+                distributed.gather(None)
+
+    def _check_together(self, error: Exception | None) -> None:
+        """Raises the error, or PeerError where another process has one; called by all."""
+        if any(distributed.gather(error is not None)):
+            self._agreed = True
+            raise error or distributed.PeerError
+
     def _restore(self, checkpoint: dict[str, Any], path: Path) -> None:
         training = checkpoint.get("training", {})
         state.load_weights(self.module, training.get("weights", checkpoint["model"]["sd"]), path)
@@ -142,6 +175,8 @@ class Trainer:
             return True
         batches.epoch, batches.start = p.epoch + 1, p.batch
         feed = Feed(self.setup.train_loader, self.setup.device)
+        self._check_together(feed.error)
+        together = distributed.connected()
         self.module.train()
         saved = logged = time.perf_counter()
         bar = tqdm.tqdm(
@@ -149,10 +184,15 @@ class Trainer:
             disable=distributed.rank() > 0 or not on_terminal(),
         )  # fmt: skip
         with bar:
-            while (batch := feed.take()) is not None:
-                begun = self.step.begin(batch, p.step, batches.share(p.batch), bool(signals))
-                feed.fetch()
+            while (batch := feed.take(stand_in=together)) is not None:
+                failed = feed.error is not None
+                begun = self.step.begin(batch, p.step, batches.share(p.batch), bool(signals), failed)
+                if not failed:
+                    feed.fetch()
                 outcome = self.step.end(begun)
+                if outcome.failed:
+                    self._agreed = True
+                    raise feed.error or distributed.PeerError
                 self._count(outcome)
                 bar.update()
                 if p.step % self.config.log_steps == 0:
@@ -227,8 +267,8 @@ class Trainer:
         if validated:
             model = self.module if self.average is None else self.average.model
             psnr = mean_psnr(
-                model, self.setup.val_loader, config.data_norm, self.setup.device, config.eval_type, config.eval_bsize,
-                lambda: bool(signals),
+                model, batches_in(self.setup.val_loader), config.data_norm, self.setup.device,
+                config.eval_type, config.eval_bsize, lambda: bool(signals),
             )  # fmt: skip
             if psnr is None:
                 return False
