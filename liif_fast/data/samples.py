@@ -24,6 +24,7 @@ class Samples(Dataset):
     """What the wrappers share: ``samples[i]`` as the official ones give it, ``sample`` the same in fewer bytes."""
 
     paired = False  # whether the dataset gives pairs of images
+    varied = False  # whether inputs of the same image differ in size
 
     def __init__(self, dataset: Any, augment: bool, sample_q: int | None) -> None:
         kind = "paired-image-folders" if self.paired else "image-folder"
@@ -76,12 +77,15 @@ class Samples(Dataset):
             try:
                 low, least, most = self._checked(*sizes)
             except DataError as error:
-                raise DataError(f"{file}: {error}") from None
+                low_file = f" with {self.dataset.dataset_1.files[index]}" if self.paired_folders else ""
+                raise DataError(f"{file}{low_file}: {error}") from None
             if self.sample_q is not None and self.sample_q > least:
                 raise DataError(f"{file}: sample_q {self.sample_q} is more than the {least} pixels of a sample")
             queries = (least, most) if self.sample_q is None else self.sample_q
             if batch_size > 1 and self.sample_q is None and least != most:
                 raise DataError("sample_q: with a range of scales it is needed, as samples of a batch are of one size")
+            if batch_size > 1 and self.varied:
+                raise DataError("inp_size: with a range of scales it is needed, as samples of a batch are of one size")
             first = first or (file, low, queries)
             if batch_size > 1 and (low, queries) != first[1:]:
                 raise DataError(
