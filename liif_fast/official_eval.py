@@ -9,6 +9,7 @@ import torch
 
 from . import distributed
 from .data.loader import WholeBatches, batches_in, close, make_loader, workers
+from .training import trial
 from .training.config import EvalConfig
 from .training.setup import build_samples
 from .training.validate import mean_psnr
@@ -38,6 +39,7 @@ def evaluate_config(
     samples = build_samples("test_dataset", spec)
     for text in getattr(getattr(samples, "dataset", None), "notes", []):
         note(text)
+    trial.check_validation(config, "test_dataset", model, samples, device, seed=0)
     with distributed.first_here():
         if hasattr(samples, "prepare"):
             samples.prepare()

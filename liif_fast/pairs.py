@@ -3,8 +3,8 @@
 Data: a folder with `HR/*.png` and, if there are any, `LR_bicubic/X{S}/NAMEx{S}.png` beside it (the layout of EDSR's
 benchmark archive; `DIV2K_valid_HR` beside `DIV2K_valid_LR_bicubic` works likewise; the low-resolution names may have
 another ending, the same for all, or none), or a plain folder of images. That may hold low-resolution ones too, which
-are never taken for high-resolution ones: `image_SRF_4/NAME_SRF_4_HR.png` and `..._LR.png` (SelfExSR's layout, also where
-`data` is the folder of several such folders), `NAME_HR.png` and `NAME_LR.png`, `NAME.png` and `NAMEx4.png`.
+are never taken for high-resolution ones: `image_SRF_4/NAME_SRF_4_HR.png` and `..._LR.png` (SelfExSR's layout, also
+where `data` is the folder of several such folders), `NAME_HR.png` and `NAME_LR.png`, `NAME.png` and `NAMEx4.png`.
 
 Where the low-resolution images come from, `lr`:
 

@@ -146,6 +146,8 @@ def check(raw: Any, kind: type = Config) -> Any:
             raise ConfigError("epoch_val: there is no val_dataset to validate on; add one, or leave epoch_val out")
         if config.gan is not None and config.amp == "fp16":
             raise ConfigError("amp: fp16 does not go together with gan; use bf16")
+        if config.gan is not None and config.train_dataset.wrapper["args"].get("sample_q") is not None:
+            raise ConfigError("train_dataset.wrapper.args.sample_q: gan needs whole crops; leave it out")
     return config
 
 

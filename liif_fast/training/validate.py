@@ -52,7 +52,7 @@ def mean_psnr(
             pred = _predict(model, inp, batch["coord"], batch["cell"], eval_bsize)
             check_colours(pred, batch["gt"])
             pred = (pred.float() * gt_div + gt_sub).clamp(0, 1)
-            total[0] += _psnr(pred, batch["gt"], inp.shape, eval_type) * inp.shape[0]
+            total[0] += batch_psnr(pred, batch["gt"], inp.shape, eval_type) * inp.shape[0]
             total[1] += inp.shape[0]
     except Exception as error:
         failure = error  # the others wait for this process's share
@@ -77,7 +77,8 @@ def _predict(model: nn.Module, inp: Tensor, coord: Tensor, cell: Tensor, bsize: 
     )
 
 
-def _psnr(pred: Tensor, gt: Tensor, inp_shape: torch.Size, eval_type: str | None) -> float:
+def batch_psnr(pred: Tensor, gt: Tensor, inp_shape: torch.Size, eval_type: str | None) -> float:
+    """PSNR in dB of a batch's colours ``[B, Q, 3]`` in [0, 1], see ``mean_psnr``; ValueError if no whole images."""
     if eval_type is None:
         mse = (pred - gt).square().mean().item()
         return -10 * math.log10(mse) if mse else math.inf
