@@ -8,8 +8,10 @@ import math
 import mmap
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from PIL import Image
 
 from .errors import DataError
 
+_STALE = 24 * 3600  # seconds
 _AT_ONCE = 64  # images decoded before they are stored, which bounds the memory beside the cache itself
 
 
@@ -67,10 +70,13 @@ def in_memory(files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> Packed
 
 def mapped(files: Sequence[Path], sizes: Sequence[tuple[int, int]], folder: Path) -> Packed:
     """All images in a file in ``folder``, made anew whenever one of the images has changed."""
-    known = [
-        [file.name, *size, file.stat().st_size, file.stat().st_mtime_ns]
-        for file, size in zip(files, sizes, strict=True)
-    ]
+    try:
+        known = [
+            [file.name, *size, file.stat().st_size, file.stat().st_mtime_ns]
+            for file, size in zip(files, sizes, strict=True)
+        ]
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); start again") from error
     target = folder / f"{hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]}.rgb"
     total = sum(3 * h * w for h, w in sizes)
     if not target.is_file() or target.stat().st_size != total:
@@ -87,6 +93,10 @@ def mapped(files: Sequence[Path], sizes: Sequence[tuple[int, int]], folder: Path
 
 def _write(target: Path, files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
     scratch = target.with_name(f".{secrets.token_hex(6)}.part")
+    for file in target.parent.glob(".*.part"):  # of processes that were killed; what is young another may be writing
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > _STALE:
+                file.unlink()
     try:
         with scratch.open("xb") as out:
             for _, pixels in _decoded(files, sizes):
