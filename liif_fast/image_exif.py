@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from PIL import Image
 
 PREFIX = b"Exif\0\0"
+_HEADERS = (b"II*\0", b"MM\0*")
 ORIENTATION, WIDTH, HEIGHT = 0x0112, 0xA002, 0xA003
 _EXIF_IFD, _GPS_IFD, _INTEROP_IFD = 0x8769, 0x8825, 0xA005
 # Far above what cameras write (some hundred entries); readers keep each entry's value, so that there must be a limit.
@@ -66,6 +67,32 @@ def is_sound(exif: bytes) -> bool:
     except struct.error:
         pass
     return True
+
+
+def has_header(exif: bytes) -> bool:
+    """Whether a block begins as the TIFF file that it must be (Exif 2.32, 4.5.2)."""
+    return exif.removeprefix(PREFIX)[:4] in _HEADERS
+
+
+def main_orientation(exif: bytes) -> int | None:
+    """The orientation in the main directory of a block that may not be sound; None without one."""
+    block = exif.removeprefix(PREFIX)
+    order = "<" if block[:2] == b"II" else ">"
+    try:
+        entries = _entries(block, order, struct.unpack_from(order + "I", block, 4)[0])
+        for tag, kind, _, at in entries if has_header(exif) else ():
+            if tag == ORIENTATION and kind == 3:
+                return struct.unpack_from(order + "H", block, at)[0]
+    except struct.error:
+        pass
+    return None
+
+
+def with_prefix(exif: bytes) -> bytes:
+    """The block with "Exif\\0\\0" once in front; some cameras write it twice."""
+    while exif.startswith(PREFIX):
+        exif = exif.removeprefix(PREFIX)
+    return PREFIX + exif
 
 
 def descriptive_tags(exif: bytes | Image.Exif | None) -> Image.Exif:

@@ -36,7 +36,7 @@ _LONGEST_SIDE = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535, "TGA"
 _TIFF_BYTES = 2**32 - 2**24  # of pixels: TIFF has 32-bit offsets, and this leaves room for the rest
 _MARKER = 65533  # bytes that one JPEG segment holds
 _JPEG_PROFILE = 255 * (_MARKER - 14)  # an ICC profile goes into up to 255 segments, each with a header of 14 bytes
-MAX_TEXT = 2**25  # bytes of one text field or profile in a PNG that `images.read` takes, twice that for all its text
+MAX_TEXT = 2**25  # bytes of one text field or profile in a PNG that `images.read` takes, four times that for all
 
 
 def write(

@@ -19,8 +19,19 @@ import numpy as np
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from .image_colour import read_colour
-from .image_exif import ORIENTATION, PREFIX, descriptive_tags, is_sound, patched
+from .image_containers import check_contents, embedded_profile
+from .image_exif import (
+    ORIENTATION,
+    PREFIX,
+    descriptive_tags,
+    has_header,
+    is_sound,
+    main_orientation,
+    patched,
+    with_prefix,
+)
 from .image_modes import SampleError, fitting_profile, raw_mode, split
+from .image_png import has_too_much_text, without_text
 from .image_tiff import full_page
 from .image_writing import MAX_TEXT, check_output, output_format, write
 from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent, upright
@@ -117,7 +128,12 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
             if kind.st_size == 0:
                 raise ImageError(f"{name}: the file is empty; get a complete copy")
             with _decoding(max_pixels) as seen:
-                photo = _decode(stream, name, max_pixels)
+                bounded = without_text(stream) if has_too_much_text(stream) else stream
+                photo = _decode(bounded, name, max_pixels)
+                if bounded is not stream:
+                    photo.notes.append(
+                        f"text and ICC profile dropped: more than {MAX_TEXT >> 20} MB, or {4 * MAX_TEXT >> 20} MB in all"
+                    )
             photo.notes += [note for note in dict.fromkeys(seen()) if note not in photo.notes]
             return photo
     except ImageError:
@@ -139,9 +155,6 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
     except Exception as error:  # decoders meet damaged data with nearly any exception
         if getattr(error, "errno", None) is not None:  # the system's, not a decoder's
             raise ImageError(f"{name}: cannot be read ({error.strerror}); check the name and the disk") from error
-        if "MAX_TEXT_" in str(error):
-            most = f"{MAX_TEXT >> 20} MB in one text field or profile"
-            raise ImageError(f"{name}: has more than {most}; save it without metadata first") from None
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{name}: cannot be decoded ({reason}); get a complete copy or convert it to PNG") from error
 
@@ -161,7 +174,7 @@ def _decoding(max_pixels: int) -> Iterator[Any]:
         Image.MAX_IMAGE_PIXELS = None if limit is None else max(limit, max_pixels)
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         # Of PNG's compressed texts and profiles: 1 MB by default, less than printers' profiles and editors' XMP have.
-        PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = max(text, MAX_TEXT), max(all_text, 2 * MAX_TEXT)
+        PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = max(text, MAX_TEXT), max(all_text, 4 * MAX_TEXT)
         try:
             yield lambda: _said(caught)
         finally:
@@ -184,6 +197,7 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
         if page:
             image.seek(page)
         _check_size(image, name, max_pixels)
+        check_contents(image, notes)
         format, mode = image.format or "", image.mode
         if not notes and getattr(image, "is_animated", False):
             kind = "layers: they are read merged" if format == "PSD" else "frames or pages: only the first is read"
@@ -197,7 +211,7 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
             notes.append(f"{bits} bits per channel are read as 8 (Pillow's limit for colour)")
         pixels, alpha = split(image, notes)
         orientation, exif, xmp = _tags(image, notes)
-        icc = fitting_profile(image.info.get("icc_profile"), pixels, mode, notes)
+        icc = fitting_profile(embedded_profile(image, stream, notes), pixels, mode, notes)
         text, dpi = _text(image, notes), _resolution(image.info.get("dpi"))
         lossless = format == "WEBP" and _is_lossless_webp(stream)
         image.close()  # before the copies below
@@ -251,10 +265,15 @@ def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, byte
     """Orientation, EXIF block and XMP packet, both with orientation 1."""
     xmp = image.info.get("xmp")
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
-    exif = image.info.get("exif")
+    exif, orientation = image.info.get("exif"), None
+    if isinstance(exif, bytes) and exif:
+        exif = with_prefix(exif)
     try:
         profile = image.info.get("Raw profile type exif", "")  # ImageMagick's, in hexadecimal
-        if (isinstance(exif, bytes) and not is_sound(exif)) or len(profile) > _MOST_HEX:
+        if isinstance(exif, bytes) and exif and not (has_header(exif) and is_sound(exif)):
+            orientation = main_orientation(exif)  # viewers turn by it all the same
+            raise ValueError("no directories, or such as name themselves")
+        if len(profile) > _MOST_HEX:
             raise ValueError("directories that name themselves")
         tags = image.getexif()
         orientation = tags.get(ORIENTATION, 1)
@@ -265,7 +284,7 @@ def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, byte
     except Exception:  # as for pixels: damaged data raise nearly anything
         notes.append("EXIF data are damaged: dropped")
         turned = re.search(rb"tiff:Orientation(?:=[\"']|>)([1-8])", xmp or b"")
-        orientation, exif = int(turned[1]) if turned else 1, None
+        orientation, exif = orientation or (int(turned[1]) if turned else 1), None
     if exif and not exif.startswith(PREFIX):
         exif = PREFIX + exif
     if xmp:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .image_colour import Colour
-from .image_exif import ORIENTATION, PREFIX, patched
+from .image_exif import ORIENTATION, patched, with_prefix
 from .image_modes import fitting_profile, split, strips
 
 
@@ -77,13 +77,15 @@ def as_photo(image: Any) -> Photo:
         if 0 in image.size:
             raise ValueError(f"image: {image.width}x{image.height} has no pixels; pass an image of at least 1x1")
         notes: list[str] = []
+        if getattr(image, "tag_v2", {}).get(254) == 1 and getattr(image, "tell", int)() == 0:  # NewSubfileType
+            notes.append("this first image of a TIFF is a preview: the full one is elsewhere in the file")
         pixels, alpha = split(image, notes)
         icc = fitting_profile(image.info.get("icc_profile"), pixels, image.mode, notes)
         orientation, exif = _orientation(image), image.info.get("exif")
         if orientation != 1:
             pixels, alpha = upright(pixels, orientation), None if alpha is None else upright(alpha, orientation)
             if isinstance(exif, bytes):
-                exif = patched(exif if exif.startswith(PREFIX) else PREFIX + exif, {ORIENTATION: 1}, True)
+                exif = patched(with_prefix(exif), {ORIENTATION: 1}, True)
         return Photo(pixels, alpha, exif, icc, format=image.format or "", mode=image.mode, notes=notes)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"image: got {type(image).__name__}; pass a PIL image or a NumPy array [H, W] or [H, W, C]")
