@@ -131,9 +131,8 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
                 bounded = without_text(stream) if has_too_much_text(stream) else stream
                 photo = _decode(bounded, name, max_pixels)
                 if bounded is not stream:
-                    photo.notes.append(
-                        f"text and ICC profile dropped: more than {MAX_TEXT >> 20} MB, or {4 * MAX_TEXT >> 20} MB in all"
-                    )
+                    most = f"{MAX_TEXT >> 20} MB, or {4 * MAX_TEXT >> 20} MB in all"
+                    photo.notes.append(f"text and ICC profile dropped: more than {most}")
             photo.notes += [note for note in dict.fromkeys(seen()) if note not in photo.notes]
             return photo
     except ImageError:
