@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
+from . import image_icon
 from .image_colour import read_colour
 from .image_exif import ORIENTATION, PREFIX, descriptive_tags, is_sound, patched
 from .image_modes import SampleError, fitting_profile, raw_mode, split
@@ -180,10 +181,15 @@ def _said(caught: list[warnings.WarningMessage]) -> list[str]:
 def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
     notes: list[str] = []
     page = full_page(stream, name, notes)
+    _check_sizes(image_icon.sizes(stream), name, max_pixels)
+    stream.seek(0)
     with Image.open(stream) as image:
         if page:
             image.seek(page)
-        _check_size(image, name, max_pixels)
+        _check_sizes([image.size], name, max_pixels)
+        if image.format == "ICNS":
+            inside = image.icns.dataforsize(image.best_size).values()
+            _check_sizes((channel.size for channel in inside), name, max_pixels)
         format, mode = image.format or "", image.mode
         if not notes and getattr(image, "is_animated", False):
             kind = "layers: they are read merged" if format == "PSD" else "frames or pages: only the first is read"
@@ -209,13 +215,8 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
     return Photo(pixels, alpha, exif, icc, xmp, dpi, text, format, mode, notes, colour)
 
 
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    """Refuse too many pixels before they are decoded, also in the PNG or JPEG 2000 that an icon file holds inside."""
-    sizes = [image.size]
-    if image.format == "ICO":
-        sizes.append(image.ico.frame(0).size)  # opens, but does not decode, what the file's list says is the largest
-    elif image.format == "ICNS":
-        sizes += [channel.size for channel in image.icns.dataforsize(image.best_size).values()]
+def _check_sizes(sizes: Iterable[tuple[int, int]], name: str, max_pixels: int) -> None:
+    """Refuse too many pixels before they are decoded."""
     for width, height in sizes:
         if width * height > max_pixels:
             raise ImageError(f"{name}: {width}x{height} is more than {max_pixels} pixels; {_RAISE}")
