@@ -6,8 +6,10 @@ import struct
 from collections.abc import Iterator
 from typing import IO
 
+from PIL import Image
 
-def sizes(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
+
+def sizes_of_ico(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
     """(width, height) in the header of each image of an ICO; nothing for other files. Moves the stream's position."""
     stream.seek(0)
     head = stream.read(6)
@@ -23,3 +25,9 @@ def sizes(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
         elif len(data) >= 12:
             width, height = struct.unpack("<ii", data[4:12])  # BITMAPINFOHEADER; the mask makes it twice as high
             yield abs(width), abs(height) // 2
+
+
+def sizes_of_icns(image: Image.Image) -> list[tuple[int, int]]:
+    """(width, height) of the image inside an opened ICNS that Pillow would decode; nothing for other formats."""
+    icns = getattr(image, "icns", None)
+    return [] if icns is None else [channel.size for channel in icns.dataforsize(image.best_size).values()]

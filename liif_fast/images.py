@@ -22,6 +22,7 @@ from . import image_icon
 from .image_colour import read_colour
 from .image_exif import ORIENTATION, PREFIX, descriptive_tags, is_sound, patched
 from .image_modes import SampleError, fitting_profile, raw_mode, split
+from .image_profile import hidden_profile
 from .image_tiff import full_page
 from .image_writing import MAX_TEXT, check_output, output_format, write
 from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent
@@ -181,15 +182,12 @@ def _said(caught: list[warnings.WarningMessage]) -> list[str]:
 def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
     notes: list[str] = []
     page = full_page(stream, name, notes)
-    _check_sizes(image_icon.sizes(stream), name, max_pixels)
+    _check_sizes(image_icon.sizes_of_ico(stream), name, max_pixels)
     stream.seek(0)
     with Image.open(stream) as image:
         if page:
             image.seek(page)
-        _check_sizes([image.size], name, max_pixels)
-        if image.format == "ICNS":
-            inside = image.icns.dataforsize(image.best_size).values()
-            _check_sizes((channel.size for channel in inside), name, max_pixels)
+        _check_sizes([image.size, *image_icon.sizes_of_icns(image)], name, max_pixels)
         format, mode = image.format or "", image.mode
         if not notes and getattr(image, "is_animated", False):
             kind = "layers: they are read merged" if format == "PSD" else "frames or pages: only the first is read"
@@ -197,13 +195,14 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
         if not isinstance(image.info.get("xmp", ""), (str, bytes)):  # a TIFF may give its tag any type
             notes.append("XMP data are damaged: dropped")
             del image.info["xmp"]
+        profile = image.info.get("icc_profile") or hidden_profile(image, stream, notes)
         colour = read_colour(image, stream, notes)
         bits = _depth(image, stream)
         if bits > 8 and ";16" not in raw_mode(image) and not mode.startswith("I"):
             notes.append(f"{bits} bits per channel are read as 8 (Pillow's limit for colour)")
         pixels, alpha = split(image, notes)
         orientation, exif, xmp = _tags(image, notes)
-        icc = fitting_profile(image.info.get("icc_profile"), pixels, mode, notes)
+        icc = fitting_profile(profile, pixels, mode, notes)
         text, dpi = _text(image, notes), _resolution(image.info.get("dpi"))
         image.close()  # before the copies below
     if orientation >= 5 and dpi:
