@@ -8,6 +8,7 @@ section 20 (WhitePoint, PrimaryChromaticities).
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -135,20 +136,20 @@ def _of_tiff(image: Image.Image) -> Colour | None:
 
 def _nclx(stream: IO[bytes]) -> tuple[int, int] | None:
     """Primaries and transfer in the `colr` box that belongs to an AVIF file's primary image."""
-    meta = _find(stream, 0, _size(stream), b"meta")
+    meta = find(stream, 0, _size(stream), b"meta")
     if meta is None:
         return None
     start, end = meta[0] + 4, meta[1]  # a full box: version and flags
-    properties, number = _find(stream, start, end, b"iprp"), 0
-    container = properties and _find(stream, *properties, b"ipco")
+    properties, number = find(stream, start, end, b"iprp"), 0
+    container = properties and find(stream, *properties, b"ipco")
     if not properties or not container:
         return None
-    if primary := _find(stream, start, end, b"pitm"):
+    if primary := find(stream, start, end, b"pitm"):
         stream.seek(primary[0])
         version = stream.read(4)[0]
         number = int.from_bytes(stream.read(4 if version else 2), "big")
     associated = _associations(stream, properties, number)
-    for index, (kind, at, _) in enumerate(_boxes(stream, *container), 1):
+    for index, (kind, at, _) in enumerate(boxes(stream, *container), 1):
         if kind == b"colr" and (associated is None or index in associated):
             stream.seek(at)
             data = stream.read(8)
@@ -159,7 +160,7 @@ def _nclx(stream: IO[bytes]) -> tuple[int, int] | None:
 
 def _associations(stream: IO[bytes], properties: tuple[int, int], item: int) -> set[int] | None:
     """Numbers of an item's properties, from 1; None if the file does not say."""
-    at = _find(stream, *properties, b"ipma")
+    at = find(stream, *properties, b"ipma")
     if at is None:
         return None
     stream.seek(at[0])
@@ -181,11 +182,12 @@ def _size(stream: IO[bytes]) -> int:
     return stream.seek(0, 2)
 
 
-def _find(stream: IO[bytes], start: int, end: int, wanted: bytes) -> tuple[int, int] | None:
-    return next(((at, stop) for kind, at, stop in _boxes(stream, start, end) if kind == wanted), None)
+def find(stream: IO[bytes], start: int, end: int, wanted: bytes) -> tuple[int, int] | None:
+    """Begin and end of the contents of the first box of this kind."""
+    return next(((at, stop) for kind, at, stop in boxes(stream, start, end) if kind == wanted), None)
 
 
-def _boxes(stream: IO[bytes], start: int, end: int) -> Any:
+def boxes(stream: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin and end of the contents of each box (ISO/IEC 14496-12, 4.2)."""
     for _ in range(_MOST_BOXES):
         stream.seek(start)

@@ -46,7 +46,8 @@ class _Page:
 def full_page(stream: IO[bytes], name: str, notes: list[str]) -> int:
     """Index of the page to read, 0 for all that is no TIFF; the stream's position is kept.
 
-    A file whose first image is a thumbnail or mask gives the largest page that is neither, and a note.
+    A file whose first image is a thumbnail or mask gives the largest page that is neither, and a note; one whose first
+    page is merely smaller than another gives the first, and a note.
 
     Raises:
         ImageError: a camera's raw file; the full resolution lies where Pillow does not read it (SubIFDs).
@@ -80,6 +81,9 @@ def full_page(stream: IO[bytes], name: str, notes: list[str]) -> int:
             notes.append(f"the file says that it holds only a reduced version of an image or a mask: {chosen} is read")
         else:
             notes.append(f"the file begins with a thumbnail of {first}: page {chosen.index + 1} of {chosen} is read")
+    elif best and best.area > first.area:
+        said = f"only the first, of {first}, is read, though page {best.index + 1} has {best}"
+        notes.append(f"the file holds several frames or pages: {said}")
     below = [page for page in pages if page.sub and (page.index == chosen.index or first.lesser)]
     larger = max(below, key=lambda page: page.area, default=chosen)
     if larger.area > chosen.area:

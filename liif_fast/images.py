@@ -18,8 +18,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
+from . import image_icon
 from .image_colour import read_colour
-from .image_containers import check_contents, embedded_profile
+from .image_containers import check_contents
 from .image_exif import (
     ORIENTATION,
     PREFIX,
@@ -32,6 +33,7 @@ from .image_exif import (
 )
 from .image_modes import SampleError, fitting_profile, raw_mode, split
 from .image_png import has_too_much_text, without_text
+from .image_profile import hidden_profile
 from .image_tiff import full_page
 from .image_writing import MAX_TEXT, check_output, output_format, write
 from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent, upright
@@ -192,10 +194,12 @@ def _said(caught: list[warnings.WarningMessage]) -> list[str]:
 def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
     notes: list[str] = []
     page = full_page(stream, name, notes)
+    _check_sizes(image_icon.sizes_of_ico(stream), name, max_pixels)
+    stream.seek(0)
     with Image.open(stream) as image:
         if page:
             image.seek(page)
-        _check_size(image, name, max_pixels)
+        _check_sizes([image.size, *image_icon.sizes_of_icns(image)], name, max_pixels)
         check_contents(image, notes)
         format, mode = image.format or "", image.mode
         if not notes and getattr(image, "is_animated", False):
@@ -204,13 +208,14 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
         if not isinstance(image.info.get("xmp", ""), (str, bytes)):  # a TIFF may give its tag any type
             notes.append("XMP data are damaged: dropped")
             del image.info["xmp"]
+        profile = image.info.get("icc_profile") or hidden_profile(image, stream, notes)
         colour = read_colour(image, stream, notes)
         bits = _depth(image, stream)
         if bits > 8 and ";16" not in raw_mode(image) and not mode.startswith("I"):
             notes.append(f"{bits} bits per channel are read as 8 (Pillow's limit for colour)")
         pixels, alpha = split(image, notes)
         orientation, exif, xmp = _tags(image, notes)
-        icc = fitting_profile(embedded_profile(image, stream, notes), pixels, mode, notes)
+        icc = fitting_profile(profile, pixels, mode, notes)
         text, dpi = _text(image, notes), _resolution(image.info.get("dpi"))
         lossless = format == "WEBP" and _is_lossless_webp(stream)
         image.close()  # before the copies below
@@ -223,13 +228,8 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
     return Photo(pixels, alpha, exif, icc, xmp, dpi, text, format, mode, notes, colour, lossless)
 
 
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    """Refuse too many pixels before they are decoded, also in the PNG or JPEG 2000 that an icon file holds inside."""
-    sizes = [image.size]
-    if image.format == "ICO":
-        sizes.append(image.ico.frame(0).size)  # opens, but does not decode, what the file's list says is the largest
-    elif image.format == "ICNS":
-        sizes += [channel.size for channel in image.icns.dataforsize(image.best_size).values()]
+def _check_sizes(sizes: Iterable[tuple[int, int]], name: str, max_pixels: int) -> None:
+    """Refuse too many pixels before they are decoded."""
     for width, height in sizes:
         if width * height > max_pixels:
             raise ImageError(f"{name}: {width}x{height} is more than {max_pixels} pixels; {_RAISE}")

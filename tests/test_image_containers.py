@@ -1,4 +1,4 @@
-"""Profiles and merged pictures that Pillow does not look at; texts beyond the limits; EXIF that begins oddly."""
+"""Merged pictures that Pillow does not look at; texts beyond the limits; EXIF that begins oddly."""
 
 from __future__ import annotations
 
@@ -8,41 +8,13 @@ import zlib
 
 import numpy as np
 import pytest
-from image_bytes import chunk, exif, png, profile
+from image_bytes import chunk, exif, png
 from PIL import Image
 
 from liif_fast.images import ImageError, read, write
 from liif_fast.photo import as_kind, as_photo
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (2, 3, 3), dtype=np.uint8)
-
-
-def test_profile_in_a_bmp(tmp_path):
-    icc = profile(b"RGB ")
-    header = struct.pack("<IiiHHIIiiII", 124, 3, 2, 1, 24, 0, 24, 0, 0, 0, 0) + bytes(16)
-    body = bytes(24)
-    v5 = header + b"DEBM" + bytes(36 + 12) + struct.pack("<IIII", 0, 124 + len(body), len(icc), 0)
-    data = b"BM" + struct.pack("<IHHI", 14 + len(v5) + len(body) + len(icc), 0, 0, 14 + len(v5)) + v5 + body + icc
-    (tmp_path / "x.bmp").write_bytes(data)
-    photo = read(tmp_path / "x.bmp")
-    assert photo.icc == icc
-    assert photo.notes == []
-    (tmp_path / "l.bmp").write_bytes(data.replace(b"DEBM", b"KNIL"))  # a profile in another file
-    assert "colours of its own" in read(tmp_path / "l.bmp").notes[0]
-
-
-def test_profile_in_a_jpeg_2000(tmp_path):
-    icc = profile(b"RGB ")
-    Image.fromarray(PIXELS).save(tmp_path / "x.jp2")
-    data = (tmp_path / "x.jp2").read_bytes()
-    at = data.index(b"colr") - 4
-    (length,) = struct.unpack_from(">I", data, at)
-    box = struct.pack(">I", 11 + len(icc)) + b"colr\x02\0\0" + icc
-    outer = data.index(b"jp2h") - 4
-    size = struct.unpack_from(">I", data, outer)[0] + len(box) - length
-    data = data[:outer] + struct.pack(">I", size) + data[outer + 4 : at] + box + data[at + length :]
-    (tmp_path / "x.jp2").write_bytes(data)
-    assert read(tmp_path / "x.jp2").icc == icc
 
 
 def test_layers_without_a_merged_picture_are_refused(tmp_path):

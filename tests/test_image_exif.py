@@ -11,7 +11,7 @@ import tracemalloc
 
 import pytest
 from image_bytes import chunk, exif, png
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from liif_fast.image_exif import HEIGHT, ORIENTATION, WIDTH, is_sound, patched
 from liif_fast.images import ImageError, read
@@ -91,13 +91,14 @@ def test_pillow_s_warnings_are_a_few_lines_and_not_one_per_entry(tmp_path):
     assert "more warnings" in photo.notes[-1]
 
 
-def test_limits_hold_for_what_an_icon_holds_inside(tmp_path):
+def test_limits_hold_for_what_an_icon_holds_inside(tmp_path, monkeypatch):
     stream = io.BytesIO()
     Image.new("L", (600, 500)).save(stream, "PNG")
     inner = stream.getvalue()
     path = tmp_path / "x.ico"
     path.write_bytes(struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inner), 22) + inner)
     assert read(path).pixels.shape == (500, 600, 1)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: pytest.fail("decoded before it was refused"))
     with pytest.raises(ImageError, match=r"600x500 is more than 299999 pixels"):
         read(path, max_pixels=299_999)
 

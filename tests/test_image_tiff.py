@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from liif_fast.images import ImageError, read
 
@@ -68,6 +69,11 @@ def test_the_first_page_is_read_where_it_is_the_picture(tmp_path):
     photo = read(wrote(tmp_path, trees("<", *pages)))
     np.testing.assert_array_equal(photo.pixels[:, :, 0], LARGE)
     assert photo.notes == ["the file holds several frames or pages: only the first is read"]
+    photo = read(wrote(tmp_path, trees(">", ((SMALL, {}), []), ((LARGE, {}), []))))
+    np.testing.assert_array_equal(photo.pixels[:, :, 0], SMALL)
+    assert photo.notes == [
+        "the file holds several frames or pages: only the first, of 4x3, is read, though page 2 has 8x6"
+    ]
     photo = read(wrote(tmp_path, trees("<", ((SMALL, {254: 1}), []))))
     np.testing.assert_array_equal(photo.pixels[:, :, 0], SMALL)
     assert "only a reduced version" in photo.notes[0]
@@ -112,3 +118,15 @@ def test_loops_and_cuts_end(tmp_path):
     for length in range(len(data)):
         with contextlib.suppress(ImageError):
             assert read(wrote(tmp_path, data[:length])).pixels.shape[:2] in ((3, 4), (6, 8))
+
+
+@pytest.mark.parametrize("suffix", ["ico", "icns"])
+def test_the_largest_image_of_an_icon_is_read(tmp_path, suffix):
+    colours = Image.fromarray(RNG.integers(0, 256, (128, 128, 3), dtype=np.uint8))
+    sizes = {"sizes": [(16, 16), (128, 128), (32, 32)]} if suffix == "ico" else {}
+    colours.save(tmp_path / f"x.{suffix}", **sizes)
+    photo = read(tmp_path / f"x.{suffix}")
+    side = {"ico": 128, "icns": 1024}[suffix]  # ICNS: 512 points at two pixels each
+    assert photo.pixels.shape == (side, side, 3)
+    with pytest.raises(ImageError, match=f"{side}x{side} is more than 999 pixels"):
+        read(tmp_path / f"x.{suffix}", max_pixels=999)
