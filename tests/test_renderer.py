@@ -39,10 +39,6 @@ def renderer(tiny, monkeypatch):
     return Recording(tiny().eval(), SIZE)
 
 
-def replay(renderer, inp):
-    return renderer._replay(inp, list(renderer.model.modules()))
-
-
 def recordable(renderer):
     return renderer._recordable(list(renderer.model.modules()))
 
@@ -71,14 +67,14 @@ CHANGES = {
 def test_recorded_anew_after_a_change(renderer, change):
     inp = torch.rand(1, 3, 5, 4)
     for _ in range(2):
-        replay(renderer, inp)
+        renderer._replay(inp)
     assert renderer.recorded == 1
     CHANGES[change](renderer.model)
-    replay(renderer, inp)
+    renderer._replay(inp)
     assert renderer.recorded == 2
     with torch.no_grad():
         renderer.model.imnet.layers[0].weight.mul_(2)  # in place: the graph reads it
-    replay(renderer, inp)
+    renderer._replay(inp)
     assert renderer.recorded == 2
 
 
