@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
-import shutil
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from . import atomic
 from .image_exif import HEIGHT, WIDTH, descriptive_tags, patched
 from .image_modes import strips
 from .photo import ImageError, Photo, as_photo, convert_depth, to_image
+from .shown import shown
 
 COMMON = ".png, .jpg, .webp, .tif, .bmp"
 _ALL, _OPAQUE = ("L", "LA", "RGB", "RGBA"), ("L", "RGB")
@@ -56,7 +55,8 @@ def write(
         image: a `Photo`, or anything that `as_photo` takes. Floating-point samples become 8 bit.
         format: Pillow's name of a format ("PNG") or a suffix ("jpg"); by default the suffix of `path` decides.
         quality: 1 to 100 for JPEG, WebP and AVIF, by default 95; others are written without loss and ignore it.
-            JPEG and AVIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below.
+            JPEG and AVIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below. WebP is without
+            loss at 100, and by default where the source was such a WebP (``Photo.lossless``).
 
     Returns:
         What the file could not hold, one sentence each.
@@ -67,12 +67,12 @@ def write(
     """
     photo = as_photo(image)
     if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
-        raise ValueError(f"quality: got {quality!r}; pass a whole number from 1 to 100")
+        raise ValueError(f"quality: got {shown(quality)}; pass a whole number from 1 to 100")
     height, width = photo.pixels.shape[:2]
     format = check_output(path, size=(height, width), format=format, overwrite=overwrite)
     notes: list[str] = []
     picture = _fit(photo, format, notes)
-    options = {**_metadata(photo, format, picture.mode, notes), **_encoding(format, quality)}
+    options = {**_metadata(photo, format, picture.mode, notes), **_encoding(format, quality, photo.lossless)}
     try:
         _write_whole(picture, os.fspath(path), format, options, overwrite)
     except FileExistsError:
@@ -210,8 +210,10 @@ def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[st
     return {key: value for key, value in options.items() if value}
 
 
-def _encoding(format: str, quality: int | None) -> dict[str, Any]:
-    """Pillow's save options for the encoder."""
+def _encoding(format: str, quality: int | None, lossless: bool) -> dict[str, Any]:
+    """Pillow's save options for the encoder; ``lossless``: of the source."""
+    if format == "WEBP" and (quality == 100 or (quality is None and lossless)):
+        return {"lossless": True, "exact": True}  # exact: colours under transparent pixels too
     quality = 95 if quality is None else quality
     if format in ("JPEG", "MPO", "AVIF"):
         return {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
@@ -229,40 +231,13 @@ class _Stream(io.BufferedWriter):
 
 
 def _write_whole(picture: Image.Image, path: str, format: str, options: dict[str, Any], overwrite: bool) -> None:
-    target = os.path.realpath(path) if overwrite else os.path.abspath(path)
-    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(16)}.part")
-    try:
-        with _Stream(io.FileIO(temporary, "x")) as stream:
-            if format == "JPEG2000":  # its encoder loops for ever when a write fails
-                memory = io.BytesIO()
-                picture.save(memory, format, **options)
-                stream.write(memory.getbuffer())
-            else:
-                picture.save(stream, format, **options)
-        if overwrite:
-            with suppress(OSError):  # nothing there yet, or a file system without modes
-                shutil.copymode(target, temporary)
-            os.replace(temporary, target)
+    with atomic.replacing(path, overwrite=overwrite) as temporary, _Stream(io.FileIO(temporary, "w")) as stream:
+        if format == "JPEG2000":  # its encoder loops for ever when a write fails
+            memory = io.BytesIO()
+            picture.save(memory, format, **options)
+            stream.write(memory.getbuffer())
         else:
-            _publish(temporary, target)
-    finally:  # also on KeyboardInterrupt; nothing to remove after a rename
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _publish(temporary: str, target: str) -> None:
-    """Give a file its name unless that is taken: FileExistsError, whoever was first."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except (OSError, AttributeError):  # no hard links here (FAT, some network folders)
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # reserves the name
-        try:
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(target)
-            raise
+            picture.save(stream, format, **options)
 
 
 def _why_not_written(path: Any, error: OSError) -> str:

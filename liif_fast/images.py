@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from .image_exif import ORIENTATION, PREFIX, descriptive_tags, patched
 from .image_modes import SampleError, fitting_profile, raw_mode, split
 from .image_writing import check_output, output_format, write
-from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent
+from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent, upright
 
 __all__ = [
     "ImageError",
@@ -65,7 +66,7 @@ def find_images(
         errors.append(ImageError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions"))
 
     for given in map(Path, inputs):
-        if not given.is_dir():
+        if not os.path.isdir(given):
             if os.path.lexists(given):
                 found.append((given, Path(given.name)))
             else:
@@ -105,10 +106,13 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
     """
     name = os.fspath(path)
     try:
-        if os.path.isdir(name):
+        kind = os.stat(name)
+        if stat.S_ISDIR(kind.st_mode):
             raise ImageError(f"{name}: is a folder; name a file in it")
+        if not stat.S_ISREG(kind.st_mode):  # opening a pipe waits for its other end, some devices never end
+            raise ImageError(f"{name}: is not a regular file but a pipe or device; save the image in a file first")
         with open(name, "rb") as stream:
-            if os.path.isfile(name) and os.fstat(stream.fileno()).st_size == 0:
+            if kind.st_size == 0:
                 raise ImageError(f"{name}: the file is empty; get a complete copy")
             with _decoding(max_pixels) as seen:
                 photo = _decode(stream, name, max_pixels)
@@ -131,6 +135,8 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
     except MemoryError:
         raise ImageError(f"{name}: not enough memory to decode it; close other programs or reduce the image") from None
     except Exception as error:  # decoders meet damaged data with nearly any exception
+        if getattr(error, "errno", None) is not None:  # the system's, not a decoder's
+            raise ImageError(f"{name}: cannot be read ({error.strerror}); check the name and the disk") from error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{name}: cannot be decoded ({reason}); get a complete copy or convert it to PNG") from error
 
@@ -180,8 +186,9 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
     if pixels.dtype == np.float32:
         notes.append("floating-point samples are read as 16 bit")
         pixels = convert_depth(pixels, np.uint16)
-    pixels, alpha = _upright(pixels, orientation), None if alpha is None else _upright(alpha, orientation)
-    return Photo(pixels, alpha, exif, icc, xmp, dpi, text, format, mode, notes)
+    pixels, alpha = upright(pixels, orientation), None if alpha is None else upright(alpha, orientation)
+    lossless = format == "WEBP" and _is_lossless_webp(stream)
+    return Photo(pixels, alpha, exif, icc, xmp, dpi, text, format, mode, notes, lossless)
 
 
 def _depth(image: Image.Image, stream: IO[bytes]) -> int:
@@ -198,6 +205,15 @@ def _depth(image: Image.Image, stream: IO[bytes]) -> int:
         return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
     at = head.find(b"\xff\x4f\xff\x51")  # start of codestream, then the SIZ segment
     return (head[at + 42] & 0x7F) + 1 if at >= 0 and at + 42 < len(head) else 8
+
+
+def _is_lossless_webp(stream: IO[bytes]) -> bool:
+    """Whether the (first) picture is in a VP8L chunk, without loss (WebP container specification)."""
+    stream.seek(12)  # behind "RIFF", its size, "WEBP"
+    while len(head := stream.read(8)) == 8 and head[:4] not in (b"VP8L", b"VP8 "):
+        size = int.from_bytes(head[4:], "little")
+        stream.seek(16 if head[:4] == b"ANMF" else size + size % 2, os.SEEK_CUR)  # a frame holds chunks of its own
+    return head[:4] == b"VP8L"
 
 
 def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, bytes | None]:
@@ -224,17 +240,6 @@ def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, byte
     if exif:  # a thumbnail lies the way the pixels did, so it goes when these are turned
         exif = patched(exif, {ORIENTATION: 1}, unlink_thumbnail=orientation != 1)
     return orientation, exif, xmp or None
-
-
-def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """[H, W, ...] turned and mirrored as the EXIF orientation says (Exif 2.32, tag 0x0112)."""
-    if orientation >= 5:
-        array = array.swapaxes(0, 1)  # mirrored at the main diagonal
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return np.ascontiguousarray(array)
 
 
 def _resolution(dpi: Any) -> tuple[float, float] | None:

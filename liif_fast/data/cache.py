@@ -7,7 +7,6 @@ import json
 import math
 import mmap
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .. import atomic
 from .errors import DataError
 
 _AT_ONCE = 64  # images decoded before they are stored, which bounds the memory beside the cache itself
@@ -67,10 +67,13 @@ def in_memory(files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> Packed
 
 def mapped(files: Sequence[Path], sizes: Sequence[tuple[int, int]], folder: Path) -> Packed:
     """All images in a file in ``folder``, made anew whenever one of the images has changed."""
-    known = [
-        [file.name, *size, file.stat().st_size, file.stat().st_mtime_ns]
-        for file, size in zip(files, sizes, strict=True)
-    ]
+    try:
+        known = [
+            [file.name, *size, file.stat().st_size, file.stat().st_mtime_ns]
+            for file, size in zip(files, sizes, strict=True)
+        ]
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); start again") from error
     target = folder / f"{hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]}.rgb"
     total = sum(3 * h * w for h, w in sizes)
     if not target.is_file() or target.stat().st_size != total:
@@ -86,14 +89,9 @@ def mapped(files: Sequence[Path], sizes: Sequence[tuple[int, int]], folder: Path
 
 
 def _write(target: Path, files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
-    scratch = target.with_name(f".{secrets.token_hex(6)}.part")
-    try:
-        with scratch.open("xb") as out:
-            for _, pixels in _decoded(files, sizes):
-                out.write(np.ascontiguousarray(pixels))
-        os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with atomic.replacing(target) as scratch, open(scratch, "wb") as out:
+        for _, pixels in _decoded(files, sizes):
+            out.write(np.ascontiguousarray(pixels))
 
 
 def _decoded(files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, np.ndarray]]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import register
+from ..shown import shown
 from .common import conv, reach
 
 _CONFIGS = {"A": (20, 6, 32), "B": (16, 8, 64)}  # blocks D, convolutions in each C, growth G
@@ -61,7 +62,7 @@ class RDN(nn.Module):
     ) -> None:
         super().__init__()
         if RDNconfig not in _CONFIGS:
-            raise ValueError(f"RDNconfig: 'A' or 'B' is wanted, got {RDNconfig!r}")
+            raise ValueError(f"RDNconfig: 'A' or 'B' is wanted, got {shown(RDNconfig)}")
         if RDNkSize % 2 == 0:
             raise ValueError(f"RDNkSize: an odd number is wanted, as an even one changes the size, got {RDNkSize}")
         n_blocks, n_convs, growth = _CONFIGS[RDNconfig]
@@ -80,6 +81,11 @@ class RDN(nn.Module):
     def parts(self) -> list[nn.Module]:
         """See ``DenseConv``: every convolution on the longest path."""
         return [self.SFENet1, self.SFENet2, *self.RDBs, self.GFF]
+
+    @property
+    def in_channels(self) -> int | None:
+        """Of the images; None if the first layer does not tell."""
+        return getattr(self.SFENet1, "in_channels", None)
 
     @staticmethod
     def _end(width: int, growth: int, kernel_size: int, scale: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and the end of the time given as a wish: the step in hand is finished and saved first."""
+"""SIGINT, SIGTERM, SIGHUP and the end of the time given as a wish: the step in hand is finished and saved first."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import signal
 import threading
 import time
 from types import FrameType
+
+from .. import interruption
 
 
 class Signals:
@@ -18,7 +20,7 @@ class Signals:
         deadline: of ``time.monotonic()``; None: no limit.
     """
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = interruption.NUMBERS
 
     def __init__(self, deadline: float | None = None) -> None:
         self.deadline = deadline
@@ -30,7 +32,8 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._before = {n: signal.signal(n, self._came) for n in self.numbers}
+            handled = [n for n in self.numbers if signal.getsignal(n) is not signal.SIG_IGN]  # ignored: by nohup, say
+            self._before = {n: signal.signal(n, self._came) for n in handled}
         return self
 
     def __exit__(self, *_: object) -> None:
