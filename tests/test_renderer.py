@@ -57,7 +57,7 @@ CHANGES = {
     "forward": lambda m: setattr(m.imnet.layers[1], "forward", torch.sin),
     "forward of the encoder": lambda m: setattr(m.encoder.second, "forward", torch.sin),
     "flag": lambda m: setattr(m, "local_ensemble", False),
-    "number": lambda m: setattr(m.encoder.first, "stride", (2, 2)),
+    "number": lambda m: setattr(m.encoder.first, "padding_mode", "reflect"),
     "mode of a part": lambda m: m.encoder.train(),
     "storage": lambda m: setattr(m.imnet.layers[0], "weight", nn.Parameter(m.imnet.layers[0].weight * 2)),
 }
