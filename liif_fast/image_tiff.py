@@ -66,10 +66,9 @@ def full_page(stream: IO[bytes], name: str, notes: list[str]) -> int:
     usable = [page for page in main if not page.lesser and page.photometric not in _RAW]
     best = max(usable, key=lambda page: page.area, default=None)
     dng = any(page.dng for page in pages)
-    if head[8:10] == b"CR" or (
-        (dng or any(page.photometric in _RAW for page in pages)) and (best is None or best.area < largest.area)
-    ):
-        kind = "CR2" if head[8:10] == b"CR" else "DNG" if dng else "as NEF or ARW are"
+    cr2 = head[4:11] == b"\x10\0\0\0CR\2"  # the directory follows at 16, so that this is no pixel
+    if cr2 or ((dng or any(page.photometric in _RAW for page in pages)) and (best is None or best.area < largest.area)):
+        kind = "CR2" if cr2 else "DNG" if dng else "as NEF or ARW are"
         raise ImageError(
             f"{name}: is a camera's raw file ({kind}), of which Pillow reads a preview at best; develop it with a raw "
             "converter and save it as TIFF or PNG first"

@@ -17,23 +17,23 @@ SMALL, LARGE = RNG.integers(0, 256, (3, 4), dtype=np.uint8), RNG.integers(0, 256
 Page = tuple[np.ndarray, dict[int, int]]
 
 
-def trees(order: str, *chains: tuple[Page, list[Page]], head: bytes = b"", big: bool = False) -> bytes:
+def trees(order: str, *chains: tuple[Page, list[Page]], big: bool = False) -> bytes:
     """A TIFF of uncompressed grey pages, each with pages below it (SubIFDs); further tags by number."""
     count, entry, pointer, start = ("Q", "HHQQ", "Q", 16) if big else ("H", "HHII", "I", 8)
     data, offsets = bytearray(), {}
 
     def put(page: Page, key: tuple[int, int], below: list[int]) -> None:
         pixels, extra = page
-        at_pixels = len(data) + start + len(head)
+        at_pixels = len(data) + start
         data.extend(pixels.tobytes())
         tags = {256: pixels.shape[1], 257: pixels.shape[0], 258: 8, 259: 1, 262: 1, 273: at_pixels, 277: 1}
         tags |= {278: pixels.shape[0], 279: pixels.size, **extra}
         fields = {tag: (1, value) for tag, value in tags.items()}
         if below:
-            at_list = len(data) + start + len(head)
+            at_list = len(data) + start
             data.extend(struct.pack(f"{order}{len(below)}{pointer}", *below))
             fields[330] = (len(below), below[0] if len(below) == 1 else at_list)
-        offsets[key] = len(data) + start + len(head)
+        offsets[key] = len(data) + start
         data.extend(struct.pack(order + count, len(fields)))
         for tag, (number, value) in sorted(fields.items()):
             data.extend(struct.pack(order + entry, tag, 16 if big and tag == 330 else 4, number, value))
@@ -48,7 +48,12 @@ def trees(order: str, *chains: tuple[Page, list[Page]], head: bytes = b"", big: 
         struct.pack_into(order + pointer, data, offsets[(i, -1), "next"], offsets[i + 1, -1])
     magic = {"<": b"II", ">": b"MM"}[order]
     version = struct.pack(order + "HHH", 43, 8, 0) if big else struct.pack(order + "H", 42)
-    return magic + version + struct.pack(order + pointer, offsets[0, -1]) + head + bytes(data)
+    return magic + version + struct.pack(order + pointer, offsets[0, -1]) + bytes(data)
+
+
+# As its first directory says, an RGB image of 8x6, its preview.
+CR2 = b"II*\0\x10\0\0\0CR\2\0" + bytes(4) + struct.pack("<H", 2)
+CR2 += struct.pack("<HHII", 256, 4, 1, 8) + struct.pack("<HHII", 257, 4, 1, 6) + bytes(4)
 
 
 def wrote(folder: Path, data: bytes) -> Path:
@@ -94,7 +99,7 @@ def test_a_larger_image_in_a_sub_directory_is_not_passed_over(tmp_path, mark):
         (trees(">", ((LARGE, {262: 32803, 50706: 0x0401}), [])), "DNG"),
         (trees(">", ((SMALL, {254: 1}), [(SMALL, {254: 1}), (LARGE, {254: 0, 262: 32803})])), "NEF"),
         (trees("<", ((SMALL, {}), []), ((LARGE, {262: 32803}), [])), "NEF"),
-        (trees("<", ((LARGE, {}), []), head=b"CR\2\0" + bytes(4)), "CR2"),
+        (CR2, "CR2"),
     ],
 )
 def test_raw_files_are_refused_by_name(tmp_path, data, kind):
@@ -130,3 +135,8 @@ def test_the_largest_image_of_an_icon_is_read(tmp_path, suffix):
     assert photo.pixels.shape == (side, side, 3)
     with pytest.raises(ImageError, match=f"{side}x{side} is more than 999 pixels"):
         read(tmp_path / f"x.{suffix}", max_pixels=999)
+
+
+def test_pixels_that_look_like_a_raw_file_s_header_are_pixels(tmp_path):
+    pixels = np.frombuffer(b"CR\2\0CR\2\0CR\2\0", np.uint8).reshape(3, 4)  # they begin at offset 8
+    np.testing.assert_array_equal(read(wrote(tmp_path, trees("<", ((pixels, {}), [])))).pixels[:, :, 0], pixels)
