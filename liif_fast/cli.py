@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: wrong arguments, ``--help``, ``--version``; SIGTERM and SIGHUP (128 + their numbers).
     """
     code = 130
-    with interruption.handled():
+    with interruption.handled(), reporting.warnings_as_notes():
         try:
             code = reporting.finish(_main(argv))
         except KeyboardInterrupt:  # a second one, while the first was being said
@@ -182,9 +182,12 @@ def _load(args: argparse.Namespace, model: str | None = None) -> tuple[Any, Any]
 
     device = _device(args.device)
     try:
-        return checkpoints.load(model or args.model, device=device), _dtype(args.dtype, device)
+        loaded, notes = checkpoints.load_with_notes(model or args.model, device)
     except checkpoints.UnknownModelError as error:
         raise UsageError(str(error)) from error
+    for note in notes:
+        reporting.say(f"note: {note}")
+    return loaded, _dtype(args.dtype, device)
 
 
 def _upscale(args: argparse.Namespace) -> int:

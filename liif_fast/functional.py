@@ -11,6 +11,7 @@ channels, O output channels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import chain, int8, reference
+from . import chain, int8, plain, reference, transforms
 from .ops import CPU_KERNELS, fastest_autocast, geometry_dtype
-from .reference import make_coord
+from .reference import make_coord, pixel_centres
 
 __all__ = [
     "Head",
@@ -79,7 +80,8 @@ def hidden_map(feat: Tensor, head: Head) -> Tensor:
     """
     device, padding = feat.device.type, head.w_conv.shape[-1] // 2
     with fastest_autocast(device):
-        feat = feat.contiguous(memory_format=torch.channels_last)
+        if not transforms.active():  # vmap knows no other layout
+            feat = feat.contiguous(memory_format=torch.channels_last)
         if not torch.is_autocast_enabled(device):
             feat = feat.to(head.w_conv.dtype)
         hidden = F.conv2d(feat, head.w_conv, head.b_conv, padding=padding).permute(0, 2, 3, 1).contiguous()
@@ -104,10 +106,15 @@ def check_queries(coord: Tensor, cell: Tensor | None, batch: int, device: torch.
             raise ValueError(
                 f"{name} is on {t.device} but the features are on {device}: move it with .to({str(device)!r})"
             )
-        if t.device.type == "cpu" and not torch.compiler.is_compiling() and not t.isfinite().all():
+        if _looked_at(t) and not t.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity: coordinates are (y, x) in [-1, 1], see make_coord")
     if cell is not None and cell.shape != coord.shape:
         raise ValueError(f"cell: the shape of coord, {list(coord.shape)}, is wanted, got {list(cell.shape)}")
+
+
+def _looked_at(t: Tensor) -> bool:
+    """Whether Python may ask for values: not in compilers or ``torch.func``; other devices would be waited for."""
+    return t.device.type == "cpu" and not torch.compiler.is_compiling() and not transforms.active()
 
 
 def _geometry(hidden: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
@@ -128,6 +135,8 @@ def query(
 
     Equivalent to: ``reference.liif(feat, coord, cell, mlp, local_ensemble=...)``, paper equations 2, 4 and 5.
     """
+    if transforms.active():
+        return plain.query(hidden, head, coord, cell, hidden.shape[1:3], (0, 0), local_ensemble)
     coord, cell, w_pos = _geometry(hidden, coord, cell, head.w_pos)
     moved = any(t is not None and t.requires_grad for t in (coord, cell)) and torch.is_grad_enabled()
     if hidden.device.type == "cpu" and CPU_KERNELS and not moved:
@@ -136,11 +145,7 @@ def query(
     if chain.wanted(hidden) and not moved:
         return chain.query(hidden, coord, cell, w_pos, head.mlp, head.w_out, head.b_out, local_ensemble)
     h, weight = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), local_ensemble)
-    for w, b in head.mlp:
-        h = F.relu(F.linear(h, w, b))
-    # The output layer before the blend: [B, Q, K, O] is small, a blend of [B, Q, K, D] in float32 is not.
-    colours = F.linear(h, head.w_out, head.b_out).to(weight.dtype)
-    return (colours * weight.unsqueeze(-1)).sum(-2)
+    return plain.colours(h, weight, head)
 
 
 def uniform(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -175,9 +180,13 @@ def render(
         size: (H, W) of the whole map; default: hidden is the whole.
         origin: (row, column) where ``hidden`` starts in it.
     """
+    size = hidden.shape[1:3] if size is None else size
+    if transforms.active():
+        cast = [tuple(t.to(hidden.dtype) for t in layer) for layer in (*head.mlp, head[4:])]
+        like = head._replace(mlp=tuple(cast[:-1]), w_out=cast[-1][0], b_out=cast[-1][1])
+        return plain.query(hidden, like, coord, cell, size, origin, local_ensemble)
     hidden, w_pos, w_mlp, b_mlp, w_out = uniform(hidden, head)
     coord, cell = _geometry(hidden, coord, cell)
-    size = hidden.shape[1:3] if size is None else size
     return torch.ops.liif_fast.render(
         hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, head.b_out, size, origin, local_ensemble
     )
@@ -216,15 +225,19 @@ def grid_blocks(
     block: int,
     device: torch.device,
     dtype: torch.dtype,
-) -> Iterator[tuple[slice, Tensor]]:
-    """Coordinates of the pixels rows x cols of an image of ``size``, in pieces of whole rows, about ``block`` pixels
-    each: (slice of rows, counted from rows[0]; coord [n * width, 2])."""
-    ys, xs = (make_coord([n], device=device, dtype=dtype)[:, 0] for n in size)
-    ys, xs = ys[slice(*rows)], xs[slice(*cols)]
-    step = max(1, block // max(1, len(xs)))
-    for start in range(0, len(ys), step):
-        part = ys[start : start + step]
-        yield slice(start, start + len(part)), torch.cartesian_prod(part, xs)
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Coordinates of the pixels rows x cols of an image of ``size``, in pieces of about ``block`` pixels, whole rows
+    where they are no longer: (slice of rows, slice of columns, counted from rows[0] and cols[0]; coord [n, 2])."""
+    width = max(1, min(cols[1] - cols[0], block))
+    height = max(1, block // width)
+    for left in range(cols[0], cols[1], width):
+        right = min(cols[1], left + width)
+        xs = pixel_centres(torch.arange(left, right, device=device), size[1], dtype=dtype)
+        for top in range(rows[0], rows[1], height):
+            bottom = min(rows[1], top + height)
+            ys = pixel_centres(torch.arange(top, bottom, device=device), size[0], dtype=dtype)
+            lines, columns = slice(top - rows[0], bottom - rows[0]), slice(left - cols[0], right - cols[0])
+            yield lines, columns, torch.cartesian_prod(ys, xs)
 
 
 def render_grid(
@@ -247,12 +260,12 @@ def render_grid(
     block = block or (1 << 16 if out.device.type == "cpu" else 1 << 21)
     # filled, not copied from the host, which a CUDA graph cannot record
     cell = torch.stack([torch.full((), 2 / n, device=out.device, dtype=dtype) for n in size])
-    for part, coord in grid_blocks(size, rows, cols, block, out.device, dtype):
+    for lines, columns, coord in grid_blocks(size, rows, cols, block, out.device, dtype):
         coord = coord.expand(B, -1, -1)
-        pixels = colours(coord, cell.expand_as(coord))  # [B, n * width, O]
-        out[:, :, part] = pixels.transpose(1, 2).unflatten(-1, (-1, out.shape[-1]))
+        pixels = colours(coord, cell.expand_as(coord))  # [B, n, O]
+        out[:, :, lines, columns] = pixels.transpose(1, 2).unflatten(-1, (-1, columns.stop - columns.start))
         if progress is not None:
-            progress((part.stop - part.start) / (rows[1] - rows[0]))
+            progress(coord.shape[1] / (out.shape[2] * out.shape[3]))
     return out
 
 
@@ -281,7 +294,7 @@ def query_reference(
             feat, c, s, None if imnet is None else decode, local_ensemble=local_ensemble, feat_unfold=feat_unfold
         )
         for c, s in zip(
-            coord.split(chunk, 1), [None] * coord.shape[1] if cell is None else cell.split(chunk, 1), strict=False
+            coord.split(chunk, 1), itertools.repeat(None) if cell is None else cell.split(chunk, 1), strict=False
         )
     ]
     return torch.cat(pieces, 1)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .alpha import settle
 from .photo import Photo, as_kind, as_photo, fill_transparent
 
 
@@ -44,11 +45,11 @@ def pixels_of(image: Any) -> Tensor:
 
 
 def _tensor(image: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
-    if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise TypeError(f"image: a tensor of dtype uint8 or floating point is wanted, got {image.dtype}")
-    if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or 0 in image.shape:
+    if image.dtype not in (torch.uint8, torch.uint16) and not image.is_floating_point():
+        raise TypeError(f"image: a tensor of dtype uint8, uint16 or floating point is wanted, got {image.dtype}")
+    if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or 0 in image.shape[-3:]:
         raise ValueError(f"image: a tensor [3, H, W] or [B, 3, H, W] is wanted (or 1 channel), got {list(image.shape)}")
-    if image.is_floating_point():
+    if image.is_floating_point() and image.numel():
         low, high = image.aminmax()
         if not (low >= 0 and high <= 1):  # also when there is a NaN
             raise ValueError(
@@ -67,9 +68,7 @@ def _photo(photo: Photo, enlarge: Callable[[Tensor], Tensor]) -> Photo:
     # Colours and coverage apart: colours under transparent pixels mean nothing and would bleed into the edges.
     colours = _array(fill_transparent(pixels, alpha), enlarge)
     coverage = _array(np.ascontiguousarray(alpha[..., None]), enlarge)[..., 0]
-    if alpha.min() == alpha.max():  # a network's answer to a constant is nearly, not exactly, the constant
-        coverage.fill(alpha.flat[0])
-    return dataclasses.replace(photo, pixels=colours, alpha=coverage)
+    return dataclasses.replace(photo, pixels=colours, alpha=settle(alpha, coverage))
 
 
 def _array(pixels: np.ndarray, enlarge: Callable[[Tensor], Tensor]) -> np.ndarray:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import overrides
+from ..kept import Kept
 from ..sizes import output_size
 
 _STRIP = 1 << 20  # output pixels computed at a time, which bounds the memory
@@ -19,6 +21,7 @@ class ImageModel(nn.Module):
     """A network that makes an image of a given size, used through the same methods as ``LIIF``.
 
     A subclass defines ``name`` (its registered name), ``render(inp, size)`` and passes its arguments to ``__init__``.
+    ``render`` is what makes every picture: one with another of the methods of ``bypassed`` needs a ``render`` to match.
 
     Attributes:
         data_norm: as of ``LIIF``.
@@ -27,13 +30,14 @@ class ImageModel(nn.Module):
 
     name: str
     scale: int | None = None
+    bypassed = ("gen_feat", "query_rgb", "forward")  # what render, and so upscale, does not go through
 
     def __init__(self, **args: Any) -> None:
         super().__init__()
         self._args = args
         self.data_norm = {key: {"sub": [0.5], "div": [0.5]} for key in ("inp", "gt")}
         self._inp: Tensor | None = None
-        self._rendered: tuple[tuple[int, int], Tensor] | None = None
+        self._rendered = Kept()
 
     def render(self, inp: Tensor, size: Sequence[int]) -> Tensor:
         """``[B, 3, h, w]`` normalised -> ``[B, 3, *size]`` normalised, with gradients when they are enabled."""
@@ -43,7 +47,7 @@ class ImageModel(nn.Module):
 
     def gen_feat(self, inp: Tensor) -> Tensor:
         """Keep the images for ``query_rgb``."""
-        self._inp, self._rendered = inp, None
+        self._inp, self._rendered = inp, Kept()
         return inp
 
     def query_rgb(self, coord: Tensor, cell: Tensor) -> Tensor:
@@ -55,17 +59,20 @@ class ImageModel(nn.Module):
         if self._inp is None:
             raise RuntimeError("query_rgb: there are no images yet; call gen_feat(inp) first")
         size = _size_of(cell)
-        if torch.is_grad_enabled() or self._rendered is None or self._rendered[0] != size:
-            self._rendered = (size, self.render(self._inp, size))
-        image = self._rendered[1]
         if torch.is_grad_enabled():
-            self._rendered = None  # not to keep the graph
-        return at(image, coord)
+            return at(self.render(self._inp, size), coord)
+        device = self._inp.device.type
+        settings = size, self.training, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        given = [self._inp, *self.parameters(), *self.buffers()]
+        return at(self._rendered.get(given, settings, lambda: self.render(self._inp, size)), coord)
 
     def forward(self, inp: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """``gen_feat(inp)``, then ``query_rgb(coord, cell)``; samples of different sizes go one by one."""
+        if len(inp) == 1 and self._own("gen_feat", "query_rgb"):
+            self.gen_feat(inp)
+            return self.query_rgb(coord, cell)
         sizes = {_size(c) for c in cell[:, 0].tolist()}  # of all samples at once: each look at a device waits for it
-        if len(sizes) == 1:
+        if len(sizes) == 1 and not self._own("gen_feat", "query_rgb"):
             return at(self.render(inp, sizes.pop()), coord)
         return torch.cat([self(*(t[i : i + 1] for t in (inp, coord, cell))) for i in range(len(inp))])
 
@@ -87,6 +94,8 @@ class ImageModel(nn.Module):
         """
         if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: {self.name} runs in float32, bfloat16 or float16, got {dtype}")
+        if (own := self._own(*self.bypassed)) and not self._own("render"):
+            raise ValueError(f"{overrides.described(self, own)}, which upscale does not use: give it a render to match")
 
         def enlarge(pixels: Tensor) -> Tensor:
             out = self._enlarge(pixels, output_size(pixels.shape[-2:], scale, size), tile, dtype)
@@ -116,6 +125,11 @@ class ImageModel(nn.Module):
 
     # --- inside ---
 
+    def _own(self, *names: str) -> list[str]:
+        """Which of these methods a subclass of liif_fast's class, or this instance, has replaced."""
+        base = next(kind for kind in type(self).__mro__ if kind.__module__.startswith(f"{__package__}."))
+        return overrides.own(self, base, names)
+
     @torch.no_grad()
     def _enlarge(self, pixels: Tensor, size: tuple[int, int], tile: int | str, dtype: torch.dtype | None) -> Tensor:
         """[B, 3 or 1, H, W] -> [B, 3 or 1, *size] of the same dtype."""
@@ -128,9 +142,10 @@ class ImageModel(nn.Module):
             normal = (inp - inp_sub) / inp_div
             whole = tile == 0 or size[0] * size[1] <= _STRIP
             out = self.render(normal, size) if whole else self._in_strips(normal, size)
-        out = (out.float() * gt_div + gt_sub).clamp(0, 1)
+        out = out.float() * gt_div + gt_sub
         if not out.isfinite().all():
             raise ValueError(f"{self.name}: the result is not finite: the weights are damaged, or dtype overflows")
+        out = out.clamp(0, 1)
         out = out if pixels.shape[1] == 3 else out.mean(1, keepdim=True)
         out = (out * peak).round() if peak != 1 else out
         return out.to(pixels.dtype).to(pixels.device)
@@ -139,7 +154,7 @@ class ImageModel(nn.Module):
         return self.render(inp, size)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_inp": None, "_rendered": None}
+        return {**self.__dict__, "_inp": None, "_rendered": Kept()}
 
 
 def at(image: Tensor, coord: Tensor) -> Tensor:
@@ -175,4 +190,6 @@ def _size(cell: Sequence[float]) -> tuple[int, int]:
 
 
 def _norm(part: dict[str, list[float]], device: torch.device | None) -> tuple[Tensor, Tensor]:
-    return tuple(torch.tensor(part[key], device=device).view(1, -1, 1, 1) for key in ("sub", "div"))
+    return tuple(
+        torch.tensor(part[key], dtype=torch.float32, device=device).view(1, -1, 1, 1) for key in ("sub", "div")
+    )
