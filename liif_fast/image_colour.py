@@ -1,18 +1,18 @@
 """What a file says its numbers mean as colours where it says so without an ICC profile, and which Pillow leaves out.
 
 PNG specification, third edition (W3C 2025): 4.3 (which chunk counts), cHRM, gAMA and cICP in 11.3.2; ITU-T H.273 (code
-points of primaries, transfer and matrix); ISO/IEC 23008-12 and MIAF (AVIF's `colr` box of type `nclx`); TIFF 6.0,
-section 20 (WhitePoint, PrimaryChromaticities).
+points of primaries, transfer and matrix); TIFF 6.0, section 20 (WhitePoint, PrimaryChromaticities). AVIF: `image_avif`.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
 from PIL import Image, PngImagePlugin
+
+from .image_avif import primaries_and_transfer
 
 # White, red, green and blue point of sRGB (x, y), times 100,000, as PNG's cHRM has them.
 _SRGB = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
@@ -22,7 +22,6 @@ _PRIMARIES = {1: "BT.709", 9: "BT.2020", 11: "DCI P3", 12: "Display P3", 5: "BT.
 _TRANSFERS = {1: "BT.709", 4: "gamma 2.2", 5: "gamma 2.8", 6: "BT.601", 8: "linear", 13: "sRGB", 14: "BT.2020"}
 _TRANSFERS |= {15: "BT.2020", 16: "PQ (HDR)", 17: "SMPTE 428", 18: "HLG (HDR)"}
 _UNSPECIFIED = 2
-_MOST_BOXES = 4096
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def read_colour(image: Image.Image, stream: IO[bytes], notes: list[str]) -> Colo
         if image.info.get("icc_profile"):
             return None
         if image.format == "AVIF":
-            cicp = _nclx(stream)
+            cicp = primaries_and_transfer(stream)
             # Pillow gives full-range RGB whatever range and matrix the file has; unspecified means sRGB (MIAF).
             codes = [fallback if c == _UNSPECIFIED else c for c, fallback in zip(cicp or (1, 13), (1, 13), strict=True)]
             return None if codes == [1, 13] else Colour((codes[0], codes[1], True))
@@ -132,74 +131,3 @@ def _of_tiff(image: Image.Image) -> Colour | None:
     if len(points) != 8 or not all(0 <= value < 2**31 for value in points):
         raise ValueError("eight numbers between 0 and 1 are wanted")
     return Colour(None, tuple(points)) if _differs(tuple(points)) else None
-
-
-def _nclx(stream: IO[bytes]) -> tuple[int, int] | None:
-    """Primaries and transfer in the `colr` box that belongs to an AVIF file's primary image."""
-    meta = find(stream, 0, _size(stream), b"meta")
-    if meta is None:
-        return None
-    start, end = meta[0] + 4, meta[1]  # a full box: version and flags
-    properties, number = find(stream, start, end, b"iprp"), 0
-    container = properties and find(stream, *properties, b"ipco")
-    if not properties or not container:
-        return None
-    if primary := find(stream, start, end, b"pitm"):
-        stream.seek(primary[0])
-        version = stream.read(4)[0]
-        number = int.from_bytes(stream.read(4 if version else 2), "big")
-    associated = _associations(stream, properties, number)
-    for index, (kind, at, _) in enumerate(boxes(stream, *container), 1):
-        if kind == b"colr" and (associated is None or index in associated):
-            stream.seek(at)
-            data = stream.read(8)
-            if data[:4] == b"nclx":
-                return struct.unpack(">HH", data[4:])
-    return None
-
-
-def _associations(stream: IO[bytes], properties: tuple[int, int], item: int) -> set[int] | None:
-    """Numbers of an item's properties, from 1; None if the file does not say."""
-    at = find(stream, *properties, b"ipma")
-    if at is None:
-        return None
-    stream.seek(at[0])
-    data = stream.read(min(at[1] - at[0], 1 << 20))
-    version, wide = data[0], data[3] & 1
-    (count,) = struct.unpack_from(">I", data, 4)
-    place = 8
-    for _ in range(min(count, _MOST_BOXES)):
-        number, n = struct.unpack_from(">IB" if version else ">HB", data, place)
-        place += 5 if version else 3
-        if number == item:
-            values = struct.unpack_from(f">{n}{'H' if wide else 'B'}", data, place)
-            return {value & (0x7FFF if wide else 0x7F) for value in values}
-        place += n * (2 if wide else 1)
-    return None
-
-
-def _size(stream: IO[bytes]) -> int:
-    return stream.seek(0, 2)
-
-
-def find(stream: IO[bytes], start: int, end: int, wanted: bytes) -> tuple[int, int] | None:
-    """Begin and end of the contents of the first box of this kind."""
-    return next(((at, stop) for kind, at, stop in boxes(stream, start, end) if kind == wanted), None)
-
-
-def boxes(stream: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, begin and end of the contents of each box (ISO/IEC 14496-12, 4.2)."""
-    for _ in range(_MOST_BOXES):
-        stream.seek(start)
-        head = stream.read(16)
-        if start + 8 > end or len(head) < 8:
-            return
-        size, kind = struct.unpack(">I4s", head[:8])
-        inner = start + 8
-        if size == 1:
-            (size,), inner = struct.unpack(">Q", head[8:16]), start + 16
-        stop = end if size == 0 else start + size
-        if stop < inner or stop > end:
-            return
-        yield kind, inner, stop
-        start = stop

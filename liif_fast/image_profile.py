@@ -11,7 +11,7 @@ from typing import IO
 
 from PIL import Image
 
-from .image_colour import boxes, find
+from .image_boxes import boxes, find
 from .image_writing import MAX_TEXT
 
 # sRGB, grey and sYCC, which Pillow's decoder gives as such; bilevel; CMYK, which the reader converts and says.

@@ -6,6 +6,7 @@ The rest of the package uses this module; `photo` holds the in-memory part and `
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import stat
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 MAX_PIXELS = 2**28
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors, which are raised too, go to stderr
 _lock = threading.Lock()
 # Suffixes that Pillow claims but that are documents, videos or data which it opens only with other programs, if at all.
 _NO_PHOTOS = {"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG", "IPTC"}

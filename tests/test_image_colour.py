@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from image_bytes import chunk, exif, png, profile
 from PIL import Image, ImageCms, TiffImagePlugin
 
+from liif_fast.image_avif import primaries_and_transfer
 from liif_fast.image_colour import Colour
 from liif_fast.images import read, write
 
@@ -134,6 +136,38 @@ def test_nclx_of_avif(tmp_path, codes, colour):
         assert read(tmp_path / f"{name}.avif").colour == colour
     write(tmp_path / "x.png", read(tmp_path / "rgb.avif"))
     assert read(tmp_path / "x.png").colour == colour
+
+
+@pytest.mark.parametrize("image", ["RGB", "L", "many"])
+def test_av1_s_own_colours_count_where_avif_has_no_colr_box(tmp_path, image):
+    """Primaries, transfer and matrix are three bytes in the sequence header, at no byte's border."""
+    stream = io.BytesIO()
+    frame = Image.new("L" if image == "L" else "RGB", (16, 16))
+    frame.save(stream, "AVIF", **({"save_all": True, "append_images": [frame] * 2} if image == "many" else {}))
+    data = bytearray(stream.getvalue().replace(b"colrnclx", b"freenclx"))
+    (tmp_path / "x.avif").write_bytes(data)
+    assert read(tmp_path / "x.avif").colour is None
+    start = data.index(b"mdat") + 4
+    head, rest = int.from_bytes(data[start : start + 20], "big"), 160
+    (shift,) = [n for n in range(rest - 24) if head >> n & 0xFFFFFF in (0x010D06, 0x010D01)]
+    head ^= (0x010D ^ 0x0910) << shift + 8
+    data[start : start + 20] = head.to_bytes(20, "big")
+    (tmp_path / "y.avif").write_bytes(data)
+    assert read(tmp_path / "y.avif").colour == Colour((9, 16, True))
+
+
+def test_extents_of_no_bytes_are_not_walked():
+    """4,096 items of 65,535 extents each, in 30 KB: minutes, if they were."""
+
+    def box(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I4s", 8 + len(data), kind) + data
+
+    items = b"".join(struct.pack(">HHH", 7, 0, 65535) for _ in range(4096))
+    inner = box(b"pitm", bytes(5) + b"\1") + box(b"iprp", box(b"ipco", b""))
+    inner += box(b"iloc", bytes(6) + struct.pack(">H", 4096) + items)
+    start = time.perf_counter()
+    assert primaries_and_transfer(io.BytesIO(box(b"meta", bytes(4) + inner))) is None
+    assert time.perf_counter() - start < 10
 
 
 def test_a_profile_counts_before_nclx(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import random
 import struct
 import time
@@ -89,6 +90,17 @@ def test_pillow_s_warnings_are_a_few_lines_and_not_one_per_entry(tmp_path):
     photo = read(path)
     assert 0 < len(photo.notes) <= 6
     assert "more warnings" in photo.notes[-1]
+
+
+def test_a_damaged_file_prints_nothing(tmp_path, capfd, monkeypatch):
+    """Pillow logs it, and where no program has set up logging Python prints what is logged."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own
+    tags = [(256, 2), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 65407), (278, 1), (279, 2)]
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    (tmp_path / "x.tif").write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4))
+    with pytest.raises(ImageError):
+        read(tmp_path / "x.tif")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_limits_hold_for_what_an_icon_holds_inside(tmp_path, monkeypatch):
