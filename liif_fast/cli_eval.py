@@ -55,8 +55,13 @@ def _eval_config(args: argparse.Namespace) -> int:
         model, _ = cli._load(args)
         device = next(model.parameters()).device
         distributed.connect(device)
+
+        def note(text: str) -> None:
+            if distributed.rank() == 0:
+                reporting.say(f"note: {text}")
+
         with reporting.Progress("batch") as bar:
-            psnr = official_eval.evaluate_config(model, config, device, bar.to)
+            psnr = official_eval.evaluate_config(model, config, device, bar.to, note)
     except ConfigError as error:
         raise cli.UsageError(str(error)) from error
     finally:

@@ -17,6 +17,7 @@ from .kept import Kept
 from .ops import HALF
 from .registry import make, register
 from .renderer import Renderer
+from .shown import shown
 from .sizes import checked_size, output_size
 
 
@@ -275,7 +276,7 @@ class LIIF(nn.Module):
         if tile == "auto":
             tile = 0 if why else tiles.auto_tile(self, device)
         elif isinstance(tile, bool) or not isinstance(tile, numbers.Integral) or tile < 0:
-            raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {tile!r}")
+            raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {shown(tile)}")
         elif tile and why:
             raise ValueError(f"tile: {why}, so there are no exact tiles; use tile=0")
         tile = max(tile, tiles.SMALLEST) if tile else 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from .shown import shown
 
 _MODELS: dict[str, Callable[..., Any]] = {}
 _DATASETS: dict[str, Callable[..., Any]] = {}
@@ -35,7 +36,7 @@ def register_dataset(name: str) -> Callable[[Callable[..., Any]], Callable[..., 
 
 def _decorator(known: dict[str, Callable[..., Any]], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     if not isinstance(name, str) or not name:
-        raise TypeError(f"register: name must be a non-empty string, got {name!r}")
+        raise TypeError(f"register: name must be a non-empty string, got {shown(name)}")
 
     def decorator(factory: Callable[..., Any]) -> Callable[..., Any]:
         known[name] = factory
@@ -56,9 +57,9 @@ def dataset_names() -> list[str]:
 
 def dataset_factory(name: str) -> Callable[..., Any]:
     """The class or function behind a name of ``dataset_names``; KeyError for others."""
-    if name not in _DATASETS:
+    if not isinstance(name, str) or name not in _DATASETS:
         known = ", ".join(dataset_names())
-        raise KeyError(f"no dataset is registered as {name!r}; known: {known}. Use liif_fast.data.register")
+        raise KeyError(f"no dataset is registered as {shown(name)}; known: {known}. Use liif_fast.data.register")
     return _DATASETS[name]
 
 
@@ -75,15 +76,18 @@ def make(model_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None, l
         TypeError: a spec that is not a mapping with ``name``, or arguments that the model does not take.
     """
     if not isinstance(model_spec, Mapping) or "name" not in model_spec:
-        raise TypeError(f"make: model_spec must be a mapping with 'name' and 'args', got {reprlib.repr(model_spec)}")
+        raise TypeError(f"make: model_spec must be a mapping with 'name' and 'args', got {shown(model_spec)}")
     name = model_spec["name"]
-    if name not in _MODELS:
+    if not isinstance(name, str) or name not in _MODELS:
         raise KeyError(
-            f"make: no model is registered as {reprlib.repr(name)}; known: {', '.join(names())}. Use liif_fast.register"
+            f"make: no model is registered as {shown(name)}; known: {', '.join(names())}. Use liif_fast.register"
         )
-    model = _MODELS[name](**{**(model_spec.get("args") or {}), **(args or {})})
+    own = model_spec.get("args") or {}
+    if not isinstance(own, Mapping) or not all(isinstance(key, str) for key in own):
+        raise TypeError(f"make: args of {name} must be a mapping of arguments, got {shown(own)}")
+    model = _MODELS[name](**{**own, **(args or {})})
     if load_sd:
         if "sd" not in model_spec:
-            raise KeyError(f"make: load_sd=True needs model_spec['sd'], but the spec of {name!r} has none")
+            raise KeyError(f"make: load_sd=True needs model_spec['sd'], but the spec of {shown(name)} has none")
         model.load_state_dict(model_spec["sd"])
     return model
