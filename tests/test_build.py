@@ -99,6 +99,7 @@ def test_unknown_mode(tree):
 def test_a_missing_library_is_silent_but_not_hidden(monkeypatch, tmp_path):
     monkeypatch.setattr(_extension, "__file__", str(tmp_path / "_extension.py"))
     monkeypatch.setattr(_extension, "status", "")
+    monkeypatch.delenv("LIIF_FAST_EXTENSION", raising=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _extension.load()
@@ -109,6 +110,7 @@ def test_a_library_that_does_not_load_warns_once_with_the_linkers_words(monkeypa
     (tmp_path / "_C.abi3.so").write_text("not a library")
     monkeypatch.setattr(_extension, "__file__", str(tmp_path / "_extension.py"))
     monkeypatch.setattr(_extension, "status", "")
+    monkeypatch.delenv("LIIF_FAST_EXTENSION", raising=False)
     with pytest.warns(
         UserWarning, match="does not load, plain PyTorch is used instead: .*(invalid ELF|file too short)"
     ):

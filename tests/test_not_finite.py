@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 import training_files
-from cpu_paths import COMPILED, PATHS, sample
+from cpu_paths import COMPILED, PATHS, forced, sample
 
 import liif_fast
 from liif_fast import cli, evaluate, int8, ops
@@ -32,9 +32,8 @@ def path(request):
                     library.impl(name, ops.PLAIN[name], "CPU", allow_override=True)
             yield "plain"
         return
-    torch.ops.liif_fast.cpu_use(request.param)
-    yield request.param
-    torch.ops.liif_fast.cpu_use("auto")
+    with forced(request.param):
+        yield request.param
 
 
 def damaged(model, place, value=NAN):
