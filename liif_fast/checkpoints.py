@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from . import pretrained, state_dicts, weight_files
 from .registry import make
+from .shown import shown
 from .state_dicts import CheckpointError, Contents, State, some
 from .weight_files import first_line
 
@@ -141,7 +142,9 @@ def _read(path: Path, spec: Mapping[str, Any] | None) -> Contents:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"its metadata is damaged ({first_line(error)}); fetch it again") from error
     if not isinstance(version, int) or version > FORMAT:
-        raise ValueError(f"it is of format {version!r}, this liif_fast knows up to {FORMAT}; use a newer liif_fast")
+        raise ValueError(
+            f"it is of format {shown(version)}, this liif_fast knows up to {FORMAT}; use a newer liif_fast"
+        )
     data_norm = None if data_norm is None else state_dicts.check_data_norm(data_norm)
     return Contents(own if spec is None else spec, raw, data_norm)
 
@@ -213,5 +216,5 @@ def _checked_device(device: torch.device | str | None) -> torch.device:
         device = torch.device("cpu" if device is None else device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        raise ValueError(f"device: {device!r} cannot be used here: {first_line(error)}") from error
+        raise ValueError(f"device: {shown(device)} cannot be used here: {first_line(error)}") from error
     return device

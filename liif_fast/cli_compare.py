@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="DIR", help=f"folder for {', '.join(compare.FILES)} (default: only print)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace these files if they exist")
+    parser.add_argument("--overwrite", action="store_true", help="delete those of an earlier result in the folder")
     parser.add_argument(
         "--scales-plot", nargs="?", const=_PLOT, metavar="S,S,...", help=f"PSNR by scale, too (no value: {_PLOT})"
     )
@@ -58,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
         )
     if output is not None:
         files = result.files()
-        result_folder.write(output, files, compare.FILES, args.overwrite)
+        gone = result_folder.write(output, files, compare.FILES, args.overwrite)
+        if gone:
+            cli._say(f"note: {output}: deleted of the earlier result: {', '.join(gone)}")
     print(json.dumps(result.to_json(), allow_nan=False) if args.json else result.markdown().rstrip())
     if output is not None and not args.json:
         print(f"\n{output}: {', '.join(files)}")

@@ -65,7 +65,11 @@ def _eval_config(args: argparse.Namespace) -> int:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            psnr = official_eval.evaluate_config(model, config, device, progress)
+            def note(text: str) -> None:
+                if distributed.rank() == 0:
+                    cli._say(f"note: {text}")
+
+            psnr = official_eval.evaluate_config(model, config, device, progress, note)
     except ConfigError as error:
         raise cli.UsageError(str(error)) from error
     finally:

@@ -271,7 +271,7 @@ def _find(
 
 
 def _report(rows: Sequence[Row], images: Sequence[pairs.Pair], scale: float, protocol: str) -> Report:
-    return Report(tuple(rows), scale, protocol, images[0].source)
+    return Report(tuple(rows), scale, protocol, images[0].source, images[0].where)
 
 
 def _why(method: Method) -> str:

@@ -11,6 +11,13 @@ import torch
 import torch.distributed as dist
 
 
+class PeerError(RuntimeError):
+    """Another process could not go on."""
+
+    def __init__(self) -> None:
+        super().__init__("another process could not go on; its own message says why")
+
+
 def rank() -> int:
     """Number of this process, from 0; torchrun's variable RANK."""
     return _variable("RANK", 0)

@@ -39,6 +39,7 @@ class Report:
     scale: float
     protocol: str  # one of metrics.PROTOCOLS
     lr: str  # 'files', 'matlab' or 'pil': what was used
+    where: str | None = None  # of the files, if not in LR_bicubic
 
     @property
     def psnr(self) -> float:
@@ -67,7 +68,7 @@ class Report:
     def lr_text(self) -> str:
         """Where the low-resolution images came from."""
         return {
-            "files": f"files of LR_bicubic/X{self.scale:g}",
+            "files": self.where or f"files of LR_bicubic/X{self.scale:g}",
             "matlab": "HR reduced as by MATLAB's imresize (bicubic)",
             "pil": "HR reduced by Pillow's bicubic filter",
         }[self.lr]
@@ -149,7 +150,7 @@ def evaluate(
     if shared:
         parts = distributed.gather(rows)
         rows = [parts[i % len(parts)][i // len(parts)] for i in range(len(found))]
-    return Report(tuple(rows), scale, protocol, found[0].source)
+    return Report(tuple(rows), scale, protocol, found[0].source, found[0].where)
 
 
 def check_arguments(data: str | PathLike, scale: float, protocol: str = "benchmark", lr: str = "auto") -> None:

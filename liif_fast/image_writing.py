@@ -16,6 +16,7 @@ from PIL import Image, PngImagePlugin
 from .image_exif import HEIGHT, WIDTH, descriptive_tags, patched
 from .image_modes import strips
 from .photo import ImageError, Photo, as_photo, convert_depth, to_image
+from .shown import shown
 
 COMMON = ".png, .jpg, .webp, .tif, .bmp"
 _ALL, _OPAQUE = ("L", "LA", "RGB", "RGBA"), ("L", "RGB")
@@ -67,7 +68,7 @@ def write(
     """
     photo = as_photo(image)
     if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
-        raise ValueError(f"quality: got {quality!r}; pass a whole number from 1 to 100")
+        raise ValueError(f"quality: got {shown(quality)}; pass a whole number from 1 to 100")
     height, width = photo.pixels.shape[:2]
     format = check_output(path, size=(height, width), format=format, overwrite=overwrite)
     notes: list[str] = []

@@ -18,6 +18,7 @@ from .mlp import MLP
 from .ops import HALF
 from .registry import make, register
 from .renderer import Renderer
+from .shown import shown
 from .sizes import checked_size, output_size
 
 
@@ -241,7 +242,7 @@ class LIIF(nn.Module):
         if tile == "auto":
             tile = 0 if why else tiles.auto_tile(self, device)
         elif isinstance(tile, bool) or not isinstance(tile, numbers.Integral) or tile < 0:
-            raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {tile!r}")
+            raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {shown(tile)}")
         elif tile and why:
             raise ValueError(f"tile: {why}, so there are no exact tiles; use tile=0")
         layout = torch.channels_last if pixels.stride(1) == 1 else torch.contiguous_format

@@ -17,6 +17,8 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from .shown import shown
+
 PROTOCOLS = ("benchmark", "div2k", "y")
 SSIM_WINDOW = 11  # pixels; a Gaussian of sigma 1.5 cut off at 3.5 sigma
 
@@ -115,9 +117,9 @@ def luma(image: Tensor) -> Tensor:
 def border(protocol: str, scale: float) -> int:
     """Pixels left out on each side: ``ceil(scale)``, with `div2k` 6 more."""
     if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {shown(protocol)}")
     if not isinstance(scale, Real) or isinstance(scale, bool) or not math.isfinite(scale) or scale < 1:
-        raise ValueError(f"scale must be a finite number of at least 1, got {scale!r}")
+        raise ValueError(f"scale must be a finite number of at least 1, got {shown(scale)}")
     return math.ceil(scale) + (6 if protocol == "div2k" else 0)
 
 

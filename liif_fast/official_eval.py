@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from . import distributed
-from .data.loader import WholeBatches, make_loader, workers
+from .data.loader import WholeBatches, batches_in, close, make_loader, workers
+from .training import trial
 from .training.config import EvalConfig
 from .training.setup import build_samples
 from .training.validate import mean_psnr
@@ -19,6 +20,7 @@ def evaluate_config(
     config: EvalConfig,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> float:
     """Mean PSNR in dB of a model on the data of a test configuration, as the official ``test.py`` prints it.
 
@@ -27,20 +29,28 @@ def evaluate_config(
 
     Args:
         progress: called with the number of this process's finished batches and of all of them.
+        note: called with what is to be said of the data.
 
     Raises:
-        ConfigError: data that is missing or does not fit.
+        ConfigError: data that is missing or does not fit. DataError: data that cannot be read. PeerError: another
+            process could not go on.
     """
     spec = config.test_dataset
     samples = build_samples("test_dataset", spec)
+    for text in getattr(getattr(samples, "dataset", None), "notes", []):
+        note(text)
+    trial.check_validation(config, "test_dataset", model, samples, device, seed=0)
     with distributed.first_here():
         if hasattr(samples, "prepare"):
             samples.prepare()
     rank, world = (distributed.rank(), distributed.world()) if distributed.connected() else (0, 1)
     batches = WholeBatches(len(samples), spec.batch_size, rank, world)
     loader = make_loader(samples, batches, seed=0, num_workers=workers(None), pin_memory=device.type == "cuda")
-    counted = _counted(loader, len(batches), progress)
-    return mean_psnr(model, counted, config.data_norm, device, config.eval_type, config.eval_bsize)
+    counted = _counted(batches_in(loader), len(batches), progress)
+    try:
+        return mean_psnr(model, counted, config.data_norm, device, config.eval_type, config.eval_bsize)
+    finally:
+        close(loader)
 
 
 def _counted(batches: Iterable[Any], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Any]:

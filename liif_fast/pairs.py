@@ -1,13 +1,16 @@
 """High- and low-resolution images that belong together, found as the official LIIF code finds and crops them.
 
 Data: a folder with `HR/*.png` and, if there are any, `LR_bicubic/X{S}/NAMEx{S}.png` beside it (the layout of EDSR's
-benchmark archive; `DIV2K_valid_HR` beside `DIV2K_valid_LR_bicubic` works likewise), or a plain folder of images.
+benchmark archive; `DIV2K_valid_HR` beside `DIV2K_valid_LR_bicubic` works likewise; the low-resolution names may have
+another ending, the same for all, or none), or a plain folder of images. That may hold low-resolution ones too, which
+are never taken for high-resolution ones: `image_SRF_4/NAME_SRF_4_HR.png` and `..._LR.png` (SelfExSR's layout, also
+where `data` is the folder of several such folders), `NAME_HR.png` and `NAME_LR.png`, `NAME.png` and `NAMEx4.png`.
 
 Where the low-resolution images come from, `lr`:
 
 | `lr`     | meaning                                                                                          |
 |----------|--------------------------------------------------------------------------------------------------|
-| `auto`   | the `LR_bicubic` files of this scale if that folder exists, else `pil`: what the official configs do |
+| `auto`   | the files of this scale if there are any, else `pil`: what the official configs do                 |
 | `files`  | the files; an error if there are none                                                            |
 | `matlab` | every HR image reduced as MATLAB's imresize does, files or not                                   |
 | `pil`    | every HR image reduced by Pillow's bicubic filter, files or not                                  |
@@ -18,6 +21,7 @@ All images are read as RGB, grey ones too (three equal channels), as the officia
 from __future__ import annotations
 
 import math
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -26,11 +30,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .data import pair_names
 from .data.folders import SUFFIXES
 from .resize import imresize, pil_bicubic
+from .shown import shown
 
 LR_SOURCES = ("auto", "files", "matlab", "pil")
 _REDUCE = {"matlab": imresize, "pil": pil_bicubic}
+_OTHERWISE = "; use lr='matlab' or lr='pil' to reduce HR instead"
+_LOW = re.compile(r"LR_bicubic/X\d+$|(^|/)LR$")  # names of folders
 _MORE_THAN_8_BITS = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -44,6 +52,12 @@ class Pair:
     source: str  # 'files', 'matlab' or 'pil'
     low_size: tuple[int, int]  # (height, width) as all sizes
     size: tuple[int, int]
+
+    @property
+    def where(self) -> str | None:
+        """Where the LR files lie, if beside the HR ones."""
+        beside = self.lr_file is not None and self.lr_file.parent == self.hr_file.parent
+        return f"files beside HR, such as {self.lr_file.name}" if beside else None
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Low and high resolution as uint8 ``[h, w, 3]`` and ``[H, W, 3]``; ValueError for an unreadable file."""
@@ -60,17 +74,24 @@ def find(data: str | PathLike, scale: float, lr: str = "auto") -> list[Pair]:
     """
     check(data, lr)
     data, scale = Path(data), int(scale) if float(scale).is_integer() else float(scale)  # whole ones: names of files
-    folder = data / "HR" if (data / "HR").is_dir() else data
-    hr_files = _images_in(folder)
-    if not hr_files:
+    folder = _hr_folder(data, scale)
+    files = _images_in(folder)
+    if not files:
         raise FileNotFoundError(f"{folder}: no images in this folder (looked for {', '.join(SUFFIXES)})")
+    hr_files, beside = pair_names.in_one_folder(files, _fits)
+    if lr == "auto" and (not hr_files or _LOW.search(folder.as_posix())):
+        raise ValueError(f"{folder}: only low-resolution images are here; give HR, or lr='pil' to take these for HR")
+    hr_files = hr_files or files
+    beside = {hr: [f for f in found if _of_scale(hr, f, scale)] for hr, found in beside.items()}
     lr_folder = None
     if folder.name.endswith("HR") and isinstance(scale, int):
         lr_folder = folder.parent / (folder.name[:-2] + "LR_bicubic") / f"X{scale}"
     if lr == "auto":
-        lr = "files" if lr_folder is not None and lr_folder.is_dir() else "pil"
+        lr = "files" if any(beside.values()) or (lr_folder is not None and lr_folder.is_dir()) else "pil"
     if lr != "files":
         return [Pair(file, None, lr, *_reduced_sizes(file, scale)) for file in hr_files]
+    if any(beside.values()):
+        return _match_beside(beside, scale)
     if lr_folder is None or not lr_folder.is_dir():
         where = "for this scale or layout" if lr_folder is None else f"in {lr_folder}, which does not exist"
         raise FileNotFoundError(f"{data}: no LR_bicubic files {where}; use lr='matlab' or lr='pil' to reduce HR")
@@ -80,36 +101,66 @@ def find(data: str | PathLike, scale: float, lr: str = "auto") -> list[Pair]:
 def check(data: str | PathLike, lr: str = "auto") -> None:
     """Raises what `find` would (ValueError, FileNotFoundError) before it looks for images."""
     if lr not in LR_SOURCES:
-        raise ValueError(f"lr must be one of {', '.join(LR_SOURCES)}, got {lr!r}")
+        raise ValueError(f"lr must be one of {', '.join(LR_SOURCES)}, got {shown(lr)}")
     if not Path(data).is_dir():
         raise FileNotFoundError(f"{data}: no such folder; give one with images or with an HR folder in it")
 
 
 def _match(hr_files: list[Path], lr_folder: Path, scale: int) -> list[Pair]:
-    otherwise = "; use lr='matlab' or lr='pil' to reduce HR instead"
     by_stem = {file.stem: file for file in _images_in(lr_folder)}
-    names = [f"{file.stem}x{scale}" for file in hr_files]
+    rule = pair_names.endings(list(by_stem), [file.stem for file in hr_files]) or ("", f"x{scale}")
+    names = [pair_names.renamed(file.stem, rule) for file in hr_files]
     missing = [name for name in names if name not in by_stem]
     if missing:
         raise ValueError(
             f"{lr_folder}: files for {len(missing)} of {len(names)} HR images are missing, the first is "
-            f"{missing[0]}.png{otherwise}"
+            f"{missing[0]}.png{_OTHERWISE}"
         )
     extra = sorted(by_stem.keys() - set(names))
     if extra:
         first = by_stem[extra[0]].name
-        raise ValueError(f"{lr_folder}: {len(extra)} files have no HR image, the first is {first}{otherwise}")
-    pairs = []
-    for hr_file, name in zip(hr_files, names, strict=True):
-        lr_file = by_stem[name]
-        (H, W), (h, w) = _size(hr_file), _size(lr_file)
-        if (h, w) != (H // scale, W // scale):
-            raise ValueError(
-                f"{lr_file}: {w}x{h} pixels, but {hr_file.name} has {W}x{H}, which makes {W // scale}x{H // scale} "
-                f"at x{scale}{otherwise}"
-            )
-        pairs.append(Pair(hr_file, lr_file, "files", (h, w), (h * scale, w * scale)))
-    return pairs
+        raise ValueError(f"{lr_folder}: {len(extra)} files have no HR image, the first is {first}{_OTHERWISE}")
+    return [_pair(hr_file, by_stem[name], scale) for hr_file, name in zip(hr_files, names, strict=True)]
+
+
+def _match_beside(beside: dict[Path, list[Path]], scale: int) -> list[Pair]:
+    for hr_file, found in beside.items():
+        if len(found) != 1:
+            what = "no low-resolution file" if not found else f"{found[0].name} and {found[1].name}"
+            raise ValueError(f"{hr_file}: {what} beside it for x{scale}, one is wanted{_OTHERWISE}")
+    return [_pair(hr_file, found[0], scale) for hr_file, found in beside.items()]
+
+
+def _pair(hr_file: Path, lr_file: Path, scale: int) -> Pair:
+    (H, W), (h, w) = _size(hr_file), _size(lr_file)
+    if (h, w) != (H // scale, W // scale):
+        raise ValueError(
+            f"{lr_file}: {w}x{h} pixels, but {hr_file.name} has {W}x{H}, which makes {W // scale}x{H // scale} "
+            f"at x{scale}{_OTHERWISE}"
+        )
+    return Pair(hr_file, lr_file, "files", (h, w), (h * scale, w * scale))
+
+
+def _hr_folder(data: Path, scale: float) -> Path:
+    """Where the high-resolution images are: in HR, in SelfExSR's folder of the scale (or its smallest one, which was
+    cropped least), or in ``data`` itself."""
+    if (data / "HR").is_dir():
+        return data / "HR"
+    named = {folder: re.fullmatch(r"image_SRF_(\d{1,3})", folder.name) for folder in data.iterdir()}
+    by_scale = {int(match[1]): folder for folder, match in named.items() if match and folder.is_dir()}
+    if not by_scale or _images_in(data):
+        return data
+    return by_scale.get(scale, by_scale[min(by_scale)])
+
+
+def _fits(hr_file: Path, lr_file: Path, scale: float) -> bool:
+    return scale > 0 and _size(lr_file) == tuple(n // scale for n in _size(hr_file))
+
+
+def _of_scale(hr_file: Path, lr_file: Path, scale: float) -> bool:
+    """Whether a low-resolution file is of this scale: its name tells, or its size."""
+    named = pair_names.scale_in(lr_file.stem)
+    return isinstance(scale, int) and (named == scale if named is not None else _fits(hr_file, lr_file, scale))
 
 
 def _reduced_sizes(file: Path, scale: float) -> tuple[tuple[int, int], tuple[int, int]]:

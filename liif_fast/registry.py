@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .shown import shown
+
 _MODELS: dict[str, Callable[..., Any]] = {}
 _DATASETS: dict[str, Callable[..., Any]] = {}
 
@@ -34,7 +36,7 @@ def register_dataset(name: str) -> Callable[[Callable[..., Any]], Callable[..., 
 
 def _decorator(known: dict[str, Callable[..., Any]], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     if not isinstance(name, str) or not name:
-        raise TypeError(f"register: name must be a non-empty string, got {name!r}")
+        raise TypeError(f"register: name must be a non-empty string, got {shown(name)}")
 
     def decorator(factory: Callable[..., Any]) -> Callable[..., Any]:
         known[name] = factory
@@ -55,9 +57,9 @@ def dataset_names() -> list[str]:
 
 def dataset_factory(name: str) -> Callable[..., Any]:
     """The class or function behind a name of ``dataset_names``; KeyError for others."""
-    if name not in _DATASETS:
+    if not isinstance(name, str) or name not in _DATASETS:
         known = ", ".join(dataset_names())
-        raise KeyError(f"no dataset is registered as {name!r}; known: {known}. Use liif_fast.data.register")
+        raise KeyError(f"no dataset is registered as {shown(name)}; known: {known}. Use liif_fast.data.register")
     return _DATASETS[name]
 
 
@@ -74,13 +76,15 @@ def make(model_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None, l
         TypeError: a spec that is not a mapping with ``name``, or arguments that the model does not take.
     """
     if not isinstance(model_spec, Mapping) or "name" not in model_spec:
-        raise TypeError(f"make: model_spec must be a mapping with 'name' and 'args', got {model_spec!r}")
+        raise TypeError(f"make: model_spec must be a mapping with 'name' and 'args', got {shown(model_spec)}")
     name = model_spec["name"]
-    if name not in _MODELS:
-        raise KeyError(f"make: no model is registered as {name!r}; known: {', '.join(names())}. Use liif_fast.register")
+    if not isinstance(name, str) or name not in _MODELS:
+        raise KeyError(
+            f"make: no model is registered as {shown(name)}; known: {', '.join(names())}. Use liif_fast.register"
+        )
     model = _MODELS[name](**{**(model_spec.get("args") or {}), **(args or {})})
     if load_sd:
         if "sd" not in model_spec:
-            raise KeyError(f"make: load_sd=True needs model_spec['sd'], but the spec of {name!r} has none")
+            raise KeyError(f"make: load_sd=True needs model_spec['sd'], but the spec of {shown(name)} has none")
         model.load_state_dict(model_spec["sd"])
     return model

@@ -9,6 +9,8 @@ from numbers import Integral, Real
 import numpy as np
 from PIL import Image
 
+from .shown import shown
+
 PIL_BITS = 22  # behind the point of Pillow's weights for 8-bit images
 _KERNEL_WIDTH = 4.0  # support of the cubic kernel, input pixels (or output pixels when reducing with antialiasing)
 
@@ -37,7 +39,7 @@ def imresize(image: np.ndarray, size: float | Sequence[int]) -> np.ndarray:
     if isinstance(size, Real) and not isinstance(size, bool):
         scale = float(size)
         if not (math.isfinite(scale) and scale > 0):
-            raise ValueError(f"imresize: scale must be a positive finite number, got {size!r}")
+            raise ValueError(f"imresize: scale must be a positive finite number, got {shown(size)}")
         lengths = [math.ceil(scale * n) for n in image.shape[:2]]
         scales = [scale, scale]
     else:
@@ -142,9 +144,9 @@ def _check_image(name: str, image: np.ndarray) -> None:
 def _check_size(name: str, size: Sequence[int]) -> tuple[int, int]:
     wanted = "two whole numbers (height, width)"
     if isinstance(size, (str, bytes)) or not hasattr(size, "__len__"):
-        raise TypeError(f"{name}: size must be {wanted}, got {size!r}")
+        raise TypeError(f"{name}: size must be {wanted}, got {shown(size)}")
     if len(size) != 2 or not all(isinstance(n, Integral) and not isinstance(n, bool) for n in size):
-        raise TypeError(f"{name}: size must be {wanted}, got {size!r}")
+        raise TypeError(f"{name}: size must be {wanted}, got {shown(size)}")
     if min(size) < 1:
         raise ValueError(f"{name}: size must be at least 1x1, got {tuple(size)}")
     return int(size[0]), int(size[1])

@@ -26,11 +26,14 @@ def check(folder: Path, names: Collection[str], overwrite: bool) -> None:
         raise FileExistsError(f"{blocked[0]}: is a folder; remove it, or give another folder")
 
 
-def write(folder: Path, files: Mapping[str, bytes], names: Collection[str], overwrite: bool = False) -> None:
+def write(folder: Path, files: Mapping[str, bytes], names: Collection[str], overwrite: bool = False) -> list[str]:
     """Write files into a folder: all of them or none.
 
     A new folder appears with everything in it. In one that exists, complete files take their names at the end; those
     of ``names`` that an earlier result left and this one has not go.
+
+    Returns:
+        The names of those that went.
 
     Raises:
         FileExistsError, NotADirectoryError: as `check`. OSError: cannot be written.
@@ -43,11 +46,13 @@ def write(folder: Path, files: Mapping[str, bytes], names: Collection[str], over
             weight_files.write(scratch / name, data)
         if not folder.is_dir():
             os.rename(scratch, folder)
-            return
+            return []
         for name in files:
             os.replace(scratch / name, folder / name)
-        for name in set(names) - set(files):
+        gone = [name for name in names if name not in files and os.path.lexists(folder / name)]
+        for name in gone:
             (folder / name).unlink(missing_ok=True)
+        return gone
     except OSError as error:
         raise OSError(f"{folder}: cannot be written ({error.strerror or error}); give another folder") from error
     finally:

@@ -6,6 +6,8 @@ import math
 import numbers
 from collections.abc import Sequence
 
+from .shown import shown
+
 
 def checked_size(size: Sequence[int]) -> tuple[int, int]:
     """(height, width); ValueError for anything but two integers above 0."""
@@ -15,18 +17,18 @@ def checked_size(size: Sequence[int]) -> tuple[int, int]:
     except TypeError:
         ok = False
     if not ok:
-        raise ValueError(f"size: (height, width), two integers above 0, is wanted, got {size!r}")
+        raise ValueError(f"size: (height, width), two integers above 0, is wanted, got {shown(size)}")
     return int(pair[0]), int(pair[1])
 
 
 def output_size(in_size: Sequence[int], scale: float | None, size: Sequence[int] | None) -> tuple[int, int]:
     """(height, width) of an image of ``in_size`` enlarged by ``scale`` (rounded, at least 1) or to ``size``."""
     if (scale is None) == (size is None):
-        raise ValueError(f"give either scale or size, got scale={scale!r} and size={size!r}")
+        raise ValueError(f"give either scale or size, got scale={shown(scale)} and size={shown(size)}")
     if size is not None:
         return checked_size(size)
     if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale) or scale <= 0:
-        raise ValueError(f"scale: a number above 0 is wanted, got {scale!r}")
+        raise ValueError(f"scale: a number above 0 is wanted, got {shown(scale)}")
     if not math.isfinite(max(in_size) * scale):
-        raise ValueError(f"scale: {scale!r} is too large")
+        raise ValueError(f"scale: {shown(scale)} is too large")
     return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))

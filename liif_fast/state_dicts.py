@@ -22,6 +22,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .shown import shown
+
 State = dict[str, Tensor]
 DataNorm = dict[str, dict[str, list[float]]]
 
@@ -168,16 +170,16 @@ def check_data_norm(data_norm: Any) -> DataNorm:
     """
     try:
         plain = {k: {n: [float(v) for v in data_norm[k][n]] for n in ("sub", "div")} for k in ("inp", "gt")}
-    except (TypeError, KeyError, ValueError, IndexError):
+    except (TypeError, KeyError, ValueError, IndexError, OverflowError):
         raise ValueError(
             "data_norm: {'inp': {'sub': [...], 'div': [...]}, 'gt': {...}} of numbers is wanted, "
-            f"got {str(data_norm)[:80]}"
+            f"got {shown(data_norm)}"
         ) from None
     for part in plain.values():
         if not all(part.values()) or not all(math.isfinite(v) for values in part.values() for v in values):
-            raise ValueError(f"data_norm: finite numbers, at least one each, are wanted, got {plain}")
+            raise ValueError(f"data_norm: finite numbers, at least one each, are wanted, got {shown(plain)}")
         if 0.0 in part["div"]:
-            raise ValueError(f"data_norm: div is a divisor and must not be 0, got {plain}")
+            raise ValueError(f"data_norm: div is a divisor and must not be 0, got {shown(plain)}")
     return plain
 
 

@@ -22,6 +22,8 @@ import liif_fast
 from liif_fast import checkpoints, pretrained, train
 from liif_fast.training import signals
 from liif_fast.training.config import load_config
+from liif_fast.training.dry_run import dry_run
+from liif_fast.training.run_folder import Start
 from liif_fast.training.setup import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,7 +124,7 @@ def test_configurations_are_in_order(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = ROOT / "configs" / f"{runs.RUNS[run]}.yaml"
     config = load_config(file)
-    text = train.dry_run(config, tmp_path / "save", torch.device("cpu"))
+    text, _ = dry_run(config, tmp_path / "save", torch.device("cpu"), Start())
     assert {line.split(":")[1].strip() for line in text.splitlines() if line.startswith("missing")} <= {
         "train_dataset", "val_dataset", "init",
     }  # fmt: skip
@@ -138,7 +140,7 @@ def test_configurations_are_in_order(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize("run", ["liif", "srresnet"])
 def test_runs_in_pieces_that_move_are_the_whole_run(pieces, tmp_path, monkeypatch, run):
     """dry_run.py: each piece in a folder of its own from what the last one packed; a stop inside an epoch included."""
-    dry_run = tool("dry_run")
+    tested = tool("dry_run")
     (tmp_path / "dry").mkdir()
     pieces.rename(tmp_path / "dry" / "data")
 
@@ -148,8 +150,8 @@ def test_runs_in_pieces_that_move_are_the_whole_run(pieces, tmp_path, monkeypatc
         monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: 0))
         assert tool("runs").main(arguments) == 0
 
-    monkeypatch.setattr(dry_run, "execute", execute)
-    row = dry_run.dry_run(tmp_path / "dry", run, 41, ["--tiny", "--device", "cpu", "--steps", "120"])
+    monkeypatch.setattr(tested, "execute", execute)
+    row = tested.dry_run(tmp_path / "dry", run, 41, ["--tiny", "--device", "cpu", "--steps", "120"])
     assert len(row["steps_at_end_of_piece"]) > 2
     assert any(step % 30 for step in row["steps_at_end_of_piece"])  # inside an epoch
     assert row["steps_at_end_of_piece"][-1] == row["steps"] == 120

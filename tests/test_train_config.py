@@ -33,10 +33,10 @@ def test_the_official_names_are_all_there():
 
 @pytest.mark.parametrize("name", official_configs.TRAIN)
 def test_official_training_files(name, tmp_path, capsys):
-    """Accepted as they are, models built; the data they name is not there, which is said and is no error."""
+    """Accepted as they are, models built; the data they name is not there, which is said, hence the exit code of 1."""
     path = files.write(tmp_path / "config.yaml", official_configs.TRAIN[name])
     code, out, err = train(capsys, path, "--dry-run", "--save", tmp_path / "run")
-    assert (code, err) == (0, "")
+    assert (code, err) == (1, "")
     assert "missing: train_dataset: load/" in out
     assert "missing: val_dataset: load/" in out
     assert "parameters" in out
@@ -52,7 +52,7 @@ def test_official_test_files(name, tmp_path):
 @pytest.mark.parametrize("path", OWN, ids=lambda p: p.stem)
 def test_own_configurations(path, capsys):
     code, out, err = train(capsys, path, "--dry-run")
-    assert (code, err) == (0, "")
+    assert (code, err) == (1 if "missing:" in out else 0, "")
     assert "the configuration is in order" in out
 
 

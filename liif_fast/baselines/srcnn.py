@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import register
+from ..shown import shown
 from .common import _STRIP, ImageModel, enlarged
 
 
@@ -28,7 +29,9 @@ class SRCNN(ImageModel):
     def __init__(self, kernels: Sequence[int] = (9, 5, 5), width: Sequence[int] = (64, 32)) -> None:
         super().__init__(kernels=list(kernels), width=list(width))
         if len(kernels) != 3 or any(k < 1 or k % 2 == 0 for k in kernels) or len(width) != 2:
-            raise ValueError(f"srcnn: three odd kernels and two widths are wanted, got {kernels!r} and {width!r}")
+            raise ValueError(
+                f"srcnn: three odd kernels and two widths are wanted, got {shown(kernels)} and {shown(width)}"
+            )
         channels = [3, *width, 3]
         self.layers = nn.ModuleList(
             nn.Conv2d(channels[i], channels[i + 1], k, padding=k // 2, padding_mode="replicate")

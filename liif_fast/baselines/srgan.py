@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import register
+from ..shown import shown
 from .common import _STRIP, ImageModel, enlarged
 
 
@@ -43,7 +44,7 @@ class SRResNet(ImageModel):
     def __init__(self, scale: int = 4, n_resblocks: int = 16, n_feats: int = 64) -> None:
         super().__init__(scale=scale, n_resblocks=n_resblocks, n_feats=n_feats)
         if scale not in (2, 4, 8):
-            raise ValueError(f"srresnet: scale 2, 4 or 8 is wanted, got {scale!r}")
+            raise ValueError(f"srresnet: scale 2, 4 or 8 is wanted, got {shown(scale)}")
         self.scale = scale
         self.head = nn.Sequential(nn.Conv2d(3, n_feats, 9, padding=4), nn.PReLU())
         self.body = nn.Sequential(

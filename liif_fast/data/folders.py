@@ -14,10 +14,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..registry import register_dataset
+from ..shown import named, shown
+from ..text_files import read_text
 from .cache import Packed, decode, in_memory, mapped
 from .errors import DataError, MissingError
+from .pair_names import paired
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_SPLIT_BYTES = 1 << 26
 CACHES = ("none", "bin", "in_memory", "device")
 # What Pillow turns into 8-bit RGB as it is, or by leaving out its alpha channel, as the official code does.
 _PLAIN = {"RGB", "L", "P", "1", "RGBX"}
@@ -55,18 +59,25 @@ class ImageFolder(Dataset):
         repeat: int = 1,
         cache: str = "none",
     ) -> None:
-        if cache not in CACHES:
-            raise DataError(f"cache: one of {', '.join(CACHES)} is wanted, got {cache!r}")
-        for name, value, least in (("repeat", repeat, 1), ("first_k", first_k, 1)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise DataError(f"{name}: a whole number of at least {least} is wanted, got {value!r}")
+        _at_least_one("first_k", first_k)
+        roots = _roots("root_path", root_path)
+        self._take(root_path, roots, _files(roots, split_file, split_key)[:first_k], repeat, cache)
+
+    @classmethod
+    def of(cls, root_path: str | Sequence[str], files: list[Path], repeat: int, cache: str) -> ImageFolder:
+        """Of files in these folders, in this order."""
+        folder = cls.__new__(cls)
+        folder._take(root_path, _roots("root_path", root_path), files, repeat, cache)
+        return folder
+
+    def _take(self, root_path: Any, roots: list[Path], files: list[Path], repeat: int, cache: str) -> None:
+        if not isinstance(cache, str) or cache not in CACHES:
+            raise DataError(f"cache: one of {', '.join(CACHES)} is wanted, got {shown(cache)}")
+        _at_least_one("repeat", repeat)
         if cache == "bin" and not isinstance(root_path, str | Path):
             raise DataError("cache: bin lies beside one folder; with a list of folders use in_memory or none")
-        self.roots = [Path(p) for p in ([root_path] if isinstance(root_path, str | Path) else root_path)]
-        self.repeat, self.cache = repeat, cache
-        self.files = _files(self.roots, split_file, split_key)[:first_k]
-        if not self.files:
-            raise DataError(f"{self.roots[0]}: no images in this folder (looked for {', '.join(SUFFIXES)})")
+        self.roots, self.files = roots, files
+        self.repeat, self.cache = 1 if repeat is None else repeat, cache
         self.sizes, self.notes = _headers(self.files)
         self._decoded: Packed | None = None
 
@@ -106,11 +117,15 @@ class ImageFolder(Dataset):
 
 @register_dataset("paired-image-folders")
 class PairedImageFolders(Dataset):
-    """Two folders of the same images, low and high resolution: ``(root_path_1's, root_path_2's)``, paired in the order
-    of their names. Arguments as for `ImageFolder`.
+    """Two folders of the same images, low and high resolution: ``(root_path_1's, root_path_2's)``, in the order of the
+    first one's names. Arguments as for `ImageFolder`.
+
+    Names tell which belong together where all of one folder are those of the other with the same ending added or
+    another (``img_1``, ``img_1x2``); else it is their order, which is said in ``notes`` and must not be ambiguous. See
+    ``liif_fast.data.pair_names``.
 
     Raises:
-        DataError: also when the folders have different numbers of images.
+        DataError: also when the folders have different numbers of images, or their order is ambiguous.
     """
 
     def __init__(
@@ -123,13 +138,13 @@ class PairedImageFolders(Dataset):
         repeat: int = 1,
         cache: str = "none",
     ) -> None:
-        same = {"split_file": split_file, "split_key": split_key, "first_k": first_k, "repeat": repeat, "cache": cache}
-        self.dataset_1 = ImageFolder(root_path_1, **same)
-        self.dataset_2 = ImageFolder(root_path_2, **same)
-        self.notes = self.dataset_1.notes + self.dataset_2.notes
-        n_1, n_2 = (len(d.files) for d in (self.dataset_1, self.dataset_2))
-        if n_1 != n_2:
-            raise DataError(f"{root_path_1} has {n_1} images, {root_path_2} has {n_2}: pairs are wanted")
+        roots = {"root_path_1": root_path_1, "root_path_2": root_path_2}
+        found = [_files(_roots(name, root), split_file, split_key) for name, root in roots.items()]
+        _at_least_one("first_k", first_k)
+        low, high, note = paired(*found, first_k)
+        self.dataset_1 = ImageFolder.of(root_path_1, low, repeat, cache)
+        self.dataset_2 = ImageFolder.of(root_path_2, high, repeat, cache)
+        self.notes = [*([note] if note else []), *self.dataset_1.notes, *self.dataset_2.notes]
 
     def __len__(self) -> int:
         return len(self.dataset_1)
@@ -147,6 +162,18 @@ class PairedImageFolders(Dataset):
         self.dataset_2.prepare()
 
 
+def _at_least_one(name: str, value: Any) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31):
+        raise DataError(f"{name}: a whole number of at least 1 is wanted, got {shown(value)}")
+
+
+def _roots(name: str, value: Any) -> list[Path]:
+    roots = [value] if isinstance(value, str | Path) else value
+    if not isinstance(roots, list | tuple) or not roots or not all(p and isinstance(p, str | Path) for p in roots):
+        raise DataError(f"{name}: the name of a folder, or a list of names, is wanted, got {shown(value)}")
+    return [Path(p) for p in roots]
+
+
 def _files(roots: list[Path], split_file: str | None, split_key: str | None) -> list[Path]:
     for root in roots:
         if not root.is_dir():
@@ -155,27 +182,34 @@ def _files(roots: list[Path], split_file: str | None, split_key: str | None) -> 
         names = _split(split_file, split_key)
         missing = [name for name in names if not (roots[0] / name).is_file()]
         if missing:
-            raise DataError(f"{roots[0]}: {len(missing)} files of {split_file} are missing, the first is {missing[0]}")
+            raise DataError(
+                f"{roots[0]}: {len(missing)} files of {split_file} are missing, the first is {named(missing[0])}"
+            )
         return [roots[0] / name for name in names]
     found = []
     for root in roots:
         found += sorted(
             file for file in root.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
         )
+    if not found:
+        raise DataError(f"{roots[0]}: no images in this folder (looked for {', '.join(SUFFIXES)})")
     return found
 
 
 def _split(file: str, key: str | None) -> list[str]:
     try:
-        lists: Any = json.loads(Path(file).read_text())
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); correct split_file") from error
-    except ValueError as error:
-        raise DataError(f"{file}: this split_file is no JSON ({error})") from error
-    names = lists.get(key) if isinstance(lists, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        known = ", ".join(lists) if isinstance(lists, dict) else "none"
-        raise DataError(f"{file}: no list of file names under split_key {key!r}; keys: {known}")
+        text = read_text(Path(file), _SPLIT_BYTES)
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{named(file)}: cannot be read ({reason}); correct split_file") from error
+    try:
+        lists: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: this split_file is no JSON ({named(str(error))})") from error
+    names = lists.get(key) if isinstance(lists, dict) and isinstance(key, str) else None
+    if not isinstance(names, list) or not names or not all(name and isinstance(name, str) for name in names):
+        known = named(", ".join(lists)) if isinstance(lists, dict) else "none"
+        raise DataError(f"{file}: no list of file names under split_key {shown(key)}; keys: {known}")
     return names
 
 
@@ -183,6 +217,8 @@ def _headers(files: list[Path]) -> tuple[list[tuple[int, int]], list[str]]:
     """(height, width) of every file, and what is to be said of them."""
     sizes, alpha = [], []
     for file in files:
+        if not file.is_file():  # a pipe would be waited for
+            raise DataError(f"{file}: cannot be read as an image (it is no regular file); take it out")
         try:
             with Image.open(file) as image:
                 mode, (width, height) = image.mode, image.size

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import mmap
 import multiprocessing
 import os
 import random
 import signal
 import time
+import weakref
 from collections.abc import Iterable, Iterator
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -105,35 +110,109 @@ def workers(wanted: int | None) -> int:
 def make_loader(
     samples: Any, batches: Batches | WholeBatches, *, seed: int, num_workers: int, pin_memory: bool = False
 ) -> DataLoader:
-    """A DataLoader over ``samples`` (a wrapper) in the order of ``batches``."""
-    return DataLoader(
+    """A DataLoader over ``samples`` (a wrapper) in the order of ``batches``; ``close`` ends its worker processes."""
+    return _Loader(
         Keyed(samples, seed),
         batch_sampler=batches,
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         prefetch_factor=4 if num_workers else None,
-        worker_init_fn=_leave_signals_to_the_parent if num_workers else None,
         multiprocessing_context="fork" if num_workers else None,
     )
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """A signal for all processes must not take the workers from a parent that still finishes its step and saves."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+class _Loader(DataLoader):
+    """A DataLoader whose worker processes see in ``ended``, a byte that they share with it, when to obey signals."""
+
+    def __init__(self, *args: Any, num_workers: int, **kwargs: Any) -> None:
+        self.ended = mmap.mmap(-1, 1)
+        start = functools.partial(_leave_signals_to_the_parent, self.ended) if num_workers else None
+        super().__init__(*args, num_workers=num_workers, worker_init_fn=start, **kwargs)
+        _loaders.add(self)
+
+
+_loaders: weakref.WeakSet[_Loader] = weakref.WeakSet()
+
+
+@atexit.register  # runs before what multiprocessing registered, which tells workers to end and waits until they do
+def _let_workers_go() -> None:
+    for loader in _loaders:
+        loader.ended[0] = 1
+
+
+def _leave_signals_to_the_parent(ended: mmap.mmap, worker: int) -> None:
+    """A signal for all processes must not take the workers from a parent that still finishes its step and saves. Once
+    the parent needs them no more they obey: it waits for them."""
+
+    def obey(number: int, frame: FrameType | None) -> None:
+        if ended[0]:
+            os._exit(0)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), obey)
+
+
+def close(loader: Any) -> None:
+    """End the worker processes of a loader, also in the middle of an epoch or after an error.
+
+    They have nothing to lose: one that does not answer within seconds is killed. Loaders without workers: nothing.
+    """
+    iterator = getattr(loader, "_iterator", None)
+    if not isinstance(loader, _Loader) or iterator is None:
+        return
+    loader.ended[0] = 1
+    loader._iterator = None
+    workers = list(getattr(iterator, "_workers", ()))
+    try:
+        iterator._shutdown_workers()
+    finally:
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
+
+
+def batches_in(loader: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of a loader.
+
+    Raises:
+        DataError: in one line whatever reading them raised, which comes out of a worker with the worker's traceback.
+    """
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (DataError, MemoryError) as error:
+            raise type(error)(_last_line(error)) from error
+        except Exception as error:  # a dataset of somebody else's may raise anything, and workers may be killed
+            raise DataError(f"data cannot be read: {_last_line(error)}") from error
+        yield batch
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if len(lines) == 1 or not lines[0].startswith("Caught "):
+        return lines[0]
+    return lines[-1].removeprefix(f"{DataError.__module__}.DataError: ")
 
 
 class Feed:
     """Batches on the device, and how long was waited for them.
 
     ``take`` gives what was fetched before; ``fetch`` gets the next one. A caller that fetches while the device computes
-    waits only for data that is not there yet; ``waited`` adds that up in seconds.
+    waits only for data that is not there yet; ``waited`` adds that up in seconds. ``error`` is what ended the batches,
+    if it was an error.
     """
 
     def __init__(self, loader: Iterable[Batch], device: torch.device) -> None:
-        self.batches, self.device = iter(loader), device
+        self.batches, self.device = batches_in(loader), device
         self.waited = 0.0
+        self.error: Exception | None = None
+        self._last: Batch | None = None
         self._next: Batch | None = None
         self.fetch()
         self.waited = 0.0  # the first one has to be waited for
@@ -142,15 +221,27 @@ class Feed:
         start = time.perf_counter()
         try:
             batch = next(self.batches, None)
-        except DataError as error:  # out of a worker it comes with the worker's traceback
-            raise DataError(
-                str(error).strip().splitlines()[-1].removeprefix(f"{DataError.__module__}.DataError: ")
-            ) from None
+        except Exception as error:
+            self.error = error
+            return
         self.waited += time.perf_counter() - start
         if batch is not None:
             batch = {name: t.to(self.device, non_blocking=True) for name, t in batch.items()}
         self._next = batch
 
-    def take(self) -> Batch | None:
-        """``inp``, ``coord``, ``cell``, ``gt`` as the official loader gives them; None behind the last."""
+    def take(self, stand_in: bool = False) -> Batch | None:
+        """``inp``, ``coord``, ``cell``, ``gt`` as the official loader gives them; None behind the last.
+
+        Args:
+            stand_in: in place of a batch that cannot be read give the last one again: processes that work together
+                have to agree on the end in one more step.
+
+        Raises:
+            ``error``.
+        """
+        if self.error is not None:
+            if not stand_in or self._last is None:
+                raise self.error
+            return expand(self._last)
+        self._last = self._next if stand_in else None
         return None if self._next is None else expand(self._next)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..registry import dataset_factory
+from ..shown import shown
 
 
 def make(dataset_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None) -> Any:
@@ -20,5 +21,5 @@ def make(dataset_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None)
         DataError: a missing folder, no images in it, ...
     """
     if not isinstance(dataset_spec, Mapping) or "name" not in dataset_spec:
-        raise TypeError(f"make: dataset_spec must be a mapping with 'name' and 'args', got {dataset_spec!r}")
+        raise TypeError(f"make: dataset_spec must be a mapping with 'name' and 'args', got {shown(dataset_spec)}")
     return dataset_factory(dataset_spec["name"])(**{**(dataset_spec.get("args") or {}), **(args or {})})

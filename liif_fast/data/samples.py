@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..reference import make_coord
+from ..shown import shown
 from .errors import DataError
 from .folders import ImageFolder, PairedImageFolders
 
@@ -23,6 +24,7 @@ class Samples(Dataset):
     """What the wrappers share: ``samples[i]`` as the official ones give it, ``sample`` the same in fewer bytes."""
 
     paired = False  # whether the dataset gives pairs of images
+    varied = False  # whether inputs of the same image differ in size
 
     def __init__(self, dataset: Any, augment: bool, sample_q: int | None) -> None:
         kind = "paired-image-folders" if self.paired else "image-folder"
@@ -30,7 +32,7 @@ class Samples(Dataset):
         if wrong:
             raise DataError(f"wrapper: this one takes a dataset like {kind}, got a {type(dataset).__name__}")
         if not isinstance(augment, bool):
-            raise DataError(f"augment: true or false is wanted, got {augment!r}")
+            raise DataError(f"augment: true or false is wanted, got {shown(augment)}")
         self.dataset, self.augment, self.sample_q = dataset, augment, whole("sample_q", sample_q)
 
     def __len__(self) -> int:
@@ -75,12 +77,15 @@ class Samples(Dataset):
             try:
                 low, least, most = self._checked(*sizes)
             except DataError as error:
-                raise DataError(f"{file}: {error}") from None
+                low_file = f" with {self.dataset.dataset_1.files[index]}" if self.paired_folders else ""
+                raise DataError(f"{file}{low_file}: {error}") from None
             if self.sample_q is not None and self.sample_q > least:
                 raise DataError(f"{file}: sample_q {self.sample_q} is more than the {least} pixels of a sample")
             queries = (least, most) if self.sample_q is None else self.sample_q
             if batch_size > 1 and self.sample_q is None and least != most:
                 raise DataError("sample_q: with a range of scales it is needed, as samples of a batch are of one size")
+            if batch_size > 1 and self.varied:
+                raise DataError("inp_size: with a range of scales it is needed, as samples of a batch are of one size")
             first = first or (file, low, queries)
             if batch_size > 1 and (low, queries) != first[1:]:
                 raise DataError(
@@ -123,5 +128,5 @@ def centres(n: int) -> np.ndarray:
 
 def whole(name: str, value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise DataError(f"{name}: a whole number above 0 is wanted, got {value!r}")
+        raise DataError(f"{name}: a whole number above 0 is wanted, got {shown(value)}")
     return value

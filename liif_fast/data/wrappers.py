@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..registry import register_dataset
 from ..resize import pil_bicubic
+from ..shown import shown
 from .errors import DataError
 from .samples import Samples, whole
 
@@ -49,7 +50,7 @@ class SRImplicitPaired(Samples):
 
     def _checked(self, low: tuple[int, int], high: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
         s = high[0] // low[0]
-        if s < 1 or any(low[i] * s > high[i] for i in (0, 1)):
+        if s < 1 or high[1] // low[1] != s or any(high[i] - low[i] * s >= s for i in (0, 1)):
             raise DataError(
                 f"{_wxh(high)} pixels, but its low-resolution image has {_wxh(low)}: no pair of a whole scale"
             )
@@ -85,6 +86,7 @@ class SRImplicitDownsampled(Samples):
         self.inp_size = whole("inp_size", inp_size)
         self.scale_min = _scale("scale_min", scale_min)
         self.scale_max = self.scale_min if scale_max is None else _scale("scale_max", scale_max)
+        self.varied = self.inp_size is None and self.scale_min != self.scale_max
 
     def pair(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         high = _pixels(self.dataset, index)
@@ -199,5 +201,5 @@ def _wxh(size: tuple[int, int]) -> str:
 def _scale(name: str, value: Any) -> float:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
-        raise DataError(f"{name}: a number above 0 is wanted, got {value!r}")
+        raise DataError(f"{name}: a number above 0 is wanted, got {shown(value)}")
     return value

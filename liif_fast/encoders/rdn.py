@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import register
+from ..shown import shown
 from .common import conv
 
 _CONFIGS = {"A": (20, 6, 32), "B": (16, 8, 64)}  # blocks D, convolutions in each C, growth G
@@ -58,7 +59,7 @@ class RDN(nn.Module):
     ) -> None:
         super().__init__()
         if RDNconfig not in _CONFIGS:
-            raise ValueError(f"RDNconfig: 'A' or 'B' is wanted, got {RDNconfig!r}")
+            raise ValueError(f"RDNconfig: 'A' or 'B' is wanted, got {shown(RDNconfig)}")
         if RDNkSize % 2 == 0:
             raise ValueError(f"RDNkSize: an odd number is wanted, as an even one changes the size, got {RDNkSize}")
         n_blocks, n_convs, growth = _CONFIGS[RDNconfig]

@@ -31,16 +31,15 @@ Additions, all optional:
 from __future__ import annotations
 
 import dataclasses
-import numbers
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .. import registry, state_dicts
+from ..shown import named, shown
+from . import yaml_file
 from .values import (
     ConfigError,
     arguments,
@@ -119,14 +118,7 @@ def load_config(path: str | Path, kind: type = Config) -> Any:
         ConfigError: no such file, no YAML, an unknown key or name, a value of the wrong kind.
     """
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror or error}); give the name of a YAML file"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no YAML ({' '.join(str(error).split())})") from error
+    raw = yaml_file.read(path)
     try:
         return check(raw, kind)
     except ConfigError as error:
@@ -136,7 +128,7 @@ def load_config(path: str | Path, kind: type = Config) -> Any:
 def check(raw: Any, kind: type = Config) -> Any:
     """A `Config` or `EvalConfig` from the contents of a file; ConfigError names the key that is wrong."""
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"a mapping of keys is wanted, got {type(raw).__name__}")
+        raise ConfigError(f"a mapping of keys is wanted, got {shown(raw)}")
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if kind is Config and "test_dataset" in raw:
         raise ConfigError("test_dataset: this is a test configuration: liif-fast eval --config FILE runs it")
@@ -144,7 +136,7 @@ def check(raw: Any, kind: type = Config) -> Any:
         raise ConfigError("train_dataset: this is a training configuration: liif-fast train FILE runs it")
     for key in raw:
         if key not in fields:
-            raise ConfigError(f"{key}: unknown key{meant(key, fields)}; known: {', '.join(fields)}")
+            raise ConfigError(f"{named(key)}: unknown key{meant(key, fields)}; known: {', '.join(fields)}")
     needed = [f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING]
     if missing := [key for key in needed if raw.get(key) is None]:
         raise ConfigError(f"{missing[0]}: this key is missing; needed are {', '.join(needed)}")
@@ -154,6 +146,8 @@ def check(raw: Any, kind: type = Config) -> Any:
             raise ConfigError("epoch_val: there is no val_dataset to validate on; add one, or leave epoch_val out")
         if config.gan is not None and config.amp == "fp16":
             raise ConfigError("amp: fp16 does not go together with gan; use bf16")
+        if config.gan is not None and config.train_dataset.wrapper["args"].get("sample_q") is not None:
+            raise ConfigError("train_dataset.wrapper.args.sample_q: gan needs whole crops; leave it out")
     return config
 
 
@@ -174,7 +168,7 @@ def _model(key: str, value: Any) -> dict[str, Any]:
     if spec["name"] not in registry.names():
         known = ", ".join(registry.names())
         close = meant(spec["name"], registry.names())
-        raise ConfigError(f"{key}.name: no model is registered as {spec['name']!r}{close}; known: {known}")
+        raise ConfigError(f"{key}.name: no model is registered as {shown(spec['name'])}{close}; known: {known}")
     return spec
 
 
@@ -183,12 +177,11 @@ def _optimizer(key: str, value: Any) -> dict[str, Any]:
 
     spec = _spec(key, value)
     if spec["name"] not in OPTIMIZERS:
-        raise ConfigError(f"{key}.name: one of {', '.join(OPTIMIZERS)} is wanted, got {spec['name']!r}")
+        raise ConfigError(f"{key}.name: one of {', '.join(OPTIMIZERS)} is wanted, got {shown(spec['name'])}")
     # YAML 1.1 takes 1e-4, unlike 1.e-4, for a string
     spec["args"] = {name: number_if_one(v) for name, v in spec["args"].items()}
     arguments(f"{key}.args", spec, OPTIMIZERS[spec["name"]], {"params": []})
-    if not isinstance(spec["args"].get("lr"), numbers.Real) or not spec["args"]["lr"] > 0:
-        raise ConfigError(f"{key}.args.lr: a number above 0 is wanted, got {spec['args'].get('lr')!r}")
+    positive(f"{key}.args.lr", spec["args"].get("lr"))
     return spec
 
 
@@ -196,7 +189,7 @@ def _multi_step_lr(key: str, value: Any) -> dict[str, Any]:
     keys(key, value, ("milestones", "gamma"), needed=("milestones",))
     milestones = value["milestones"]
     if not isinstance(milestones, list):
-        raise ConfigError(f"{key}.milestones: a list of epochs is wanted, got {milestones!r}")
+        raise ConfigError(f"{key}.milestones: a list of epochs is wanted, got {shown(milestones)}")
     checked = {"milestones": [whole(f"{key}.milestones", m) for m in milestones]}
     return checked | ({"gamma": positive(f"{key}.gamma", value["gamma"])} if "gamma" in value else {})
 
@@ -229,30 +222,30 @@ def _norm(key: str, value: Any) -> state_dicts.DataNorm:
 def _amp(key: str, value: Any) -> str | None:
     names = {True: "auto", False: None, "bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16", "float16": "fp16"}
     if not isinstance(value, bool | str) or value not in names:
-        raise ConfigError(f"{key}: true, false, bf16 or fp16 is wanted, got {value!r}")
+        raise ConfigError(f"{key}: true, false, bf16 or fp16 is wanted, got {shown(value)}")
     return names[value]
 
 
 def _ema(key: str, value: Any) -> float:
     value = positive(key, value)
     if value >= 1:
-        raise ConfigError(f"{key}: a decay between 0 and 1 is wanted, 0.999 say, got {value!r}")
+        raise ConfigError(f"{key}: a decay between 0 and 1 is wanted, 0.999 say, got {shown(value)}")
     return value
 
 
 def _eval_type(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"(div2k|benchmark)-[1-9]\d*", value):
-        raise ConfigError(f"{key}: div2k-S or benchmark-S with a whole scale S is wanted, got {value!r}")
+    if not isinstance(value, str) or not re.fullmatch(r"(div2k|benchmark)-[1-9][0-9]{0,2}", value):
+        raise ConfigError(f"{key}: div2k-S or benchmark-S with a whole scale S is wanted, got {shown(value)}")
     return value
 
 
 def _spec(key: str, value: Any) -> dict[str, Any]:
     keys(key, value, ("name", "args"), needed=("name",))
-    name, args = value["name"], value.get("args") or {}
+    name, args = value["name"], {} if value.get("args") is None else value["args"]
     if not isinstance(name, str):
-        raise ConfigError(f"{key}.name: a name is wanted, got {name!r}")
+        raise ConfigError(f"{key}.name: a name is wanted, got {shown(name)}")
     if not isinstance(args, Mapping):
-        raise ConfigError(f"{key}.args: a mapping of arguments is wanted, got {args!r}")
+        raise ConfigError(f"{key}.args: a mapping of arguments is wanted, got {shown(args)}")
     return {"name": name, "args": dict(args)}
 
 

@@ -17,7 +17,7 @@ With several processes, normalisation layers use each process's own batch.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -98,9 +98,8 @@ class Critic:
     def state_dict(self) -> dict[str, Any]:
         return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def at_epoch(self, epoch: int) -> None:
+        """The schedule's place; the rate comes with the optimizer's state."""
         if self.schedule is not None:
             self.schedule.last_epoch = epoch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -12,10 +13,12 @@ import tqdm
 from torch import nn
 
 from .. import distributed
-from ..data.loader import Feed
+from ..data.loader import Feed, batches_in, close
 from . import state
 from .journal import Journal, on_terminal, time_text
 from .optimizer import Average
+from .restore import restore
+from .run_folder import BEST, LAST
 from .setup import Setup
 from .signals import Signals
 from .state import Progress, TrainingError
@@ -24,12 +27,11 @@ from .validate import mean_psnr
 from .views import views
 
 SAVE_SECONDS = 600  # between checkpoints inside an epoch, unless save_steps says otherwise
-LAST, BEST = "epoch-last.pth", "epoch-best.pth"
 _WAITING = 0.1  # share of the time spent waiting for data from which it is said
 
 
 class Trainer:
-    """Trains what ``setup`` holds, into ``folder``.
+    """Trains what ``setup`` holds, into ``folder``, in which nothing is written before ``open``.
 
     Args:
         checkpoint: of ``state.read``, to go on from; None: from the beginning.
@@ -41,10 +43,7 @@ class Trainer:
         batches = len(setup.train_batches)
         self.progress = Progress(batches=batches) if checkpoint is None else state.progress_of(checkpoint, batches)
         self.average = None if self.config.ema is None else Average(self.module, self.config.ema)
-        if checkpoint is not None:
-            self._restore(checkpoint, path)
-        writes = distributed.rank() == 0
-        self.journal = Journal(folder if writes else None, self.progress.step, self.progress.pending)
+        self.journal = Journal(None)
         forward: nn.Module = self.module
         if self.config.compile:
             self.module.compile()
@@ -52,9 +51,17 @@ class Trainer:
             ids = [setup.device] if setup.device.type == "cuda" else None
             forward = nn.parallel.DistributedDataParallel(self.module, device_ids=ids)
         self.step = Step(self.config, self.module, forward, self.optimizer, setup.device, setup.seed, setup.critic)
-        if checkpoint is not None and self.step.scaler is not None and "scaler" in checkpoint.get("training", {}):
-            self.step.scaler.load_state_dict(checkpoint["training"]["scaler"])
+        if checkpoint is not None:
+            restore(checkpoint, path, setup, self.progress, self.average, self.step.scaler)
         self._began = time.perf_counter() - self.progress.seconds
+        self._saved: tuple[int, int, bool] | None = None  # the place that the last checkpoint holds
+        self._agreed = False  # all processes know of an error
+
+    def open(self) -> None:
+        """Begin to write into the folder, which exists now."""
+        self.journal = Journal(
+            self.folder if distributed.rank() == 0 else None, self.progress.step, self.progress.pending
+        )
 
     def run(self, deadline: float | None = None) -> int:
         """To the end of the last epoch, or of the time; returns the exit code: 0, or 128 + the signal that ended it.
@@ -64,19 +71,27 @@ class Trainer:
                 number of pieces gives what a single one does.
 
         Raises:
-            TrainingError: too many steps with NaN, a full disk, ...
+            TrainingError: too many steps with NaN, a full disk, ... And any other error, once the steps are saved.
         """
         p = self.progress
         try:
             with Signals(deadline) as signals:
-                while p.epoch < self.config.epoch_max or p.pending:
-                    if not (self._epoch(signals) and self._epoch_end(signals)):
+                try:
+                    while p.epoch < self.config.epoch_max or p.pending:
+                        if not (self._epoch(signals) and self._epoch_end(signals)):
+                            self.save()
+                            self.journal.say(f"stopped after step {p.step}; --resume goes on from there")
+                            # of all processes, because one may have been told to stop and not the others
+                            return max(distributed.gather(128 + signals.number if signals.number is not None else 0))
+                    if not (self.folder / LAST).exists():  # nothing was left to do behind another checkpoint
                         self.save()
-                        self.journal.say(f"stopped after step {p.step}; --resume goes on from there")
-                        # of all processes, because one may have been told to stop and not the others
-                        return max(distributed.gather(128 + signals.number if signals.number is not None else 0))
+                except Exception:
+                    self._rescue()
+                    raise
             return 0
         finally:
+            for loader in (self.setup.train_loader, self.setup.val_loader):
+                close(loader)
             self.journal.close()
 
     def save(self, *names: str) -> None:
@@ -85,6 +100,7 @@ class Trainer:
             checkpoint = self.checkpoint()
             for name in (LAST, *names):
                 state.write(self.folder / name, checkpoint)
+        self._saved = self._place()
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything, see ``liif_fast.training.state``."""
@@ -115,25 +131,28 @@ class Trainer:
 
     # --- inside ---
 
-    def _restore(self, checkpoint: dict[str, Any], path: Path) -> None:
-        training = checkpoint.get("training", {})
-        state.load_weights(self.module, training.get("weights", checkpoint["model"]["sd"]), path)
-        if self.average is not None:
-            state.load_weights(self.average.model, checkpoint["model"]["sd"], path)
-        try:
-            self.optimizer.load_state_dict(checkpoint["optimizer"]["sd"])
-            if self.setup.critic is not None and "critic" in training:
-                self.setup.critic.load_state_dict(training["critic"], self.progress.epoch)
-        except (ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise TrainingError(
-                f"{path}: its optimizer or critic does not fit this configuration ({reason})"
-            ) from error
-        if self.schedule is not None:
-            # the optimizer's state brings the rate that holds now; the schedule only has to know the epoch
-            self.schedule.last_epoch = self.progress.epoch
-            if training.get("schedule"):
-                self.schedule.load_state_dict({**training["schedule"], **_planned(self.schedule)})
+    def _place(self) -> tuple[int, int, bool]:
+        return self.progress.step, self.progress.epoch, self.progress.pending
+
+    def _rescue(self) -> None:
+        """Save what an error would take along, and say what is there; what fails in that is not said, as the error
+        itself is what matters."""
+        p, whole = self.progress, not self.step.updating
+        with contextlib.suppress(Exception):
+            if whole and self._place() != self._saved:
+                self.step.undo()
+                self.save()
+            if whole and self._place() == self._saved:
+                self.journal.say(f"stopped after step {p.step} by an error; --resume goes on from there")
+        if self._agreed:  # the first process to end makes torchrun end the others: not before all is saved
+            with contextlib.suppress(Exception):
+                distributed.gather(None)
+
+    def _check_together(self, error: Exception | None) -> None:
+        """Raises the error, or PeerError where another process has one; called by all."""
+        if any(distributed.gather(error is not None)):
+            self._agreed = True
+            raise error or distributed.PeerError
 
     def _epoch(self, signals: Signals) -> bool:
         """Train to the end of the epoch that has been begun; False: stopped before that."""
@@ -142,6 +161,8 @@ class Trainer:
             return True
         batches.epoch, batches.start = p.epoch + 1, p.batch
         feed = Feed(self.setup.train_loader, self.setup.device)
+        self._check_together(feed.error)
+        together = distributed.connected()
         self.module.train()
         saved = logged = time.perf_counter()
         bar = tqdm.tqdm(
@@ -149,10 +170,15 @@ class Trainer:
             disable=distributed.rank() > 0 or not on_terminal(),
         )  # fmt: skip
         with bar:
-            while (batch := feed.take()) is not None:
-                begun = self.step.begin(batch, p.step, batches.share(p.batch), bool(signals))
-                feed.fetch()
+            while (batch := feed.take(stand_in=together)) is not None:
+                failed = feed.error is not None
+                begun = self.step.begin(batch, p.step, batches.share(p.batch), bool(signals), failed)
+                if not failed:
+                    feed.fetch()
                 outcome = self.step.end(begun)
+                if outcome.failed:
+                    self._agreed = True
+                    raise feed.error or distributed.PeerError
                 self._count(outcome)
                 bar.update()
                 if p.step % self.config.log_steps == 0:
@@ -227,8 +253,8 @@ class Trainer:
         if validated:
             model = self.module if self.average is None else self.average.model
             psnr = mean_psnr(
-                model, self.setup.val_loader, config.data_norm, self.setup.device, config.eval_type, config.eval_bsize,
-                lambda: bool(signals),
+                model, batches_in(self.setup.val_loader), config.data_norm, self.setup.device,
+                config.eval_type, config.eval_bsize, lambda: bool(signals),
             )  # fmt: skip
             if psnr is None:
                 return False
@@ -248,9 +274,3 @@ class Trainer:
         if validated and distributed.rank() == 0:
             self.journal.pictures(views(model, self.setup.val_samples, config, self.setup.device, self.setup.seed))
         return True
-
-
-def _planned(schedule: Any) -> dict[str, Any]:
-    """What the configuration says of the schedule, which may have changed since the checkpoint."""
-    own = schedule.state_dict()
-    return {key: own[key] for key in ("milestones", "gamma") if key in own}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ from torch.utils.data import DataLoader
 from .. import data, distributed
 from ..data import on_device
 from ..data.loader import Batches, WholeBatches, make_loader, workers
-from ..registry import make
+from ..data.samples import Samples
+from ..registry import dataset_factory, make
+from ..shown import shown
 from ..weight_files import first_line
+from . import trial
 from .config import Config, ConfigError, Data
 from .gan import Critic
 from .optimizer import make_optimizer, make_schedule
@@ -25,8 +30,8 @@ Loader = DataLoader | on_device.OnDevice
 
 
 @dataclass
-class Setup:
-    """The parts of a run, on its device."""
+class Parts:
+    """What a configuration builds, on its device, before any image is decoded."""
 
     config: Config
     device: torch.device
@@ -35,8 +40,14 @@ class Setup:
     optimizer: torch.optim.Optimizer
     schedule: Any
     critic: Critic | None
-    train_samples: Any
+    train_samples: Any | None  # None: the images are missing
     val_samples: Any | None
+
+
+@dataclass
+class Setup(Parts):
+    """The parts of a run, on its device."""
+
     train_batches: Batches
     train_loader: Loader
     val_loader: Loader | None
@@ -51,9 +62,24 @@ def build_model(config: Config, seed: int) -> nn.Module:
             raise TypeError(f"{config.model['name']} is no model")
     except Exception as error:  # whatever the constructor of any registered class may raise
         raise ConfigError(f"model: cannot be built: {first_line(error)}") from error
+    _check_colours(config.model, model)
     if hasattr(model, "data_norm"):
         model.data_norm = config.data_norm
     return model
+
+
+def _check_colours(spec: Mapping[str, Any], model: nn.Module) -> None:
+    """A LIIF that is trained on images must give colours."""
+    imnet = spec["args"].get("imnet_spec")
+    if spec["name"] != "liif" or not isinstance(model, nn.Module):
+        return
+    if imnet is None and (channels := getattr(model.encoder, "out_dim", 3)) != 3:
+        raise ConfigError(
+            f"model.args.imnet_spec: this key is missing, so the model gives {shown(channels)} features, no colours"
+        )
+    args = imnet.get("args") if isinstance(imnet, Mapping) else None
+    if isinstance(args, Mapping) and (out := args.get("out_dim", 3)) != 3:
+        raise ConfigError(f"model.args.imnet_spec.args.out_dim: 3, for colours, is wanted, got {shown(out)}")
 
 
 def build_optimizer(config: Config, model: nn.Module) -> tuple[torch.optim.Optimizer, Any]:
@@ -61,7 +87,7 @@ def build_optimizer(config: Config, model: nn.Module) -> tuple[torch.optim.Optim
     try:
         optimizer = make_optimizer(model.parameters(), config.optimizer)
         return optimizer, make_schedule(optimizer, config.multi_step_lr)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # torch checks little of its arguments
         raise ConfigError(f"optimizer: cannot be built: {first_line(error)}") from error
 
 
@@ -71,7 +97,7 @@ def build_critic(config: Config, device: torch.device) -> Critic | None:
         return None
     try:
         return Critic(config, LOSSES[config.loss], norm_tensors(config.data_norm["gt"], (-1,), device), device)
-    except (TypeError, ValueError, OSError) as error:
+    except Exception as error:  # of the constructor of any registered class
         raise ConfigError(f"gan: {first_line(error)}") from error
 
 
@@ -85,12 +111,25 @@ def build_samples(key: str, spec: Data) -> Any:
         if on_device.wanted(samples):
             on_device.check(samples)
     except data.DataError as error:
+        if isinstance(error, data.MissingError):
+            _check_wrapper(key, spec)
         raise ConfigError(f"{key}: {error}") from error
-    except (TypeError, KeyError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the constructor of any registered class may raise
         raise ConfigError(f"{key}: {first_line(error)}") from error
     if len(samples) == 0:
         raise ConfigError(f"{key}: there is nothing in it")
     return samples
+
+
+def _check_wrapper(key: str, spec: Data) -> None:
+    """What can be said of a wrapper whose images are missing."""
+    if isinstance(factory := dataset_factory(spec.wrapper["name"]), type) and issubclass(factory, Samples):
+        try:
+            data.make(spec.wrapper, args={"dataset": None})
+        except data.DataError as error:
+            raise ConfigError(f"{key}: {error}") from error
 
 
 def common_seed(config: Config, saved: int | None = None) -> int:
@@ -100,32 +139,42 @@ def common_seed(config: Config, saved: int | None = None) -> int:
     return distributed.gather(secrets.randbits(31) if config.seed is None else config.seed)[0]
 
 
-def setup(config: Config, device: torch.device, seed: int) -> Setup:
-    """Everything for a run. Decodes the images that are to be kept; reads ``init``."""
+def build(config: Config, device: torch.device, seed: int, missing: Callable[[str], None] | None = None) -> Parts:
+    """Model, data, optimizer and critic; a few samples have gone through all of them. Reads ``init``.
+
+    Args:
+        missing: called with what is to be said of data or a file that is not there; None: that is a ConfigError.
+
+    Raises:
+        ConfigError: anything that cannot be or does not go together. DataError: an image that cannot be read.
+    """
     half_precision(config.amp, device)  # reports what cannot be
     module = build_model(config, seed)
     if config.init is not None:
-        _load_init(module, Path(config.init))
-    train_samples = build_samples("train_dataset", config.train_dataset)
-    val_samples = None if config.val_dataset is None else build_samples("val_dataset", config.val_dataset)
+        if missing is not None and not Path(config.init).exists():
+            missing(f"init: {config.init}: no such file")
+        else:
+            _load_init(module, Path(config.init))
+    samples: dict[str, Any] = {"train_dataset": None, "val_dataset": None}
+    for key in samples:
+        if (spec := getattr(config, key)) is not None:
+            try:
+                samples[key] = build_samples(key, spec)
+            except ConfigError as error:
+                if missing is None or not isinstance(error.__cause__, data.MissingError):
+                    raise
+                missing(str(error))
     module = module.to(device)
     if config.channels_last:
         module = module.to(memory_format=torch.channels_last)
     optimizer, schedule = build_optimizer(config, module)
     critic = build_critic(config, device)
-    rank, world = distributed.rank(), distributed.world()
-    batches = Batches(
-        len(train_samples), config.train_dataset.batch_size, shuffle=True, seed=seed, rank=rank, world=world
-    )
-    with distributed.first_here():
-        for samples in (train_samples, val_samples):
-            if hasattr(samples, "prepare"):
-                samples.prepare()
-    val_loader = None
-    if val_samples is not None:
-        val_batches = WholeBatches(len(val_samples), config.val_dataset.batch_size, rank, world)
-        val_loader = _loader(val_samples, val_batches, config, seed, device)
-    return Setup(
+    if samples["train_dataset"] is not None:
+        spoilt = build_model(config, seed).to(device), build_critic(config, device)
+        trial.check_training(config, *spoilt, samples["train_dataset"], device, seed)
+    if samples["val_dataset"] is not None:
+        trial.check_validation(config, "val_dataset", module, samples["val_dataset"], device, seed)
+    return Parts(
         config=config,
         device=device,
         seed=seed,
@@ -133,10 +182,30 @@ def setup(config: Config, device: torch.device, seed: int) -> Setup:
         optimizer=optimizer,
         schedule=schedule,
         critic=critic,
-        train_samples=train_samples,
-        val_samples=val_samples,
+        train_samples=samples["train_dataset"],
+        val_samples=samples["val_dataset"],
+    )
+
+
+def setup(config: Config, device: torch.device, seed: int) -> Setup:
+    """Everything for a run: ``build``, and the images decoded that are to be kept."""
+    parts = build(config, device, seed)
+    rank, world = distributed.rank(), distributed.world()
+    batches = Batches(
+        len(parts.train_samples), config.train_dataset.batch_size, shuffle=True, seed=seed, rank=rank, world=world
+    )
+    with distributed.first_here():
+        for samples in (parts.train_samples, parts.val_samples):
+            if hasattr(samples, "prepare"):
+                samples.prepare()
+    val_loader = None
+    if parts.val_samples is not None:
+        val_batches = WholeBatches(len(parts.val_samples), config.val_dataset.batch_size, rank, world)
+        val_loader = _loader(parts.val_samples, val_batches, config, seed, device)
+    return Setup(
+        **{field.name: getattr(parts, field.name) for field in dataclasses.fields(Parts)},
         train_batches=batches,
-        train_loader=_loader(train_samples, batches, config, seed, device),
+        train_loader=_loader(parts.train_samples, batches, config, seed, device),
         val_loader=val_loader,
     )
 
@@ -153,7 +222,8 @@ def _loader(samples: Any, batches: Any, config: Config, seed: int, device: torch
 
 def _load_init(module: nn.Module, path: Path) -> None:
     from .. import checkpoints
-    from .state import TrainingError, load_weights
+    from .restore import load_weights
+    from .state import TrainingError
 
     try:
         weights = checkpoints.load(path).state_dict()

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and the end of the time given as a wish: the step in hand is finished and saved first."""
+"""SIGINT, SIGTERM, SIGHUP and the end of the time given as a wish: the step in hand is finished and saved first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Signals:
         deadline: of ``time.monotonic()``; None: no limit.
     """
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
     def __init__(self, deadline: float | None = None) -> None:
         self.deadline = deadline
@@ -30,7 +30,9 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._before = {n: signal.signal(n, self._came) for n in self.numbers}
+            # what is ignored, SIGHUP under nohup say, stays so
+            heard = [n for n in self.numbers if signal.getsignal(n) is not signal.SIG_IGN]
+            self._before = {n: signal.signal(n, self._came) for n in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from .. import weight_files
+from ..shown import shown
+from . import contents
+from .values import ConfigError
 
 FORMAT = 1
 
@@ -62,7 +64,7 @@ def read(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint of this or the official program, on the CPU.
 
     Raises:
-        TrainingError: no such file, damaged, or of another kind.
+        TrainingError: no such file, damaged, of another kind, or with a value of a wrong kind, whose key is named.
     """
     try:
         raw, _ = weight_files.read(path)
@@ -70,17 +72,22 @@ def read(path: Path) -> dict[str, Any]:
         raise TrainingError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
         raise TrainingError(f"{path}: {error}") from error
-    whole = isinstance(raw, Mapping) and all(
+    complete = isinstance(raw, Mapping) and all(
         isinstance(raw.get(key), Mapping) and isinstance(raw[key].get("sd"), Mapping) for key in ("model", "optimizer")
     )
-    if not whole or not isinstance(raw.get("epoch"), int):
+    if not complete or "epoch" not in raw:
         raise TrainingError(
             f"{path}: no checkpoint of a training run (model, optimizer and epoch are wanted); to start from weights "
             "alone use the key init"
         )
-    version = raw.get("training", {}).get("format", FORMAT)
-    if version > FORMAT:
-        raise TrainingError(f"{path}: written by a newer liif_fast (format {version}, this one knows {FORMAT})")
+    training = raw.get("training")
+    version = training.get("format") if isinstance(training, Mapping) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise TrainingError(f"{path}: written by a newer liif_fast (format {shown(version)}, this one knows {FORMAT})")
+    try:
+        contents.check(raw, Progress)
+    except ConfigError as error:
+        raise TrainingError(f"{path}: {error}; the file is damaged") from error
     return dict(raw)
 
 
@@ -93,16 +100,6 @@ def progress_of(checkpoint: Mapping[str, Any], batches: int) -> Progress:
     if progress.batches != batches:
         progress = dataclasses.replace(progress, batch=0, batches=batches, epoch_loss=[0.0, 0.0])
     return progress
-
-
-def load_weights(module: nn.Module, state: Mapping[str, Any], path: Path) -> None:
-    """Load a state dict that must fit; TrainingError names the first thing that does not."""
-    own = module.state_dict()
-    wrong = [key for key in own if key not in state] + [key for key in state if key not in own]
-    wrong += [key for key, t in own.items() if key in state and state[key].shape != t.shape]
-    if wrong:
-        raise TrainingError(f"{path}: does not fit the model of this configuration ({wrong[0]}); use its own one")
-    module.load_state_dict(state)
 
 
 def cannot_write(path: Path, error: OSError) -> str:

@@ -25,6 +25,7 @@ class Outcome:
     updated: bool  # False: left out, because of `nan` or because fp16 overflowed and its scale was reduced
     nan: bool
     stop: bool  # a process was asked to stop
+    failed: bool = False  # a process could not go on; the step is left out
 
 
 class Step:
@@ -59,8 +60,11 @@ class Step:
         self.dtype = half_precision(config.amp, device)
         self.scaler = torch.amp.GradScaler(device.type) if self.dtype == torch.float16 else None
         self._saved_buffers: list[Tensor] = []
+        self.updating = False  # weights are being changed: an error now leaves them half done
 
-    def begin(self, batch: dict[str, Tensor], number: int, share: float = 1.0, stop: bool = False) -> Tensor:
+    def begin(
+        self, batch: dict[str, Tensor], number: int, share: float = 1.0, stop: bool = False, failed: bool = False
+    ) -> Tensor:
         """Forward and backward; returns what ``end`` needs.
 
         Args:
@@ -68,6 +72,7 @@ class Step:
             number: of the step in the whole run.
             share: what this process's mean counts, see ``Batches.share``.
             stop: this process was asked to stop.
+            failed: this process cannot go on, and the batch is a stand-in: ``end`` leaves the step out.
         """
         torch.manual_seed(hash_seed(self.seed, number, distributed.rank()))
         # statistics that a normalisation layer keeps would remember a NaN
@@ -77,7 +82,9 @@ class Step:
         if self.config.channels_last:
             inp = inp.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            pred = self.forward(inp, batch["coord"], batch["cell"]).to(gt.dtype)
+            pred = self.forward(inp, batch["coord"], batch["cell"])
+        check_colours(pred, gt)
+        pred = pred.to(gt.dtype)
         if self.critic is None:
             loss = self.loss(pred, gt)
         else:
@@ -90,28 +97,39 @@ class Step:
         grads = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads).float()
         # gradients are already the same everywhere; loss and the wish to stop are summed up
-        told = torch.stack([weighted.detach() / distributed.world(), weighted.new_tensor(float(stop))])
+        wishes = weighted.new_tensor([float(stop), float(failed)])
+        told = torch.cat([(weighted.detach() / distributed.world()).reshape(1), wishes])
         return torch.cat([distributed.sum_(told), norm.detach().reshape(1)])
 
     def end(self, begun: Tensor) -> Outcome:
         """Wait for the device, and update the weights if all is finite."""
-        loss, stop, norm = begun.tolist()
+        loss, stop, failed, norm = begun.tolist()
+        if failed:
+            self.undo()
+            return Outcome(loss, norm, updated=False, nan=False, stop=False, failed=True)
         finite = [abs(x) < float("inf") for x in (loss, norm)]  # NaN compares false
         nan = not finite[0] or (not finite[1] and self.scaler is None)
+        self.updating = True
         if all(finite):
             if self.config.grad_clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.grad_clip, begun[2])
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.grad_clip, begun[3])
             (self.optimizer if self.scaler is None else self.scaler).step(
                 *(() if self.scaler is None else (self.optimizer,))
             )
             if self.critic is not None:
                 self.critic.update(self._autocast)
         else:
-            for buffer, saved in zip(self.module.buffers(), self._saved_buffers, strict=True):
-                buffer.copy_(saved)
+            self.undo()
         if self.scaler is not None:
             self.scaler.update()
+        self.updating = False
         return Outcome(loss, norm, all(finite), nan, stop > 0)
+
+    def undo(self) -> None:
+        """The module's buffers as they were before ``begin``, of which nothing is left then."""
+        for buffer, saved in zip(self.module.buffers(), self._saved_buffers, strict=False):
+            buffer.copy_(saved)
+        self._saved_buffers = []
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         if self.dtype is None:
@@ -129,6 +147,16 @@ def half_precision(amp: str | None, device: torch.device) -> torch.dtype | None:
     if amp == "fp16" and device.type != "cuda":
         raise ConfigError(f"amp: fp16 needs a CUDA device, this is {device.type}; use bf16")
     return torch.bfloat16 if amp == "bf16" else torch.float16
+
+
+def check_colours(pred: Tensor, gt: Tensor) -> None:
+    """ConfigError unless a model's answer has the shape of the colours asked for: a loss would broadcast others."""
+    if not isinstance(pred, Tensor) or pred.shape != gt.shape:
+        got = list(pred.shape) if isinstance(pred, Tensor) else type(pred).__name__
+        raise ConfigError(
+            f"model: gives {got} for {gt.shape[1]} queries of {gt.shape[0]} samples, {list(gt.shape)} is wanted: "
+            "out_dim of its imnet_spec must be 3"
+        )
 
 
 def norm_tensors(part: dict[str, list[float]], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:

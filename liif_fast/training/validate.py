@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import distributed, metrics, state_dicts
 from ..data.samples import expand
-from .step import norm_tensors
+from .step import check_colours, norm_tensors
 
 
 @torch.no_grad()
@@ -31,24 +31,40 @@ def mean_psnr(
         eval_type: ``benchmark-S``: on luma, a border of S left out; ``div2k-S``: on RGB, a border of S + 6; None: all
             values.
         eval_bsize: queries at a time; None: all at once.
+
+    Raises:
+        ConfigError: the model gives no colour for every query. PeerError: another process could not go on. And whatever
+            ``batches`` and ``model`` raise.
     """
     inp_sub, inp_div = norm_tensors(data_norm["inp"], (1, -1, 1, 1), device)
     gt_sub, gt_div = norm_tensors(data_norm["gt"], (1, 1, -1), device)
     was_training = model.training
     model.eval()
-    total = torch.zeros(3, dtype=torch.float64)
-    for batch in batches:
-        if stop():
-            total[2] = 1
-            break
-        batch = expand({name: t.to(device) for name, t in batch.items()})
-        inp = (batch["inp"] - inp_sub) / inp_div
-        pred = _predict(model, inp, batch["coord"], batch["cell"], eval_bsize)
-        pred = (pred.float() * gt_div + gt_sub).clamp(0, 1)
-        total[0] += _psnr(pred, batch["gt"], inp.shape, eval_type) * inp.shape[0]
-        total[1] += inp.shape[0]
+    total = torch.zeros(4, dtype=torch.float64)  # sum, number; whether to stop, whether one could not go on
+    failure: Exception | None = None
+    try:
+        for batch in batches:
+            if stop():
+                total[2] = 1
+                break
+            batch = expand({name: t.to(device) for name, t in batch.items()})
+            inp = (batch["inp"] - inp_sub) / inp_div
+            pred = _predict(model, inp, batch["coord"], batch["cell"], eval_bsize)
+            check_colours(pred, batch["gt"])
+            pred = (pred.float() * gt_div + gt_sub).clamp(0, 1)
+            total[0] += batch_psnr(pred, batch["gt"], inp.shape, eval_type) * inp.shape[0]
+            total[1] += inp.shape[0]
+    except Exception as error:
+        failure = error  # the others wait for this process's share
+        total[3] = 1
     model.train(was_training)
-    total = distributed.sum_(total.to(device if device.type == "cuda" else "cpu")).tolist()
+    if distributed.connected():
+        total = distributed.sum_(total.to(device if device.type == "cuda" else "cpu"))
+    if failure is not None:
+        raise failure
+    total = total.tolist()
+    if total[3]:
+        raise distributed.PeerError
     return None if total[2] else total[0] / total[1]
 
 
@@ -61,7 +77,8 @@ def _predict(model: nn.Module, inp: Tensor, coord: Tensor, cell: Tensor, bsize: 
     )
 
 
-def _psnr(pred: Tensor, gt: Tensor, inp_shape: torch.Size, eval_type: str | None) -> float:
+def batch_psnr(pred: Tensor, gt: Tensor, inp_shape: torch.Size, eval_type: str | None) -> float:
+    """PSNR in dB of a batch's colours ``[B, Q, 3]`` in [0, 1], see ``mean_psnr``; ValueError if no whole images."""
     if eval_type is None:
         mse = (pred - gt).square().mean().item()
         return -10 * math.log10(mse) if mse else math.inf
