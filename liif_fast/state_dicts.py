@@ -17,14 +17,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
+from . import weight_sets
 from .shown import shown
+from .weight_sets import State
 
-State = dict[str, Tensor]
 DataNorm = dict[str, dict[str, list[float]]]
 
 
@@ -34,11 +33,12 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint says. ``data_norm`` None: it says nothing, the model's default holds."""
+    """What a checkpoint says. ``data_norm`` None: it says nothing, the model's default holds. ``notes``: for people."""
 
     spec: Mapping[str, Any]
     state: State
     data_norm: DataNorm | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,6 @@ _FOREIGN = (
         data_norm=_norm([0.5], [0.5]),
     ),
 )
-# Where programs put the state dict. `state_dict` before `ema_state_dict`: Lornatang's own inference and test use it.
-_WRAPPERS = ("state_dict", "model", "params", "ema_state_dict")
 # (blocks, width) of the official EDSR; its baseline has width 64 and a residual scale of 1
 _EDSR = (32, 256)
 _RDN = {(20, 6, 32): "A", (16, 8, 64): "B"}
@@ -115,17 +113,16 @@ def read(raw: Any, spec: Mapping[str, Any] | None = None) -> Contents:
         if not isinstance(model.get("sd"), Mapping):
             raise ValueError("it has the spec of a model but no weights ('sd'); save it after training")
         own = {"name": model["name"], "args": model.get("args")}
-        return Contents(own if spec is None else spec, _clean(model["sd"]), data_norm)
-    wrapped = next((raw[key] for key in _WRAPPERS if isinstance(raw.get(key), Mapping)), raw)
-    contents = read_state(wrapped, spec)
-    return contents if data_norm is None else Contents(contents.spec, contents.state, data_norm)
+        state, notes = weight_sets.beside(model["sd"], raw)
+        return Contents(own if spec is None else spec, state, data_norm, notes)
+    state, notes = weight_sets.choose(raw)
+    contents = read_state(state, spec)
+    return replace(contents, data_norm=contents.data_norm if data_norm is None else data_norm, notes=notes)
 
 
 def read_state(state: Mapping[str, Any], spec: Mapping[str, Any] | None = None) -> Contents:
     """``read`` for a bare state dict of any of the formats."""
-    state = _clean(state)
-    if any(key.startswith("generator.") for key in state):  # beside it lie losses and the like
-        state = {key.removeprefix("generator."): t for key, t in state.items() if key.startswith("generator.")}
+    state = weight_sets.tensors_of(state)
     foreign = next((f for f in _FOREIGN if f.mark in state), None)
     if foreign is None:
         return Contents(infer_spec(state) if spec is None else spec, state)
@@ -187,16 +184,6 @@ def some(keys: Iterable[str], most: int = 3) -> str:
     """A few keys for a message."""
     keys = sorted(keys)
     return (", ".join(keys[:most]) or "no tensors") + (f" and {len(keys) - most} more" if len(keys) > most else "")
-
-
-def _clean(state: Mapping[str, Any]) -> State:
-    """Tensors only, without what DataParallel, an averaged model and torch.compile put into the names."""
-    if not all(isinstance(key, str) for key in state):
-        raise ValueError("a dictionary from names to tensors is wanted, but its keys are not all names")
-    tensors = {key.replace("_orig_mod.", ""): t for key, t in state.items() if isinstance(t, Tensor)}
-    if tensors and all(key.startswith("module.") or key == "n_averaged" for key in tensors):
-        tensors = {key.removeprefix("module."): t for key, t in tensors.items() if key != "n_averaged"}
-    return tensors
 
 
 def _rename(key: str, renames: Iterable[tuple[str, str]], blocks: int) -> str:

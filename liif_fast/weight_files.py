@@ -3,49 +3,43 @@
 from __future__ import annotations
 
 import os
-import pickle
-import re
 import secrets
-import threading
-import warnings
+import stat
 from pathlib import Path
 from typing import Any
 
 import safetensors
-import torch
+
+from . import torch_files, weight_checks
+
+_HEADER = 1 << 25  # bytes, at most, of the header of safetensors: a tensor takes about 120
 
 SCRATCH = ".liif_fast-*.tmp"  # names of files that are being written
-
-
-class NeedsCodeError(ValueError):
-    """A pickle of more than tensors and plain values."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"it is a pickle that needs {name}, that is, code to be run, which liif_fast never does: have it saved as "
-            "a state dict or as safetensors by the program that made it, or get it from a source that has one"
-        )
-        self.name = name
 
 
 def read(path: Path) -> tuple[Any, dict[str, str] | None]:
     """What is in a file, on the CPU, and its metadata; None for a file that has none, one of ``torch.save``.
 
-    The content decides which of the two kinds it is, the suffix does not matter.
+    The content decides which of the two kinds it is, the suffix does not matter. Checksums that it has are verified.
 
     Raises:
-        ValueError: neither kind, damaged, or a pickle that needs code. OSError: cannot be read.
+        ValueError: neither kind, damaged, no regular file, or a pickle that needs code. OSError: cannot be read.
     """
-    if path.is_dir():
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
         raise ValueError("it is a folder; give the checkpoint file in it")
+    if not stat.S_ISREG(mode):  # a pipe or device may never end
+        raise ValueError("it is no regular file but a pipe or a device; copy the checkpoint into a file")
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(512)
     if not head:
         raise ValueError("it is empty; fetch it again")
     if head[8:9] == b"{":  # 8 bytes of length, then JSON
         return _read_safetensors(path)
-    if head.startswith((b"PK\x03\x04", b"\x80")):
-        return _read_torch(path), None
+    if head.startswith((torch_files.ZIP, torch_files.PICKLE)):
+        return torch_files.read(path), None
+    if head[257:262] == b"ustar":
+        raise ValueError("it is a tar archive, as PyTorch before 0.1.10 wrote; unpack it, or save it with a newer one")
     raise ValueError(f"it is neither safetensors nor a PyTorch file (it begins with {head[:8]!r}); fetch it again")
 
 
@@ -70,61 +64,23 @@ def first_line(error: BaseException) -> str:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, _HEADER):
+        why = "is cut short" if length <= _HEADER else "is damaged"
+        raise ValueError(f"it {why}: it has {size} bytes, and its header claims {length}; fetch it again")
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if weight_checks.HASH in metadata:
+            with path.open("rb") as file:
+                same = weight_checks.file_hash(file) == metadata[weight_checks.HASH]
+            if not same:
+                raise ValueError("its contents are not those that were saved: the hash in it is another")
     except OSError:
         raise
     except Exception as error:
-        raise _damaged(error) from error
-
-
-class _Inert:
-    """Stands in for what a training program logged: takes any argument, does nothing."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-# Checkpoints of whole training runs hold NumPy numbers and mmengine's log beside the weights, which torch does not load
-# even as data. Nobody needs them here, so inert objects take their places, and nothing of the two is called.
-_LOGGED = (
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    "mmengine.logging.log_buffer.LogBuffer",
-    "numpy.dtype",
-    "numpy.ndarray",
-    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-)
-_SAFE_GLOBALS = threading.Lock()  # torch's list of them belongs to the whole process
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        return _unpickle(path)
-    except NeedsCodeError as error:
-        if error.name not in _LOGGED:
-            raise
-    with _SAFE_GLOBALS, torch.serialization.safe_globals([(_Inert, name) for name in _LOGGED]):
-        return _unpickle(path)
-
-
-def _unpickle(path: Path) -> Any:
-    try:
-        # not the path: torch may take its suffix for the format
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they announce what then fails, in an error of ours
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # a damaged pickle can fail in any way
-        name = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        raise (NeedsCodeError(name[1]) if name else _damaged(error)) from error
-
-
-def _damaged(error: Exception) -> ValueError:
-    # torch's own advice, to load without weights_only, is the one thing not to do
-    reason = first_line(error).partition("Weights only load failed")[0] or "it holds something other than tensors"
-    return ValueError(f"it is damaged or no checkpoint ({reason}); fetch it again, or save a state dict")
+        raise ValueError(f"it is cut short, damaged or no checkpoint ({first_line(error)}); fetch it again") from error
+    return tensors, metadata

@@ -172,6 +172,7 @@ def test_metadata(model, tmp_path):
         "spec": model.spec,
         "data_norm": model.data_norm,
         "credit": "somebody",
+        "hash": "liif_fast_sha256",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -149,6 +150,34 @@ def test_damaged_cache(cache):
     cache.mkdir(parents=True)
     (cache / f"{NAME}.safetensors").write_bytes(b"half")
     assert "delete the file" in refused("neither safetensors")
+
+
+def test_flipped_bit_in_the_cache(cache, official_file):
+    """Also in files of older versions, which have no hash of their own."""
+    cache.mkdir(parents=True)
+    shutil.copy(official_file, cache)
+    liif_fast.load(NAME)
+    (cache / f"{NAME}.pth").unlink()
+    file = cache / f"{NAME}.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1000] ^= 1
+    file.write_bytes(data)
+    assert "delete the file" in refused("the hash in it is another")
+    file.write_bytes(without_hash(data))
+    assert "delete the file" in refused("not the official ones")
+    data[-1000] ^= 1
+    file.write_bytes(without_hash(data))
+    assert_official(liif_fast.load(NAME), official_file)
+
+
+def without_hash(data):
+    """As an older version wrote it."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    about = json.loads(header["__metadata__"]["liif_fast"])
+    del header["__metadata__"]["liif_fast_sha256"], about["hash"]
+    header["__metadata__"]["liif_fast"] = json.dumps(about)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + int.from_bytes(data[:8], "little") :]
 
 
 def test_cache_that_cannot_be_made(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,7 +227,11 @@ def _load_init(module: nn.Module, path: Path) -> None:
     from .state import TrainingError
 
     try:
-        weights = checkpoints.load(path).state_dict()
+        model, notes = checkpoints.load_with_notes(path)
+        weights = model.state_dict()
         load_weights(module, weights, path)
     except (ValueError, TrainingError) as error:
         raise ConfigError(f"init: {error}") from error
+    if distributed.rank() == 0:
+        for note in notes:
+            print(f"liif-fast: note: init: {note}", file=sys.stderr)
