@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from . import pretrained, state_dicts, weight_checks, weight_files, weight_sets
+from . import pretrained, savable, state_dicts, weight_checks, weight_files, weight_sets
 from .registry import make
 from .shown import shown
 from .state_dicts import CheckpointError, Contents, State, some
@@ -111,11 +111,11 @@ def save(model: nn.Module, path: str | os.PathLike[str], *, credit: str | None =
 
     Raises:
         CheckpointError: the folder or file cannot be written, or the spec holds more than JSON can.
-        ValueError: the model has no spec.
+        ValueError: the model has no spec, or one that builds another model (``savable``).
     """
     from . import __version__
 
-    about = {"format": FORMAT, "version": __version__, "spec": model.spec, "data_norm": _data_norm_of(model)}
+    about = {"format": FORMAT, "version": __version__, "spec": savable.check(model), "data_norm": _data_norm_of(model)}
     about["hash"] = weight_checks.HASH  # so that a file which has lost it is seen to have had one
     if credit is not None:
         about["credit"] = credit
@@ -137,7 +137,7 @@ def save_official(model: nn.Module, path: str | os.PathLike[str]) -> None:
         CheckpointError, ValueError: as ``save``.
     """
     data = io.BytesIO()
-    torch.save({"model": {**model.spec, "sd": _state_of(model)}, "data_norm": _data_norm_of(model)}, data)
+    torch.save({"model": {**savable.check(model), "sd": _state_of(model)}, "data_norm": _data_norm_of(model)}, data)
     _write(path, data.getvalue())
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import functional, ops, tiles, unit_order
+from . import folding, functional, ops, overrides, savable, tiles, transforms, unit_order
 from .encoders import EDSR, RCAN, RDN
-from .mlp import MLP
+from .kept import Kept
 from .ops import HALF
 from .registry import make, register
 from .renderer import Renderer
@@ -93,11 +93,14 @@ class LIIF(nn.Module):
         """
         if self.feat is None:
             raise RuntimeError("query_rgb: there are no features yet; call gen_feat(inp) first")
+        if self._own("query"):
+            return self.query(self.feat, coord, cell)
         return self._query(self.feat, coord, cell, cached=True)
 
     def forward(self, inp: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
         """``gen_feat(inp)``, then ``query_rgb(coord, cell)``: ``[B, 3, H, W], [B, Q, 2] -> [B, Q, out_dim]``."""
-        if torch.compiler.is_compiling():  # keep no state in a graph
+        stateless = torch.compiler.is_compiling() or transforms.active()  # keep no state in a graph or a transform
+        if stateless and not self._own("gen_feat", "query_rgb", "query"):
             return self._query(self._encode(inp), coord, cell)
         self.gen_feat(inp)
         return self.query_rgb(coord, cell)
@@ -162,7 +165,13 @@ class LIIF(nn.Module):
             dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
         """
         self._check_input(inp)
+        transforms.refuse_gradient("render", (inp, *self.parameters()))
         rows, cols = out_span
+        if own := self._own(*overrides.COLOURS):
+            if tuple(in_size) != tuple(inp.shape[-2:]):
+                raise ValueError(f"inp: {overrides.described(self, own)}, so it renders from whole inputs only")
+            precision = _half_precision(inp.device.type, dtype)
+            return overrides.render(self, inp, size, rows, cols, precision, "forward" in own)
         head = self.head()
         with _half_precision(inp.device.type, dtype if head is None else ops.matmul_dtype(dtype, inp.device.type)):
             feat = self._encode(inp)
@@ -234,10 +243,8 @@ class LIIF(nn.Module):
             return self.quantize(pixels)._upscale_tensor(pixels, scale, size, tile, None, progress)
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
-        if self._out_dim() != 3:
-            raise ValueError(
-                f"this model puts out {self._out_dim()} channels, an image has 3: use render() for what is no image"
-            )
+        if not self._own(*overrides.COLOURS, "render"):  # those are asked later
+            tiles.check_channels(self._out_dim())
         why = self._why_no_tiles()
         if tile == "auto":
             tile = 0 if why else tiles.auto_tile(self, device)
@@ -260,6 +267,8 @@ class LIIF(nn.Module):
         """
         from .quantized import QuantizedLIIF
 
+        if own := savable.replaced(self, LIIF):
+            raise ValueError(f"quantize: {overrides.described(self, own)}, which 8-bit layers would leave out")
         return QuantizedLIIF.of(self, images)
 
     # --- weights ---
@@ -272,7 +281,7 @@ class LIIF(nn.Module):
                 "this model has no spec: its encoder was given as a module; register the encoder's class with "
                 "liif_fast.register and build the model from encoder_spec={'name': ..., 'args': {...}}"
             )
-        return {"name": "liif", "args": dict(self._spec_args)}
+        return {"name": "liif", "args": self._arguments()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, spec and ``data_norm`` as safetensors; ``liif_fast.load(path)`` gives the model back."""
@@ -282,16 +291,22 @@ class LIIF(nn.Module):
 
     # --- inside ---
 
+    def _arguments(self) -> dict[str, Any]:
+        """Those of the constructor that build this model, with the flags as they are now."""
+        flags = {name: getattr(self, name) for name in ("local_ensemble", "feat_unfold", "cell_decode")}
+        return {**self._spec_args, **flags}
+
+    def _own(self, *names: str) -> list[str]:
+        """Which of these methods a subclass or this instance has replaced."""
+        return overrides.own(self, LIIF, names)
+
     def head(self) -> functional.Head | None:
         """The MLP with its first layer folded; None for a decoding function that is not liif_fast's own MLP, or is one
         with other layers or hooks put in: those run as they are, by the reference computation."""
-        if type(self.imnet) is not MLP or any(_changed(m) for m in self.imnet.modules()):
+        layers = folding.layers(self.imnet)
+        if layers is None:
             return None
-        layers = list(self.imnet.layers)
-        if any(not isinstance(m, nn.ReLU if i % 2 else nn.Linear) for i, m in enumerate(layers)):
-            return None
-        weights = [(m.weight, m.bias) for m in layers[::2]]
-        return functional.fold(weights, self.encoder.out_dim, self.feat_unfold, self.cell_decode)
+        return functional.fold(layers, self.encoder.out_dim, self.feat_unfold, self.cell_decode)
 
     def ordered(self, head: functional.Head, feat: Tensor, dtype: torch.dtype | None, queries: int) -> functional.Head:
         """The head with its hidden units in the order in which a CPU's bfloat16 kernels leave out most work
@@ -301,8 +316,7 @@ class LIIF(nn.Module):
             return head
         if not ops.integer_bfloat16():
             return head
-        weights = [_version(p) for p in self.imnet.parameters()]
-        return self._order.head(head, weights, feat, queries, self.cell_decode, self.local_ensemble)
+        return self._order.head(head, feat, queries, self.cell_decode, self.local_ensemble)
 
     @property
     def device(self) -> torch.device | None:
@@ -324,11 +338,13 @@ class LIIF(nn.Module):
         head = self.head()
         if head is not None:
             return head.b_out.shape[0]
-        like = next(self.imnet.parameters(), torch.empty(0))
+        like = next(self.imnet.parameters(), torch.empty(0, dtype=torch.float32))
         with torch.no_grad():  # any module: ask it
             return self.imnet(like.new_zeros(1, self._in_dim())).shape[-1]
 
     def _why_no_tiles(self) -> str | None:
+        if own := self._own(*overrides.COLOURS, "render"):
+            return overrides.described(self, own)
         if tiles.halo(self) is None:
             return f"{type(self.encoder).__name__} sees the whole image (its receptive_field is unbounded or not given)"
         return None if self.head() is not None else "this model's imnet is not liif_fast's own MLP and does not fold"
@@ -389,30 +405,29 @@ class LIIF(nn.Module):
             )
 
     def _cached_hidden(self, feat: Tensor, head: functional.Head) -> Tensor:
-        key = [_version(t) for t in (feat, *self.imnet.parameters())]
-        key += [torch.is_autocast_enabled(feat.device.type), torch.get_autocast_dtype(feat.device.type)]
-        if self._hidden is None or self._hidden[0] is not feat or self._hidden[1] != key:
-            self._hidden = (feat, key, functional.hidden_map(feat, head))
-        return self._hidden[2]
+        if (
+            torch.compiler.is_compiling()
+            or transforms.active()
+            or (feat.is_cuda and torch.cuda.is_current_stream_capturing())
+        ):
+            return functional.hidden_map(feat, head)  # values cannot be looked at
+        device = feat.device.type
+        settings = (
+            torch.is_autocast_enabled(device), torch.get_autocast_dtype(device),
+            torch.backends.cudnn.conv.fp32_precision, torch.backends.mkldnn.conv.fp32_precision,
+        )  # fmt: skip
+        given = (feat, head.w_conv, head.b_conv)
+        return self._hidden.get(given, settings, lambda: functional.hidden_map(feat, head))
 
     def _forget(self) -> None:
         self.feat: Tensor | None = None
-        self._hidden: tuple[Tensor, list[Any], Tensor] | None = None
+        self._hidden = Kept()
 
     def __getstate__(self) -> dict[str, Any]:
         # features of some last image are neither worth copying nor, with a gradient, possible to copy
-        return {**self.__dict__, "feat": None, "_hidden": None, "_order": unit_order.Remembered()}
+        return {**self.__dict__, "feat": None, "_hidden": Kept(), "_order": unit_order.Remembered()}
 
 
 def _half_precision(device: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
     """Autocast for a half-precision dtype; for others, whatever holds outside."""
     return torch.autocast(device, dtype=dtype) if dtype in HALF else contextlib.nullcontext()
-
-
-def _version(t: Tensor) -> tuple[int, int]:
-    return t.data_ptr(), 0 if t.is_inference() else t._version
-
-
-def _changed(module: nn.Module) -> bool:
-    """Whether hooks make a module do something else than its class says."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)

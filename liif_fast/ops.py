@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from . import _extension, int8
+from . import _extension, int8, transforms
 from .reference import corners
 from .triton import on_cuda
 
@@ -346,12 +346,23 @@ def _unreachable(ctx, *grads):
     raise AssertionError("the setup raises")
 
 
-torch.library.register_autograd("liif_fast::corner_gather", _gather_backward, setup_context=_gather_setup, lib=_lib)
-torch.library.register_autograd("liif_fast::decode", _decode_gradient, setup_context=_decode_setup, lib=_lib)
-torch.library.register_autograd("liif_fast::render", _unreachable, setup_context=_no_gradient_setup, lib=_lib)
-torch.library.register_autograd("liif_fast::render_int8", _unreachable, setup_context=_no_gradient_setup, lib=_lib)
-for _name in ("corner_gather_backward", "decode_backward"):
-    torch.library.register_autograd(f"liif_fast::{_name}", _unreachable, setup_context=_no_double_backward, lib=_lib)
+class _Refusing:
+    """The library for ``register_autograd``, whose kernels refuse derivatives by other means than ``backward``."""
+
+    @staticmethod
+    def impl(name, kernel, key, **options):
+        _lib.impl(name, transforms.refusing(name, kernel), key, **options)
+
+
+for _name, _gradient, _setup in (
+    ("corner_gather", _gather_backward, _gather_setup),
+    ("decode", _decode_gradient, _decode_setup),
+    ("render", _unreachable, _no_gradient_setup),
+    ("render_int8", _unreachable, _no_gradient_setup),
+    ("corner_gather_backward", _unreachable, _no_double_backward),
+    ("decode_backward", _unreachable, _no_double_backward),
+):
+    torch.library.register_autograd(f"liif_fast::{_name}", _gradient, setup_context=_setup, lib=_Refusing())
 
 CPU_KERNELS = _extension.load()  # kernels for the operators defined above; False: plain PyTorch
 # On CUDA a query that needs a pixel which hidden does not hold gives NaN (on a CPU, an error): the host does not wait.

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import functional, tiles, unit_order
+from . import functional, tiles, transforms, unit_order
 from .liif import LIIF
 from .registry import register
 
@@ -32,14 +32,21 @@ class QuantizedLIIF(LIIF):
         head = self.head()
         if head is None:
             raise ValueError("imnet_spec: 8-bit layers are for liif_fast's own MLP, this model's imnet is another")
-        self.register_buffer("act_scale", torch.zeros(len(head.mlp)))
+        self.register_buffer("act_scale", torch.zeros(len(head.mlp), dtype=torch.float32))
 
     @classmethod
     def of(cls, model: LIIF, images: Any = None) -> QuantizedLIIF:
         """A quantised copy of a model; see ``LIIF.quantize``."""
-        quantized = cls(**{**model._spec_args, "encoder_spec": copy.deepcopy(model.encoder)})
+        if (head := model.head()) is None:
+            raise ValueError(
+                "quantize: 8-bit layers are for liif_fast's own MLP, this model's imnet is another or has been changed"
+            )
+        device = head.w_conv.device
+        with device:
+            quantized = cls(**{**model._arguments(), "encoder_spec": copy.deepcopy(model.encoder)})
         quantized._spec_args = model._spec_args
         quantized.imnet = copy.deepcopy(model.imnet)
+        quantized.act_scale = torch.zeros(len(head.mlp), dtype=torch.float32, device=device)
         quantized.data_norm = copy.deepcopy(model.data_norm)
         quantized.to(model.device).eval()
         if images is not None:
@@ -64,7 +71,7 @@ class QuantizedLIIF(LIIF):
         if not images:
             raise ValueError("images: at least one image is wanted to calibrate with, got an empty list")
         largest = torch.zeros_like(self.act_scale, dtype=torch.float32)
-        random = torch.Generator().manual_seed(0)  # the same image gives the same scales
+        random = torch.Generator("cpu").manual_seed(0)  # the same image gives the same scales
         for i, image in enumerate(images):
             for j, crop in enumerate(_crops(pictures.pixels_of(image))):
                 feat = self._encode(tiles.normalised(self, crop.to(self.act_scale.device)))
@@ -76,12 +83,16 @@ class QuantizedLIIF(LIIF):
 
     def _order_units(self, feat: Tensor) -> None:
         """Put hidden units that are zero together side by side, where the kernels skip them: the same function."""
+        layers = self.imnet.layers[::2]
+        own = [layer._parameters.get(name) for layer in layers for name in ("weight", "bias")]
+        if any(p is None for p in own) or len({p.data_ptr() for p in own}) < len(own):
+            return  # parametrized, without bias, shared by two layers: not to be written, layer by layer
         head = functional.Head(*self.head())
         if (orders := unit_order.found_on(feat, head, self.cell_decode, self.local_ensemble)) is None:
             return
         w_conv, b_conv, w_pos, mlp, w_out, b_out = unit_order.applied(head, orders)
         first = torch.cat([w_conv.flatten(1), w_pos[:, : 4 if self.cell_decode else 2]], 1)
-        for layer, (w, b) in zip(self.imnet.layers[::2], [(first, b_conv), *mlp, (w_out, b_out)], strict=True):
+        for layer, (w, b) in zip(layers, [(first, b_conv), *mlp, (w_out, b_out)], strict=True):
             layer.weight.copy_(w)
             layer.bias.copy_(b)
 
@@ -90,8 +101,9 @@ class QuantizedLIIF(LIIF):
         B, _, H, W = feat.shape
         head = functional.Head(*self.head())
         hidden = functional.hidden_map(feat, head)
-        coord = (torch.rand(B, _QUERIES, 2, generator=random) * 2 - 1).to(feat.device)
-        scale = (1 + 3 * torch.rand(B, _QUERIES, 1, generator=random)).to(feat.device)
+        cpu = {"generator": random, "device": "cpu", "dtype": torch.float32}
+        coord = (torch.rand(B, _QUERIES, 2, **cpu) * 2 - 1).to(feat.device)
+        scale = (1 + 3 * torch.rand(B, _QUERIES, 1, **cpu)).to(feat.device)
         cell = 2 / (scale * scale.new_tensor([H, W])) if self.cell_decode else None
         w_pos = head.w_pos.to(coord.dtype)
         h, _ = torch.ops.liif_fast.corner_gather(
@@ -101,7 +113,7 @@ class QuantizedLIIF(LIIF):
         for i, _ in enumerate(head.mlp):
             h = F.relu(F.linear(h, *head.mlp[i - 1])) if i else h
             largest.append(h.amax())
-        return torch.stack(largest).float() if largest else torch.zeros(0)
+        return torch.stack(largest).float() if largest else self.act_scale.new_zeros(0)
 
     def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
         # looking at values waits for the device, which a CUDA graph cannot record and a compiler cannot trace
@@ -113,6 +125,7 @@ class QuantizedLIIF(LIIF):
         )
 
     def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
+        transforms.refuse_gradient("an 8-bit model", (feat, coord, *self.parameters()))
         with torch.no_grad():  # rounding to integers has no gradient
             return super()._query(feat, coord, cell, cached)
 

@@ -41,7 +41,7 @@ def _axis_spans(n: int, out_n: int, tile: int, halo: int) -> list[tuple[Span, Sp
     spans = []
     count = max(1, math.ceil(n / tile))
     edges = [round(k * out_n / count) for k in range(count + 1)]
-    centres = functional.make_coord([out_n], dtype=torch.float64)[:, 0]
+    centres = functional.make_coord([out_n], dtype=torch.float64, device="cpu")[:, 0]
     for start, stop in itertools.pairwise(edges):
         if start == stop:  # fewer output pixels than tiles
             continue
@@ -167,7 +167,7 @@ def _upscale(
                 raise
             pending = pending[done:]
             side = max(b - a for t in pending for a, b in t.hidden) // 2
-            if side < 16 or halo(model) is None:
+            if side < 16 or model._why_no_tiles() is not None:
                 raise
             warnings.warn(f"out of memory: trying again with tiles of {side} pixels", stacklevel=2)
         if model.device is not None and model.device.type == "cuda":
@@ -213,8 +213,18 @@ def _tile_colours(model: LIIF, image: Tensor, out_size: Span, tile: Tile, dtype:
     x = normalised(model, image[:, :, slice(*rows), slice(*cols)].to(device))
     gt = {k: _channels(v, x) for k, v in model.data_norm["gt"].items()}
     origin = rows[0], cols[0]
-    y = model.render_part(x, image.shape[-2:], origin, tile.hidden, out_size, tile.out, dtype)
+    if model._own("render"):  # then the tile is the whole
+        y = model.render(x, out_size, **({"dtype": dtype} if dtype in HALF else {}))
+    else:
+        y = model.render_part(x, image.shape[-2:], origin, tile.hidden, out_size, tile.out, dtype)
+    check_channels(y.shape[1])
     return y * gt["div"] + gt["sub"]
+
+
+def check_channels(number: int) -> None:
+    """ValueError unless a model puts out as many channels as an image has."""
+    if number != 3:
+        raise ValueError(f"this model puts out {number} channels, an image has 3: use render() for what is no image")
 
 
 def normalised(model: LIIF, image: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .functional import Head, hidden_map, make_coord
+from .kept import copies, same
 
 TILE = 6  # rows that the kernels take together
 BLOCK = 48  # consecutive queries whose rows are ordered by corner
@@ -29,11 +30,11 @@ def zero_together(zeros: Tensor, group: int = 4) -> Tensor:
         zeros: ``[n, D]``, whether a unit is zero in each of n tiles of rows.
     """
     zeros = zeros.float().cpu()
-    members = torch.arange(zeros.shape[1]).unsqueeze(1)  # [units or groups so far, size]
+    members = torch.arange(zeros.shape[1], device="cpu").unsqueeze(1)  # [units or groups so far, size]
     while members.shape[1] < group and len(members) % 2 == 0:
         together = zeros[:, members].prod(-1)  # [n, groups so far]
         both = together.t() @ together
-        free = torch.ones(len(members), dtype=torch.bool)
+        free = torch.ones(len(members), dtype=torch.bool, device="cpu")
         pairs = []
         for i in both.diagonal().argsort(descending=True).tolist():
             if not free[i]:
@@ -42,7 +43,7 @@ def zero_together(zeros: Tensor, group: int = 4) -> Tensor:
             j = int(torch.where(free, both[i], -1.0).argmax())
             free[j] = False
             pairs.append((i, j))
-        members = members[torch.tensor(pairs)].flatten(1)
+        members = members[torch.tensor(pairs, device="cpu")].flatten(1)
     return members.flatten()
 
 
@@ -88,7 +89,7 @@ def found_on(feat: Tensor, head: Head, cell_decode: bool, ensemble: bool) -> lis
         size, device = (4 * H, 4 * W), feat.device
         middle = make_coord(size, flatten=False, device=device)[max(0, 2 * H - 4) : 2 * H + 4]
         coord = middle.reshape(1, -1, 2)  # whole rows: neighbours along each
-        cell = torch.tensor([2 / n for n in size], device=device).expand_as(coord) if cell_decode else None
+        cell = coord.new_tensor([2 / n for n in size]).expand_as(coord) if cell_decode else None
         hidden = hidden_map(feat, head)
         h, _ = torch.ops.liif_fast.corner_gather(hidden, coord, cell, head.w_pos, (H, W), (0, 0), ensemble)
         return find(head, h[0])
@@ -98,18 +99,15 @@ class Remembered:
     """The orders of a model's hidden layers, found once, on the first features with enough queries."""
 
     def __init__(self) -> None:
-        self._weights: object = None  # of which the orders are
+        self._weights: list[Tensor] | None = None  # of which the orders are
         self._orders: list[Tensor] | None = None
 
-    def head(self, head: Head, weights: object, feat: Tensor, queries: int, cell_decode: bool, ensemble: bool) -> Head:
-        """The head in the remembered order; as it is for fewer than WORTH queries and no order so far.
-
-        Args:
-            weights: something that is equal as long as the head's weights stay.
-        """
-        if self._weights != weights:
+    def head(self, head: Head, feat: Tensor, queries: int, cell_decode: bool, ensemble: bool) -> Head:
+        """The head in the remembered order; as it is for fewer than WORTH queries and no order of these weights."""
+        weights = [*head[:3], *(t for layer in head.mlp for t in layer)]
+        if not same(self._weights, weights):
             if queries < WORTH:
                 return head
             self._orders = found_on(feat[:1], head, cell_decode, ensemble)
-            self._weights = weights
+            self._weights = copies(weights)
         return head if self._orders is None else applied(head, self._orders)

@@ -197,9 +197,9 @@ def test_official_usage_in_chunks(tiny):
         model.gen_feat(inp)
         chunks = [model.query_rgb(c, s) for c, s in zip(coord.split(7, 1), cell.split(7, 1), strict=True)]
         assert_close(torch.cat(chunks, 1), want, rtol=1e-5, atol=1e-5)
-        kept = model._hidden[2]
+        kept = model._hidden.result
         model.query_rgb(coord, cell)
-        assert model._hidden[2] is kept
+        assert model._hidden.result is kept
         model.imnet.layers[0].weight.mul_(2)
         assert_close(model.query_rgb(coord, cell), by_reference(model, inp, coord, cell), rtol=1e-5, atol=1e-5)
         model.feat.add_(1)

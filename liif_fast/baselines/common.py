@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kept import Kept
 from ..sizes import output_size
 
 _STRIP = 1 << 20  # output pixels computed at a time, which bounds the memory
@@ -33,7 +34,7 @@ class ImageModel(nn.Module):
         self._args = args
         self.data_norm = {key: {"sub": [0.5], "div": [0.5]} for key in ("inp", "gt")}
         self._inp: Tensor | None = None
-        self._rendered: tuple[tuple[int, int], Tensor] | None = None
+        self._rendered = Kept()
 
     def render(self, inp: Tensor, size: Sequence[int]) -> Tensor:
         """``[B, 3, h, w]`` normalised -> ``[B, 3, *size]`` normalised, with gradients when they are enabled."""
@@ -43,7 +44,7 @@ class ImageModel(nn.Module):
 
     def gen_feat(self, inp: Tensor) -> Tensor:
         """Keep the images for ``query_rgb``."""
-        self._inp, self._rendered = inp, None
+        self._inp, self._rendered = inp, Kept()
         return inp
 
     def query_rgb(self, coord: Tensor, cell: Tensor) -> Tensor:
@@ -55,12 +56,12 @@ class ImageModel(nn.Module):
         if self._inp is None:
             raise RuntimeError("query_rgb: there are no images yet; call gen_feat(inp) first")
         size = _size_of(cell)
-        if torch.is_grad_enabled() or self._rendered is None or self._rendered[0] != size:
-            self._rendered = (size, self.render(self._inp, size))
-        image = self._rendered[1]
         if torch.is_grad_enabled():
-            self._rendered = None  # not to keep the graph
-        return at(image, coord)
+            return at(self.render(self._inp, size), coord)
+        device = self._inp.device.type
+        settings = size, self.training, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        given = [self._inp, *self.parameters(), *self.buffers()]
+        return at(self._rendered.get(given, settings, lambda: self.render(self._inp, size)), coord)
 
     def forward(self, inp: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """``gen_feat(inp)``, then ``query_rgb(coord, cell)``; samples of different sizes go one by one."""
@@ -139,7 +140,7 @@ class ImageModel(nn.Module):
         return self.render(inp, size)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_inp": None, "_rendered": None}
+        return {**self.__dict__, "_inp": None, "_rendered": Kept()}
 
 
 def at(image: Tensor, coord: Tensor) -> Tensor:
@@ -175,4 +176,6 @@ def _size(cell: Sequence[float]) -> tuple[int, int]:
 
 
 def _norm(part: dict[str, list[float]], device: torch.device | None) -> tuple[Tensor, Tensor]:
-    return tuple(torch.tensor(part[key], device=device).view(1, -1, 1, 1) for key in ("sub", "div"))
+    return tuple(
+        torch.tensor(part[key], dtype=torch.float32, device=device).view(1, -1, 1, 1) for key in ("sub", "div")
+    )

@@ -62,8 +62,8 @@ class VGG19(nn.Module):
         network = torchvision.models.vgg19()
         network.load_state_dict(torch.load(_weights(), map_location="cpu", weights_only=True))
         self.features = network.features[:36].eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406], dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225], dtype=torch.float32).view(1, 3, 1, 1))
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         of_sr, of_hr = (self.features((x - self.mean) / self.std) for x in (sr, hr))

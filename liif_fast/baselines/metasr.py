@@ -45,9 +45,8 @@ class MetaSR(ImageModel):
         H, W = self.feat.shape[-2:]
         feat = F.unfold(self.feat, 3, padding=1).unflatten(-1, (H, W))  # [B, 9C, H, W]
         # everything is measured from the pixels' upper left corners
-        corner = make_coord((H, W), flatten=False, device=feat.device) - torch.tensor(
-            [1 / H, 1 / W], device=feat.device
-        )
+        corner = make_coord((H, W), flatten=False, device=feat.device)
+        corner = corner - corner.new_tensor([1 / H, 1 / W])
         corner = corner.permute(2, 0, 1).expand(feat.shape[0], 2, H, W)
         start = coord - cell / 2
         grid = (start + 1e-6).clamp(-1 + 1e-6, 1 - 1e-6).flip(-1).unsqueeze(1)
@@ -69,7 +68,7 @@ class MetaSR(ImageModel):
     def render(self, inp: Tensor, size: Sequence[int]) -> Tensor:
         """Every pixel of an image as a query."""
         coord = make_coord(size, device=inp.device).expand(len(inp), -1, -1)
-        cell = (2 / torch.tensor(size, device=inp.device)).expand_as(coord)
+        cell = coord.new_tensor([2 / n for n in size]).expand_as(coord)
         self.gen_feat(inp)
         parts = [self.query_rgb(*part) for part in zip(coord.split(_QUERIES, 1), cell.split(_QUERIES, 1), strict=True)]
         self.feat = None

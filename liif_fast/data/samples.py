@@ -53,7 +53,7 @@ class Samples(Dataset):
         return {
             "inp": torch.from_numpy(np.array(low.transpose(2, 0, 1), order="C")),
             "coord": torch.from_numpy(coord),
-            "cell": torch.tensor([2 / height, 2 / width]),
+            "cell": torch.tensor([2 / height, 2 / width], dtype=torch.float32, device="cpu"),
             "gt": torch.from_numpy(high[rows, columns]),
         }
 
@@ -123,7 +123,7 @@ def expand(sample: dict[str, Tensor]) -> dict[str, Tensor]:
 @functools.lru_cache(maxsize=1024)
 def centres(n: int) -> np.ndarray:
     """``make_coord`` along one axis; kept, because samples have few sizes."""
-    return make_coord([n])[:, 0].numpy()
+    return make_coord([n], device="cpu")[:, 0].numpy()
 
 
 def whole(name: str, value: Any) -> int | None:

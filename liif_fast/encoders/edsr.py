@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import register
-from .common import conv, upsampler
+from .common import conv, reach, upsampler
 
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 
@@ -31,6 +31,10 @@ class ResBlock(nn.Module):
         self.body = nn.Sequential(conv(n_feats, n_feats), nn.ReLU(inplace=True), conv(n_feats, n_feats))
         self.res_scale = res_scale
 
+    def parts(self) -> list[nn.Module]:
+        """What an output pixel sees it through, in turn (``common.reach``)."""
+        return [self.body]
+
     def forward(self, x: Tensor) -> Tensor:
         return torch.add(x, self.body(x), alpha=self.res_scale)
 
@@ -45,11 +49,7 @@ class EDSR(nn.Module):
         no_upsampling: leave that end out; ``out_dim`` is then ``n_feats``, otherwise 3 at ``scale`` times the size.
         rgb_range: value range of the images, for the mean colour in the state dict.
 
-    ``receptive_field``: the halo that an exact tile needs, in input pixels: one for each 3x3 convolution on the longest
-    path. None with upsampling, where output pixels are not input pixels and a tile has no such halo.
     """
-
-    receptive_field: int | None
 
     def __init__(
         self,
@@ -67,7 +67,19 @@ class EDSR(nn.Module):
         self.body = nn.Sequential(*(ResBlock(n_feats, res_scale) for _ in range(n_resblocks)), conv(n_feats, n_feats))
         self.tail = None if no_upsampling else nn.Sequential(upsampler(scale, n_feats), conv(n_feats, 3))
         self.out_dim = n_feats if no_upsampling else 3
-        self.receptive_field = 2 * n_resblocks + 2 if no_upsampling else None
+
+    @property
+    def receptive_field(self) -> int | None:
+        """The halo that an exact tile needs, in input pixels: one for each 3x3 convolution on the longest path.
+
+        None with upsampling, where output pixels are not input pixels and a tile has no such halo; and with hooks, or
+        layers put in of which it is not known how far they see.
+        """
+        return reach(self) if self.tail is None else None
+
+    def parts(self) -> list[nn.Module]:
+        """See ``ResBlock``."""
+        return [self.head, self.body]
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.head(x)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..registry import register
 from ..shown import shown
-from .common import conv
+from .common import conv, reach
 
 _CONFIGS = {"A": (20, 6, 32), "B": (16, 8, 64)}  # blocks D, convolutions in each C, growth G
 
@@ -18,6 +18,10 @@ class DenseConv(nn.Module):
     def __init__(self, n_in: int, growth: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(conv(n_in, growth), nn.ReLU())
+
+    def parts(self) -> list[nn.Module]:
+        """What an output pixel sees it through, in turn (``common.reach``)."""
+        return [self.conv]
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, self.conv(x)], 1)
@@ -30,6 +34,10 @@ class ResidualDenseBlock(nn.Module):
         super().__init__()
         self.convs = nn.Sequential(*(DenseConv(width + c * growth, growth) for c in range(n_convs)))
         self.LFF = conv(width + n_convs * growth, width, 1)
+
+    def parts(self) -> list[nn.Module]:
+        """See ``DenseConv``."""
+        return [self.convs, self.LFF]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.LFF(self.convs(x)) + x
@@ -45,14 +53,9 @@ class RDN(nn.Module):
         RDNconfig: "A" (20 blocks of 6 convolutions, growth 32) or "B" (16 of 8, growth 64).
         scale, no_upsampling: as for EDSR; with upsampling the scale is 2, 3 or 4.
 
-    ``receptive_field``: the halo that an exact tile needs, in input pixels (131 for "B", 123 for "A"). None with
-    upsampling, where output pixels are not input pixels.
-
     Raises:
         ValueError: unknown RDNconfig, even RDNkSize, or a scale of the upsampling end other than 2, 3, 4.
     """
-
-    receptive_field: int | None
 
     def __init__(
         self, G0: int = 64, RDNkSize: int = 3, RDNconfig: str = "B", scale: int = 2, no_upsampling: bool = False
@@ -69,8 +72,15 @@ class RDN(nn.Module):
         self.GFF = nn.Sequential(conv(n_blocks * G0, G0, 1), conv(G0, G0, RDNkSize))
         self.UPNet = None if no_upsampling else self._end(G0, growth, RDNkSize, scale)
         self.out_dim = G0 if no_upsampling else 3
-        # every convolution that is not 1x1, on the longest path
-        self.receptive_field = 3 * (RDNkSize // 2) + n_blocks * n_convs if no_upsampling else None
+
+    @property
+    def receptive_field(self) -> int | None:
+        """The halo that an exact tile needs, in input pixels (131 for "B", 123 for "A"); None as of EDSR."""
+        return reach(self) if self.UPNet is None else None
+
+    def parts(self) -> list[nn.Module]:
+        """See ``DenseConv``: every convolution on the longest path."""
+        return [self.SFENet1, self.SFENet2, *self.RDBs, self.GFF]
 
     @staticmethod
     def _end(width: int, growth: int, kernel_size: int, scale: int) -> nn.Sequential:

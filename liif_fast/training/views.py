@@ -50,8 +50,8 @@ def views(model: nn.Module, samples: Any, config: Config, device: torch.device, 
 def _coord(size: torch.Size) -> Tensor:
     from ..reference import make_coord
 
-    return make_coord(size)
+    return make_coord(size, device="cpu")
 
 
 def _cell(size: torch.Size) -> Tensor:
-    return torch.tensor([2 / n for n in size])
+    return torch.tensor([2 / n for n in size], dtype=torch.float32, device="cpu")

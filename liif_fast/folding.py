@@ -1,0 +1,79 @@
+"""Whether an MLP does what its weights say, so that its first layer may be folded: asked of every layer, not assumed.
+
+What someone has put into a model (another class of layer, a ``forward`` of its own, hooks, a compiler) must have its
+effect. Weights are read only where calling the layers could give nothing else; all the rest is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.modules.module as module_state
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from .mlp import MLP
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_GLOBAL_HOOKS = tuple(f"_global{name}" for name in _HOOKS)
+_PLAIN = (Tensor, nn.Parameter, nn.Buffer, FakeTensor)
+# as they are when this is imported: a later replacement on the class is a change too
+_CALL = {name: getattr(nn.Module, name) for name in ("__call__", "_wrapped_call_impl", "_call_impl")}
+_MLP, _SEQUENTIAL, _LINEAR, _RELU = MLP.forward, nn.Sequential.forward, nn.Linear.forward, nn.ReLU.forward
+_ITERATION = {name: getattr(nn.Sequential, name) for name in ("__iter__", "__len__")}
+
+
+def layers(imnet: Any) -> list[tuple[Tensor, Tensor]] | None:
+    """Weight ``[out, in]`` and bias ``[out]`` (zeros where a layer has none) of each linear layer of liif_fast's MLP.
+
+    None: another decoding function, or one in which something makes a layer do more than its weights say. Layers with
+    ``torch.nn.utils.parametrizations`` are linear layers all the same: their weights are what these make of them.
+    """
+    tracing = torch.compiler.is_compiling()  # which puts in calls and tensors of its own
+    if hooked_globally() or not (tracing or _are(nn.Module, _CALL)):
+        return None
+    if not isinstance(imnet, MLP) or not runs(imnet, _MLP):
+        return None
+    inner = imnet.layers
+    if not isinstance(inner, nn.Sequential) or not runs(inner, _SEQUENTIAL) or not _are(type(inner), _ITERATION):
+        return None
+    members = list(inner)
+    if len(members) % 2 == 0 or not all(runs(m, _RELU if i % 2 else _LINEAR) for i, m in enumerate(members)):
+        return None
+    found = [(m.weight, m.bias) for m in members[::2]]
+    if not tracing and not _plain(t for layer in found for t in layer):
+        return None
+    return [(w, w.new_zeros(w.shape[0]) if b is None else b) for w, b in found]
+
+
+def runs(module: nn.Module, forward: Callable[..., Any]) -> bool:
+    """Whether calling a module runs this ``forward`` (as a function of its class) and nothing else."""
+    own = vars(module)
+    kind = type(module)
+    if kind.forward is not forward or any(getattr(kind, n) is not getattr(nn.Module, n) for n in _CALL):
+        return False
+    if hooked(module):
+        return False
+    return "forward" not in own and "_call_impl" not in own and getattr(module, "_compiled_call_impl", None) is None
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether hooks are registered on a module that run when it is called or differentiated."""
+    own = vars(module)
+    return any([own.get(name) for name in _HOOKS])  # a list: renderer asks every module for every image
+
+
+def hooked_globally() -> bool:
+    """Whether there are hooks on all modules of the process (``torch.nn.modules.module.register_module_*_hook``)."""
+    return any(getattr(module_state, name) for name in _GLOBAL_HOOKS)
+
+
+def _are(kind: type, methods: Mapping[str, Any]) -> bool:
+    return all(getattr(kind, name) is function for name, function in methods.items())
+
+
+def _plain(tensors: Iterable[Tensor | None]) -> bool:
+    """No subclasses of Tensor, whose products may be others than those of the numbers they hold."""
+    return all(t is None or type(t) in _PLAIN for t in tensors)
