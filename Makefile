@@ -1,4 +1,5 @@
 # make demo: install into .venv and upscale a real photo; make test: all tests; make lint: style.
+# make test-paths: what depends on the CPU's kernels and products, with each of them forced.
 # Another torch: make TORCH="torch --index-url ..." (a CPU or CUDA build of your choice, 2.11 or newer).
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,13 +7,19 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-gpu sanitize lint format clean
+# a process for each processor; a group of tests that share what takes long to make stays in one
+WORKERS ?= -n auto --maxprocesses 8 --dist loadgroup
+
+.PHONY: demo test test-paths test-gpu sanitize lint format clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
+
+test-paths: $(READY)
+	WORKERS="$(WORKERS)" tools/test_paths.sh $(BIN)/python
 
 # on a machine with a CUDA device
 test-gpu: $(READY)

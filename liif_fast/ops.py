@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -121,7 +123,15 @@ def _corner_gather_backward(grad_h, h, coord, cell, w_pos, hidden_size, size, or
 
 def _fast_bfloat16_cpu() -> bool:
     """bfloat16 products are faster than float32's with matrix units (AMX) and on AMD's processors, and run at half
-    their rate on Intel's without them (measured), so the capability flag alone misleads."""
+    their rate on Intel's without them (measured), so the capability flag alone misleads. LIIF_FAST_MATMUL=bfloat16 or
+    float32 decides instead."""
+    asked = os.environ.get("LIIF_FAST_MATMUL") or "auto"
+    if asked in ("bfloat16", "float32"):
+        return asked == "bfloat16"
+    if asked != "auto":  # no reason to stop an import
+        warnings.warn(
+            f"LIIF_FAST_MATMUL: auto, bfloat16 or float32 is wanted, got {asked!r}: auto is used", stacklevel=2
+        )
     words = set()
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
         words = {word for line in itertools.takewhile(str.strip, info) for word in line.split()}  # the first processor

@@ -1,12 +1,49 @@
-"""Fixtures for all tests. Test data (Set5, Set14, weights) lies where LIIF_FAST_DATA says."""
+"""Fixtures for all tests. Test data (Set5, Set14, weights) lies where LIIF_FAST_DATA says.
+
+Under pytest-xdist each worker, and each process that it starts, has its share of the processor's threads.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import pytest
-import torch
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:  # before torch reads it
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+GPU = Path(__file__).parent / "gpu"
+GPU_DEVICE = os.environ.get("LIIF_FAST_GPU_TEST_DEVICE", "cuda")
+
+
+def _gpu_tests_run() -> bool:
+    return GPU_DEVICE != "cuda" or torch.cuda.is_available()
+
+
+def _of_gpu(path: Path) -> bool:
+    return path == GPU or GPU in path.parents
+
+
+def pytest_configure(config):
+    """Who names tests/gpu is told why it cannot run."""
+    named = [Path(os.path.abspath(config.invocation_params.dir / arg.split("::")[0])) for arg in config.args]
+    if not _gpu_tests_run() and any(map(_of_gpu, named)):
+        raise pytest.UsageError(
+            "tests/gpu: nothing was run, torch finds no CUDA device (LIIF_FAST_GPU_TEST_DEVICE=cpu checks the tests)"
+        )
+
+
+def pytest_ignore_collect(collection_path):
+    return True if _of_gpu(collection_path) and not _gpu_tests_run() else None
+
+
+def pytest_collection_modifyitems(items):
+    """With several workers the longest first, or the last of them would run alone; one worker has each group."""
+    if WORKERS > 1:
+        items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +61,15 @@ def official(data_dir):
     import liif_fast
 
     return liif_fast.load(data_dir / "weights" / "edsr-baseline-liif.pth")
+
+
+@pytest.fixture(params=["bfloat16", "float32"])
+def products(request, monkeypatch) -> torch.dtype:
+    """In which precision plain PyTorch multiplies bfloat16 (``ops.matmul_dtype``): each choice, on any processor."""
+    from liif_fast import ops
+
+    monkeypatch.setattr(ops, "FAST_BFLOAT16_CPU", request.param == "bfloat16")
+    return getattr(torch, request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,6 +19,17 @@ WHY = "the compiled library is not loaded: `liif-fast doctor` says why"
 
 info = ops.cpu_kernels
 PATHS = info()["available"].split(",") if COMPILED else []
+
+
+@contextlib.contextmanager
+def forced(path: str) -> Iterator[None]:
+    """One instruction set; afterwards what LIIF_FAST_CPU asks for, as at the start."""
+    torch.ops.liif_fast.cpu_use(path)
+    try:
+        yield
+    finally:
+        asked = os.environ.get("LIIF_FAST_CPU")
+        torch.ops.liif_fast.cpu_use(asked if asked in PATHS else "auto")
 
 
 class Sample(NamedTuple):

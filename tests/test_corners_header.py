@@ -15,6 +15,7 @@ import torch
 from liif_fast import reference
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.xdist_group("corners header")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from cpu_paths import COMPILED, PATHS, WHY, exact, info, sample
+from cpu_paths import COMPILED, PATHS, WHY, exact, forced, info, sample
 from torch.testing import assert_close
 
 from liif_fast import ops
@@ -35,9 +35,8 @@ def path(request):
     parameters = getattr(request.node, "callspec", None)
     if parameters and parameters.params.get("dtype") == torch.float64 and request.param != "portable":
         pytest.skip("float64 has the portable path only")
-    LIB.cpu_use(request.param)
-    yield request.param
-    LIB.cpu_use("auto")
+    with forced(request.param):
+        yield request.param
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,12 @@ from liif_fast import ops, reference
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 TYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]  # in the order of HiddenType, double behind
-FLAGS = ["-std=c++17", "-g", "-O1", "-ffp-contract=off", "-pthread", "-Wno-unknown-pragmas"]
+FLAGS = ["-std=c++17", "-g", "-ffp-contract=off", "-pthread", "-Wno-unknown-pragmas"]
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
+pytestmark = [
+    pytest.mark.xdist_group("cuda on cpu"),
+    pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler"),
+]
 
 # The kernels add in another order than matrix products do: float32 and float64 to a few units in the last place of sums
 # of magnitude up to 100; 16-bit results are rounded once more, to 8 and 11 bits.
@@ -46,7 +49,7 @@ def compiled(tmp_path_factory, name, *flags):
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory):
-    library = ctypes.CDLL(str(compiled(tmp_path_factory, "kernels.so", "-shared", "-fPIC")))
+    library = ctypes.CDLL(str(compiled(tmp_path_factory, "kernels.so", "-O1", "-shared", "-fPIC")))
     for name in ("forward", "backward", "segments"):
         getattr(library, name).restype = ctypes.c_char_p
     return library
@@ -228,9 +231,14 @@ def under_thread_sanitizer(tmp_path_factory):
 
 
 def run(program, *arguments, **environment):
-    return subprocess.run(
-        [program, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
-    )
+    for _ in range(20):
+        process = subprocess.run(
+            [program, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+        )
+        # where Linux puts a program at random, the sanitizer now and then finds its own addresses taken
+        if "unexpected memory mapping" not in process.stderr:
+            break
+    return process
 
 
 def test_no_races(under_thread_sanitizer):
@@ -239,6 +247,7 @@ def test_no_races(under_thread_sanitizer):
 
 
 def test_a_missing_barrier_would_be_found(under_thread_sanitizer):
+    """Threads that wait for each other without a barrier's promise (only_wait): the same accesses in the same order."""
     process = run(under_thread_sanitizer, "without-barriers", TSAN_OPTIONS="halt_on_error=1")
     assert process.returncode != 0
     assert "data race" in process.stderr

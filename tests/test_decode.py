@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import pytest
 import torch
-from cpu_paths import COMPILED, PATHS, WHY
+from cpu_paths import COMPILED, PATHS, WHY, forced
 from test_ops import expected_render, sample
 
 from liif_fast import functional, ops
@@ -24,15 +25,15 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(params=["plain", *PATHS])
-def path(request):
-    """What computes: plain PyTorch, or the compiled kernels of one instruction set."""
-    if request.param == "plain":
-        yield request.param
+@pytest.fixture(params=["plain, bfloat16 products", "plain, float32 products", *PATHS])
+def path(request, monkeypatch):
+    """What computes: plain PyTorch with either choice of ``ops.matmul_dtype``, or one instruction set's kernels."""
+    if request.param.startswith("plain"):
+        monkeypatch.setattr(ops, "FAST_BFLOAT16_CPU", "bfloat16" in request.param)
+        yield "plain"
         return
-    LIB.cpu_use(request.param)
-    yield request.param
-    LIB.cpu_use("auto")
+    with forced(request.param):
+        yield request.param
 
 
 def arguments(shape, dtype=torch.float64, cell=True, ensemble=True, strided=False):
@@ -66,6 +67,7 @@ def error(actual, want):
     return ((actual.double() - want).norm() / want.norm().clamp_min(1e-30)).item()
 
 
+@pytest.mark.parametrize("path", ["plain, float32 products", *PATHS], indirect=True)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("cell", "ensemble", "strided"), list(itertools.product((True, False), repeat=3)))
 def test_float64(path, shape, cell, ensemble, strided):
@@ -81,26 +83,57 @@ def test_float64(path, shape, cell, ensemble, strided):
         assert error(actual, w) < 1e-12
 
 
-# A ReLU's mask may switch where a value is rounded across zero, which moves the gradients of single rows. float32:
-# measured up to 2e-6 without such a switch. bfloat16: plain PyTorch has up to 0.1 here, 2^-8 for each value of each
-# layer, and one sum of D products in each; the kernels, whose layers round more finely, up to 0.04. float16: a quarter.
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-3), (torch.bfloat16, 0.12), (torch.float16, 3e-2)])
+def in_own_precision(args, grad_out):
+    """The definition with every layer's weights and values in hidden's precision, by autograd in plain PyTorch."""
+    hidden, coord, cell, w_pos, *rest, ensemble = args
+    leaves = [t.detach().to(t.dtype if t is w_pos else hidden.dtype).requires_grad_() for t in (hidden, w_pos, *rest)]
+    out = expected_render(leaves[0], coord, cell, *leaves[1:], hidden.shape[1:3], (0, 0), ensemble)
+    given = grad_out.to(out.dtype)
+    return out.detach(), torch.autograd.grad(out, leaves, given, allow_unused=True, materialize_grads=True)
+
+
+def errors(result, want):
+    """Of the colours, of w_out's gradient, which needs no ReLU's mask, and the largest of those that do."""
+    (out, grads), (want_out, want_grads) = result, want
+    found = [error(g, w) for g, w in zip(grads, want_grads, strict=True)]
+    masked = [e for i, e in enumerate(found) if i != W_OUT]
+    return torch.tensor([error(out, want_out), found[W_OUT], max(masked)])
+
+
+W_OUT = 4  # its place among the gradients
+
+
+@functools.cache
+def problems(shape, dtype):
+    """(arguments, grad_out, result in float64) of a few inputs, and plain PyTorch's own mean errors on them."""
+    found, own = [], []
+    for seed in range(2 if shape[3] > 500 else 8):
+        torch.manual_seed(seed)
+        args, grad_out = arguments(shape, dtype), torch.randn(shape[0], shape[3], shape[5])
+        found.append((args, grad_out, expected(args, grad_out)))
+        own.append(errors(in_own_precision(args, grad_out), found[-1][2]))
+    return found, torch.stack(own).mean(0)
+
+
+# Plain PyTorch's own error in that precision on this processor, twice (another order of sums and roundings), and one
+# unit in the last place where it is 0. A ReLU's mask switches where a value is rounded across zero, which moves the
+# gradients of single rows and need not happen to both: hence the mean over several inputs (up to 1.4 times plain
+# PyTorch's, over 500 inputs), and in float32, where a switch is rare, 5e-3 for one of them (measured: 1e-3).
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_other_dtypes(path, dtype, tolerance, shape):
-    torch.manual_seed(0)
-    args = arguments(shape, dtype)
-    grad_out = torch.randn(shape[0], shape[3], shape[5])
-    out, grads = gradients(path, args, grad_out)
-    want, want_grads = expected(args, grad_out)
-    assert error(out, want) < tolerance
-    for given, actual, w in zip([t for t in (args[0], *args[3:-1])], grads, want_grads, strict=True):
-        assert actual.dtype == given.dtype
-        assert error(actual, w) < tolerance
+def test_other_dtypes(path, dtype, shape):
+    inputs, own = problems(shape, dtype)
+    found = []
+    for args, grad_out, want in inputs:
+        out, grads = gradients(path, args, grad_out)
+        assert all(g.dtype == t.dtype for g, t in zip(grads, (args[0], *args[3:-1]), strict=True))
+        found.append(errors((out, grads), want))
+    floor = 5e-3 if dtype == torch.float32 else torch.finfo(dtype).eps
+    assert (torch.stack(found).mean(0) <= 2 * own + floor).all(), (found, own)
 
 
 @compiled_only
-def test_compiled_bfloat16_is_closer_to_float64_than_plain_pytorch():
-    torch.manual_seed(0)
+def test_compiled_bfloat16_is_closer_to_float64_than_plain_pytorch(products):
     args = arguments((2, (5, 7), 256, 700, 3, 3), torch.bfloat16)
     grad_out = torch.randn(2, 700, 3)
     _, want = expected(args, grad_out)

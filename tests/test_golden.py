@@ -20,8 +20,10 @@ def test_set5(official, data_dir, scale):
     assert report.ssim == pytest.approx(ssim, abs=0.0005)
 
 
-@pytest.mark.parametrize("scale", [2, 4])
-def test_set5_in_bfloat16(official, data_dir, scale):
+@pytest.mark.parametrize(
+    ("scale", "products"), [(2, "bfloat16"), (4, "bfloat16"), (4, "float32")], indirect=["products"]
+)
+def test_set5_in_bfloat16(official, data_dir, products, scale):
     def upscale(image, size):
         return official.upscale(image, size=size, dtype=torch.bfloat16)
 

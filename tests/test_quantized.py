@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
-from cpu_paths import COMPILED, PATHS, sample
+from cpu_paths import COMPILED, PATHS, forced, sample
 from torch.testing import assert_close
 
 import liif_fast
@@ -17,11 +19,8 @@ INT8 = torch.ops.liif_fast.render_int8.default
 
 @pytest.fixture(params=PATHS or ["none"])
 def path(request):
-    if COMPILED:
-        torch.ops.liif_fast.cpu_use(request.param)
-    yield request.param
-    if COMPILED:
-        torch.ops.liif_fast.cpu_use("auto")
+    with forced(request.param) if COMPILED else contextlib.nullcontext():
+        yield request.param
 
 
 def arguments(scale=0.02, **kwargs):

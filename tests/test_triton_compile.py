@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,12 @@ from liif_fast.triton.configs import KINDS, SHARED, WIDTHS, candidates
 
 HERE = Path(__file__).parent
 TENSOR_MEMORY = 512  # columns that a multiprocessor of sm_100 has
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="triton is not installed: pip install triton"
-)
-RUNS = [(architecture,) for architecture in SHARED] + [(90, "flags"), (80, "flags")]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        importlib.util.find_spec("triton") is None, reason="triton is not installed: pip install triton"
+    ),
+]
 
 
 def _run(*arguments: object) -> list[dict]:
@@ -35,14 +36,6 @@ def _run(*arguments: object) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.fixture(scope="module")
-def runs() -> dict[tuple, Future]:
-    """The script's rows for each architecture, a process for each processor (LIIF_FAST_TEST_JOBS: fewer)."""
-    jobs = int(os.environ.get("LIIF_FAST_TEST_JOBS", os.cpu_count() or 1))
-    with ThreadPoolExecutor(jobs) as pool:
-        yield {run: pool.submit(_run, *run) for run in RUNS}
-
-
 def _fits(row: dict, architecture: int) -> None:
     assert row["spilled"] == 0, row
     assert row["shared"] <= SHARED[architecture], row
@@ -50,8 +43,8 @@ def _fits(row: dict, architecture: int) -> None:
 
 
 @pytest.mark.parametrize("architecture", SHARED)
-def test_shipped_configurations(runs, architecture):
-    rows = runs[architecture,].result()
+def test_shipped_configurations(architecture):
+    rows = _run(architecture)
     assert len(rows) == sum(len(candidates(architecture, kind, D)) for kind in KINDS for D in WIDTHS)
     for row in rows:
         _fits(row, architecture)
@@ -70,8 +63,8 @@ def test_shipped_configurations(runs, architecture):
 
 
 @pytest.mark.parametrize("architecture", [90, 80])
-def test_dtypes_flags_and_depths(runs, architecture):
-    rows = runs[architecture, "flags"].result()
+def test_dtypes_flags_and_depths(architecture):
+    rows = _run(architecture, "flags")
     assert len({json.dumps([row["kind"], row["dtype"], row["changed"]]) for row in rows}) >= 10
     for row in rows:
         _fits(row, architecture)

@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="triton is not installed: pip install triton"
-)
+pytestmark = [
+    pytest.mark.xdist_group("triton interpreter"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("triton") is None, reason="triton is not installed: pip install triton"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
