@@ -7,6 +7,12 @@
 ``LIIF`` is the module to train with, ``functional`` its head as functions, ``reference`` the specification.
 """
 
+# ruff: noqa: E402
+
+from . import interruption
+
+interruption.guard()  # before torch, whose import takes seconds
+
 import importlib.metadata
 
 from . import baselines, encoders, functional, reference

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tqdm
 
-from . import cli, compare, distributed, metrics, pairs, pretrained, result_folder
+from . import cli, compare, distributed, metrics, pairs, pretrained, reporting, result_folder
 from .baselines.common import ImageModel
 
 _PLOT = "1.5,2,3,4,6,8,12"
@@ -47,23 +46,18 @@ def run(args: argparse.Namespace) -> int:
     plot = _check(args, output)
     names = _labels(args.model)
     methods = [_method(args, name, model) for name, model in names.items()]
-    with tqdm.tqdm(unit="image", disable=cli._unwatched()) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with reporting.Progress("image", alone=True) as bar:
         result = compare.compare(
-            methods, args.data, args.scale, plot, args.protocol, args.lr, args.crops if output else 0, progress
+            methods, args.data, args.scale, plot, args.protocol, args.lr, args.crops if output else 0, bar.to
         )
     if output is not None:
         files = result.files()
         gone = result_folder.write(output, files, compare.FILES, args.overwrite)
         if gone:
-            cli._say(f"note: {output}: deleted of the earlier result: {', '.join(gone)}")
-    print(json.dumps(result.to_json(), allow_nan=False) if args.json else result.markdown().rstrip())
+            reporting.say(f"note: {output}: deleted of the earlier result: {', '.join(gone)}")
+    reporting.results(json.dumps(result.to_json(), allow_nan=False) if args.json else result.markdown().rstrip())
     if output is not None and not args.json:
-        print(f"\n{output}: {', '.join(files)}")
+        reporting.results(f"\n{output}: {', '.join(files)}")
     return 0
 
 
@@ -93,11 +87,19 @@ def _check(args: argparse.Namespace, output: Path | None) -> list[float]:
         compare.data_names(args.data)
         if output is not None:
             result_folder.check(output, compare.FILES, args.overwrite)
+            _check_apart(output, args.data)
     except FileNotFoundError as error:
         raise cli.UsageError(f"--data {error}") from error
     except (ValueError, OSError) as error:
         raise cli.UsageError(str(error)) from error
     return plot
+
+
+def _check_apart(output: Path, data: list[str]) -> None:
+    """The pictures must not become images of a data set, or replace one."""
+    for folder in data:
+        if any(os.path.realpath(output) == os.path.realpath(part) for part in (folder, os.path.join(folder, "HR"))):
+            raise cli.UsageError(f"-o {output}: is a folder of --data, whose images it would change; give another one")
 
 
 def _labels(given: list[str]) -> dict[str, str]:

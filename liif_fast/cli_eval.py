@@ -7,9 +7,8 @@ import json
 from typing import Any
 
 import torch
-import tqdm
 
-from . import cli, distributed, evaluate, official_eval
+from . import cli, distributed, evaluate, official_eval, reporting
 from .training.config import ConfigError, EvalConfig, load_config
 
 
@@ -35,19 +34,16 @@ def run(args: argparse.Namespace) -> int:
 
     distributed.connect(torch.device("cpu"))
     try:
-        with tqdm.tqdm(unit="image", disable=cli._unwatched()) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
+        with reporting.Progress("image", alone=True) as bar:
             report = evaluate.evaluate(
-                upscale, args.data, args.scale, args.protocol, args.lr, progress, distributed.connected()
+                upscale, args.data, args.scale, args.protocol, args.lr, bar.to, distributed.connected()
             )
     finally:
         distributed.disconnect()
     if distributed.rank() == 0:
-        print(json.dumps({"model": args.model, "dtype": dtype, **report.to_json()}) if args.json else report.table())
+        reporting.results(
+            json.dumps({"model": args.model, "dtype": dtype, **report.to_json()}) if args.json else report.table()
+        )
     return 0
 
 
@@ -59,21 +55,19 @@ def _eval_config(args: argparse.Namespace) -> int:
         model, _ = cli._load(args)
         device = next(model.parameters()).device
         distributed.connect(device)
-        with tqdm.tqdm(unit="batch", disable=cli._unwatched()) as bar:
 
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
+        def note(text: str) -> None:
+            if distributed.rank() == 0:
+                reporting.say(f"note: {text}")
 
-            def note(text: str) -> None:
-                if distributed.rank() == 0:
-                    cli._say(f"note: {text}")
-
-            psnr = official_eval.evaluate_config(model, config, device, progress, note)
+        with reporting.Progress("batch") as bar:
+            psnr = official_eval.evaluate_config(model, config, device, bar.to, note)
     except ConfigError as error:
         raise cli.UsageError(str(error)) from error
     finally:
         distributed.disconnect()
     if distributed.rank() == 0:
-        print(json.dumps({"model": args.model, "config": args.config, "psnr": psnr}) if args.json else f"{psnr:.4f} dB")
+        reporting.result(
+            json.dumps({"model": args.model, "config": args.config, "psnr": psnr}) if args.json else f"{psnr:.4f} dB"
+        )
     return 0

@@ -118,7 +118,7 @@ class Comparison:
     def files(self) -> dict[str, bytes]:
         """Contents of the files of `FILES` that there is something for."""
         found = {
-            MARKDOWN: self.markdown().encode(),
+            MARKDOWN: self.markdown().encode("utf-8", "backslashreplace"),  # names of files may hold any bytes
             JSON: (json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n").encode(),
         }
         for name, image in ((CROPS, self.figure()), (SCALES, self.chart())):

@@ -273,12 +273,14 @@ def render_grid(
     rows: tuple[int, int],
     cols: tuple[int, int],
     block: int | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Tensor:
     """Fill ``out [B, O, rows, cols]`` with the pixels rows x cols of an image of ``size`` (H, W).
 
     Args:
         colours: coord, cell ``[B, Q, 2]`` -> ``[B, Q, O]``.
         block: about how many coordinates exist at a time; None: some that stay in a CPU's cache, or fill a GPU.
+        progress: called with the share of the rows that each of these blocks makes up.
     """
     B, dtype = out.shape[0], geometry_dtype(out.dtype)
     block = block or (1 << 16 if out.device.type == "cpu" else 1 << 21)
@@ -288,6 +290,8 @@ def render_grid(
         coord = coord.expand(B, -1, -1)
         pixels = colours(coord, cell.expand_as(coord))  # [B, n * width, O]
         out[:, :, part] = pixels.transpose(1, 2).unflatten(-1, (-1, out.shape[-1]))
+        if progress is not None:
+            progress((part.stop - part.start) / (rows[1] - rows[0]))
     return out
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
-import shutil
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from . import atomic
 from .image_exif import HEIGHT, WIDTH, descriptive_tags, patched
 from .image_modes import strips
 from .photo import ImageError, Photo, as_photo, convert_depth, to_image
@@ -230,40 +228,13 @@ class _Stream(io.BufferedWriter):
 
 
 def _write_whole(picture: Image.Image, path: str, format: str, options: dict[str, Any], overwrite: bool) -> None:
-    target = os.path.realpath(path) if overwrite else os.path.abspath(path)
-    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(16)}.part")
-    try:
-        with _Stream(io.FileIO(temporary, "x")) as stream:
-            if format == "JPEG2000":  # its encoder loops for ever when a write fails
-                memory = io.BytesIO()
-                picture.save(memory, format, **options)
-                stream.write(memory.getbuffer())
-            else:
-                picture.save(stream, format, **options)
-        if overwrite:
-            with suppress(OSError):  # nothing there yet, or a file system without modes
-                shutil.copymode(target, temporary)
-            os.replace(temporary, target)
+    with atomic.replacing(path, overwrite=overwrite) as temporary, _Stream(io.FileIO(temporary, "w")) as stream:
+        if format == "JPEG2000":  # its encoder loops for ever when a write fails
+            memory = io.BytesIO()
+            picture.save(memory, format, **options)
+            stream.write(memory.getbuffer())
         else:
-            _publish(temporary, target)
-    finally:  # also on KeyboardInterrupt; nothing to remove after a rename
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _publish(temporary: str, target: str) -> None:
-    """Give a file its name unless that is taken: FileExistsError, whoever was first."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except (OSError, AttributeError):  # no hard links here (FAT, some network folders)
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # reserves the name
-        try:
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(target)
-            raise
+            picture.save(stream, format, **options)
 
 
 def _why_not_written(path: Any, error: OSError) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -65,7 +66,7 @@ def find_images(
         errors.append(ImageError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions"))
 
     for given in map(Path, inputs):
-        if not given.is_dir():
+        if not os.path.isdir(given):
             if os.path.lexists(given):
                 found.append((given, Path(given.name)))
             else:
@@ -105,10 +106,13 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
     """
     name = os.fspath(path)
     try:
-        if os.path.isdir(name):
+        kind = os.stat(name)
+        if stat.S_ISDIR(kind.st_mode):
             raise ImageError(f"{name}: is a folder; name a file in it")
+        if not stat.S_ISREG(kind.st_mode):  # opening a pipe waits for its other end, some devices never end
+            raise ImageError(f"{name}: is not a regular file but a pipe or device; save the image in a file first")
         with open(name, "rb") as stream:
-            if os.path.isfile(name) and os.fstat(stream.fileno()).st_size == 0:
+            if kind.st_size == 0:
                 raise ImageError(f"{name}: the file is empty; get a complete copy")
             with _decoding(max_pixels) as seen:
                 photo = _decode(stream, name, max_pixels)
@@ -131,6 +135,8 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
     except MemoryError:
         raise ImageError(f"{name}: not enough memory to decode it; close other programs or reduce the image") from None
     except Exception as error:  # decoders meet damaged data with nearly any exception
+        if getattr(error, "errno", None) is not None:  # the system's, not a decoder's
+            raise ImageError(f"{name}: cannot be read ({error.strerror}); check the name and the disk") from error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{name}: cannot be decoded ({reason}); get a complete copy or convert it to PNG") from error
 

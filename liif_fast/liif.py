@@ -6,7 +6,7 @@ import contextlib
 import math
 import numbers
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -155,6 +155,7 @@ class LIIF(nn.Module):
         size: Sequence[int],
         out_span: tuple[tuple[int, int], tuple[int, int]],
         dtype: torch.dtype | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Tensor:
         """The pixels ``out_span`` of the image at ``size``, from the part of the input that they depend on.
 
@@ -163,6 +164,7 @@ class LIIF(nn.Module):
             hidden_span: rows and columns of the feature map (in the whole map) that are right in this part and
                 that the outputs need, see ``tiles.plan``; None: all.
             dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
+            progress: called with the share of these pixels that is done, in parts that add up to 1.
         """
         self._check_input(inp)
         transforms.refuse_gradient("render", (inp, *self.parameters()))
@@ -183,7 +185,7 @@ class LIIF(nn.Module):
         if head is None:
             if tuple(in_size) != tuple(inp.shape[-2:]):
                 raise ValueError("inp: this model's imnet does not fold, so it renders from whole inputs only")
-            return functional.render_grid(lambda *at: self._query(feat, *at), size, out, rows, cols)
+            return functional.render_grid(lambda *at: self._query(feat, *at), size, out, rows, cols, progress=progress)
         hidden = hidden.to(dtype) if dtype in HALF else hidden
         map_size = tuple(hidden.shape[1:3])
         if hidden_span is not None and map_size == tuple(inp.shape[-2:]):
@@ -194,7 +196,7 @@ class LIIF(nn.Module):
         def colours(coord: Tensor, cell: Tensor) -> Tensor:
             return self._colours(hidden, head, coord, cell if self.cell_decode else None, map_size, origin)
 
-        return functional.render_grid(colours, size, out, rows, cols)
+        return functional.render_grid(colours, size, out, rows, cols, progress=progress)
 
     def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
         """Inference: [B, h, w, D], [B, Q, 2] -> [B, Q, out_dim]."""
@@ -223,7 +225,7 @@ class LIIF(nn.Module):
                 result is the same for any, to float32 rounding (``liif_fast.tiles``).
             dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all. int8:
                 ``quantize(image)`` first.
-            progress: called with the share of the output that each finished tile makes up.
+            progress: called with the share of the output that is done, in parts that add up to 1.
 
         Raises:
             TypeError, ValueError: naming the argument, what came and what is wanted.

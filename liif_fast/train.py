@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from . import distributed
+from . import distributed, reporting
 from .training import run_folder
 from .training.config import Config, ConfigError, load_config
 from .training.dry_run import dry_run, model_text, notes_of
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, device: torch.device) -> int:
     folder = folder_of(args)
     if args.dry_run:
         text, ready = dry_run(config, folder, device, _start(args, config, folder))
-        print(text)
+        reporting.results(text)
         return 0 if ready else 1
     distributed.connect(device)
     try:

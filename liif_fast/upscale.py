@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -16,6 +18,8 @@ from . import images
 from .liif import LIIF
 from .sizes import output_size
 
+MAX_OUTPUT_PIXELS = 2**28
+LARGE = 2**22  # pixels of input or output from which on the sizes are said before the work
 # source formats (Pillow's names) that are also written; everything else becomes PNG
 _SUFFIX = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
 
@@ -47,7 +51,9 @@ class Options:
     quality: int | None = None
     suffix: str = ""
     overwrite: bool = False
-    max_pixels: int = 2**28
+    max_pixels: int = images.MAX_PIXELS
+    in_place: bool = False  # an input may be replaced by its own result, with or without overwrite
+    max_output_pixels: int = MAX_OUTPUT_PIXELS
 
 
 def target_size(width: int, height: int, options: Options) -> tuple[int, int]:
@@ -64,7 +70,7 @@ def target_size(width: int, height: int, options: Options) -> tuple[int, int]:
 
 def output_path(source: Path, relative: Path, output: Path, single: bool, options: Options) -> Path:
     """Where the result goes: ``output`` itself if it names a file for a single input, else inside that folder."""
-    if single and output.suffix and not output.is_dir():
+    if single and output.suffix and not os.path.isdir(output):
         return output
     suffix = source.suffix.lower()
     if options.format:
@@ -75,24 +81,37 @@ def output_path(source: Path, relative: Path, output: Path, single: bool, option
 
 
 def upscale_file(
-    model: LIIF, source: Path, target: Path, options: Options, progress: Callable[[float], None] | None = None
+    model: LIIF,
+    source: Path,
+    target: Path,
+    options: Options,
+    progress: Callable[[float], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Result:
-    """Upscale one file; raises ``images.ImageError`` and what ``LIIF.upscale`` raises. Writes all or nothing."""
+    """Upscale one file; raises ``images.ImageError`` and what ``LIIF.upscale`` raises. Writes all or nothing.
+
+    Args:
+        progress: called with the finished share of the work, in parts that add up to 1.
+        say: called with the sizes, before work that takes long.
+    """
     start = time.perf_counter()
-    if target.exists() and not options.overwrite:
+    _check_name(target)
+    if os.path.exists(target) and not options.overwrite:
         raise images.ImageError(f"{target} exists: give --overwrite, --suffix or another output")
     images.output_format(target, options.format)
     photo = images.read(source, max_pixels=options.max_pixels)
     height, width = photo.pixels.shape[:2]
     size = target_size(width, height, options)
-    limit = options.max_pixels * 64
-    if math.prod(size) > limit:
+    sizes = f"{width}x{height} -> {size[1]}x{size[0]}"
+    if math.prod(size) > options.max_output_pixels:
         raise images.ImageError(
-            f"{source}: an output of {size[1]}x{size[0]} is over the limit of {limit} pixels; "
-            "choose a smaller scale, or raise --max-pixels"
+            f"{source}: {sizes}: the output is over the limit of {options.max_output_pixels} pixels; choose a smaller "
+            "scale, or raise --max-output-pixels"
         )
     if target.parent.is_dir():
         images.check_output(target, size=size, format=options.format, overwrite=options.overwrite)
+    if say and max(width * height, math.prod(size)) >= LARGE:
+        say(f"{source}: {sizes}, {math.prod(size) / 1e6:.1f} megapixels")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         photo = model.upscale(photo, size=size, tile=options.tile, dtype=options.dtype, progress=progress)
@@ -101,6 +120,21 @@ def upscale_file(
     notes += images.write(target, photo, format=options.format, quality=options.quality, overwrite=options.overwrite)
     seconds = time.perf_counter() - start
     return Result(str(source), str(target), (width, height), (size[1], size[0]), seconds, notes)
+
+
+def _check_name(target: Path) -> None:
+    """ImageError for a name that the file system cannot have, also in a folder that is not there yet."""
+    folder = target.parent
+    while not os.path.isdir(folder) and folder != folder.parent:
+        folder = folder.parent
+    for path in (target, *(folder / name for name in target.parts[len(folder.parts) :])):
+        try:
+            os.lstat(path)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise images.ImageError(
+                    f"{target}: this name is too long for the file system; give a shorter --suffix or output"
+                ) from None
 
 
 def _make_folder(folder: Path) -> None:
@@ -118,52 +152,104 @@ def upscale_files(
     options: Options,
     *,
     recursive: bool = False,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Callable[[float, int, str], None] | None = None,
     share: tuple[int, int] = (0, 1),
+    say: Callable[[str], None] | None = None,
 ) -> Iterator[Result]:
     """Upscale files and folders one after the other; a failure is a result, and the others go on.
 
+    No output takes the place of an input: see ``Options.in_place``.
+
     Args:
         output: a file for a single input file, else a folder; it is made if it is not there.
-        progress: called with the number of all files and the finished share of the current one.
+        progress: called with the number of finished files and the share of the current one (2.25), the number of all
+            files, and the current one's name.
         share: (r, n): only every n-th file, from the r-th on; what concerns no file is reported with r = 0 only.
+        say: called with the sizes of a picture, before work that takes long.
     """
     inputs, output = [Path(p) for p in inputs], Path(output)
     found, errors = images.find_images(inputs, recursive)
     for error in errors if share[0] == 0 else []:
         named = [p for p in inputs if str(error).startswith(f"{p}:")]
         yield _failed(str(named[0] if named else output), error)
-    # a second run must not enlarge what the first one wrote into a folder inside the input
-    inside = [
-        p for p in inputs if p.is_dir() and output.resolve() != p.resolve() and p.resolve() in output.resolve().parents
-    ]
-    if inside:
-        found = [(source, relative) for source, relative in found if output.resolve() not in source.resolve().parents]
-    single = len(inputs) == 1 and not inputs[0].is_dir()
-    written: set[Path] = set()
+    found = _without_outputs(found, inputs, output)
+    single = len(inputs) == 1 and not os.path.isdir(inputs[0])
+    guard = _Guard([source for source, _ in found])
     for i, (source, relative) in enumerate(found):
-        target = output_path(source, relative, output, single, options)
-        done = 0.0
+        done = float(i)
 
-        def step(part: float) -> None:
+        def step(part: float, i: int = i, source: Path = source) -> None:
             nonlocal done
-            done += part
+            done = min(i + 1.0, done + part)
             if progress:
-                progress(len(found), part)
+                progress(done, len(found), str(source))
 
-        taken = target.absolute() in written  # also when another process writes it
-        written.add(target.absolute())
-        if i % share[1] != share[0]:
-            continue
         try:
-            if taken:
-                raise images.ImageError(f"{target} was already written for another input: use separate outputs")
-            result = upscale_file(model, source, target, options, step)
+            target = output_path(source, relative, output, single, options)
+            allowed = guard.checked(i, target, options)
+            guard.claim(target)  # also when another process writes it
+            if i % share[1] != share[0]:
+                continue
+            step(0.0)
+            result = upscale_file(model, source, target, allowed, step, say)
+            guard.written.add(_identity(target))
         except Exception as error:  # whatever it is, the other files are still to be done
+            if i % share[1] != share[0]:
+                continue
             result = _failed(str(source), error)
-        if progress:
-            progress(len(found), max(0.0, 1.0 - done))
+        step(1.0)
         yield result
+
+
+def _without_outputs(found: list[tuple[Path, Path]], inputs: list[Path], output: Path) -> list[tuple[Path, Path]]:
+    """A second run must not enlarge what the first one wrote into a folder inside the input."""
+    folder = _real(output)
+    if any(os.path.isdir(p) and folder != _real(p) and _real(p) in folder.parents for p in inputs):
+        return [(source, relative) for source, relative in found if folder not in _real(source).parents]
+    return found
+
+
+class _Guard:
+    """Sees to it that no output takes the place of an input, or of another output, by whatever name it goes."""
+
+    def __init__(self, sources: list[Path]) -> None:
+        self.identities = [_identity(source) for source in sources]
+        self.inputs = set(self.identities) - {None}
+        self.claimed: set[Path] = set()
+        self.written: set[Any] = set()
+
+    def claim(self, target: Path) -> None:
+        """ImageError if another input has this output."""
+        real, there = _real(target), _identity(target)
+        if real in self.claimed or (there is not None and there in self.written):
+            raise images.ImageError(f"{target} was already written for another input: use separate outputs")
+        self.claimed.add(real)
+
+    def checked(self, i: int, target: Path, options: Options) -> Options:
+        """The options with which input i may be written to ``target``; ImageError if it may not."""
+        own, there = self.identities[i], _identity(target)
+        if there is None or there not in self.inputs:
+            return options
+        if there != own:
+            raise images.ImageError(f"{target}: is another input of this run: give --suffix or another output")
+        if not options.in_place:
+            raise images.ImageError(
+                f"{target}: is the input itself: give --suffix or another output, or --in-place to replace it"
+            )
+        return replace(options, overwrite=True)
+
+
+def _identity(path: Path) -> Any:
+    """The same for all names of a file: through links, on file systems that ignore case; None if there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino) if found.st_ino else _real(path)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _failed(source: str, error: BaseException) -> Result:

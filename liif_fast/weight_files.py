@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import stat
 from pathlib import Path
 from typing import Any
 
 import safetensors
 
-from . import torch_files, weight_checks
+from . import atomic, torch_files, weight_checks
 
 _HEADER = 1 << 25  # bytes, at most, of the header of safetensors: a tensor takes about 120
 
-SCRATCH = ".liif_fast-*.tmp"  # names of files that are being written
+SCRATCH = atomic.PATTERN  # names of files that are being written
 
 
 def read(path: Path) -> tuple[Any, dict[str, str] | None]:
@@ -45,16 +43,8 @@ def read(path: Path) -> tuple[Any, dict[str, str] | None]:
 
 def write(path: Path, data: bytes) -> None:
     """Replace a file at once; an OSError leaves the old one as it was, and nothing else behind."""
-    path = Path(os.path.realpath(path))  # through a link, not in its place
-    scratch = path.with_name(SCRATCH.replace("*", secrets.token_hex(6)))
-    try:
-        with scratch.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with atomic.replacing(path, sync=True) as scratch, open(scratch, "wb") as file:
+        file.write(data)
 
 
 def first_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ import json
 import math
 import mmap
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .. import atomic
 from .errors import DataError
 
 _AT_ONCE = 64  # images decoded before they are stored, which bounds the memory beside the cache itself
@@ -86,14 +86,9 @@ def mapped(files: Sequence[Path], sizes: Sequence[tuple[int, int]], folder: Path
 
 
 def _write(target: Path, files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
-    scratch = target.with_name(f".{secrets.token_hex(6)}.part")
-    try:
-        with scratch.open("xb") as out:
-            for _, pixels in _decoded(files, sizes):
-                out.write(np.ascontiguousarray(pixels))
-        os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with atomic.replacing(target) as scratch, open(scratch, "wb") as out:
+        for _, pixels in _decoded(files, sizes):
+            out.write(np.ascontiguousarray(pixels))
 
 
 def _decoded(files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, np.ndarray]]:

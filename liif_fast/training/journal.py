@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from .. import charts, sheet, weight_files
+from .. import charts, reporting, sheet, weight_files
 from .state import TrainingError, cannot_write
 
 METRICS, LOG, CURVES, PICTURES = "metrics.jsonl", "log.txt", "curves.png", "pictures.png"
@@ -47,7 +46,7 @@ class Journal:
         """A line for the terminal and log.txt."""
         if self.folder is None:
             return
-        print(text, flush=True)
+        reporting.result(text)
         self._written(lambda: _append(self.folder / LOG, text + "\n"))
 
     def record(self, **figures: Any) -> None:
@@ -134,11 +133,11 @@ def time_text(seconds: float) -> str:
 
 def on_terminal() -> bool:
     """Whether somebody watches, so that a progress bar is of use."""
-    return sys.stderr.isatty()
+    return reporting.watched()
 
 
 def _append(path: Path, text: str) -> None:
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:  # names may hold any bytes
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .. import data, distributed
+from .. import data, distributed, reporting
 from ..data import on_device
 from ..data.loader import Batches, WholeBatches, make_loader, workers
 from ..data.samples import Samples
@@ -234,4 +233,4 @@ def _load_init(module: nn.Module, path: Path) -> None:
         raise ConfigError(f"init: {error}") from error
     if distributed.rank() == 0:
         for note in notes:
-            print(f"liif-fast: note: init: {note}", file=sys.stderr)
+            reporting.say(f"note: init: {note}")

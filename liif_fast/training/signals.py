@@ -7,6 +7,8 @@ import threading
 import time
 from types import FrameType
 
+from .. import interruption
+
 
 class Signals:
     """``with Signals() as signals``: ``signals.number`` is that of the first signal that came, or None.
@@ -18,7 +20,7 @@ class Signals:
         deadline: of ``time.monotonic()``; None: no limit.
     """
 
-    numbers = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+    numbers = interruption.NUMBERS
 
     def __init__(self, deadline: float | None = None) -> None:
         self.deadline = deadline
@@ -30,9 +32,8 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            # what is ignored, SIGHUP under nohup say, stays so
-            heard = [n for n in self.numbers if signal.getsignal(n) is not signal.SIG_IGN]
-            self._before = {n: signal.signal(n, self._came) for n in heard}
+            handled = [n for n in self.numbers if signal.getsignal(n) is not signal.SIG_IGN]  # ignored: by nohup, say
+            self._before = {n: signal.signal(n, self._came) for n in handled}
         return self
 
     def __exit__(self, *_: object) -> None:
