@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from . import functional, heap, reference
 from .ops import HALF
+from .out_of_memory import out_of_memory
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -114,13 +115,6 @@ def _memory() -> int:
         return 8 << 30
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    # torch's CPU allocator reports by a plain RuntimeError
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    )
-
-
 def upscale(
     model: LIIF,
     image: Tensor,
@@ -162,7 +156,7 @@ def _upscale(
                 done += 1
             return out
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             pending = pending[done:]
             side = max(b - a for t in pending for a, b in t.hidden) // 2

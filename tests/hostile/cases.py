@@ -99,7 +99,7 @@ def _special(rng: random.Random, folder: Path, i: int) -> tuple[str, str]:
     elif kind in ("dangling", "zero", "null"):
         path.symlink_to({"dangling": "nowhere", "zero": "/dev/zero", "null": "/dev/null"}[kind])
     elif kind == "long":
-        name = "n" * rng.choice((256, 300, 5000)) + f"{i}.png"
+        name = "n" * rng.choice((256, 300, 4000)) + f"{i}.png"
     return kind, name
 
 

@@ -93,18 +93,17 @@ TEXTS = (
 )
 
 
-def aliases(rng: random.Random) -> str:
+def aliases(rng: random.Random, whole: dict[str, Any]) -> str:
     """A list of lists of lists ..., 9 to the n-th in all: small on disk."""
-    lines = ["x0: &x0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
+    lists = ["&x0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
     n = rng.choice((3, 6, 9, 30))
-    lines += [f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]" for i in range(1, n)]
-    key = rng.choice(("model", "train_dataset", "data_norm", "epoch_max", "seed", "amp", "loss", "resume", "eval_type"))
-    return "\n".join([*lines, f"{key}: *x{n - 1}"]) if rng.random() < 0.3 else _under(lines, n, key)
+    lists += [f"&x{i} [{', '.join([f'*x{i - 1}'] * 9)}]" for i in range(1, n)]
+    name = rng.choice(ALIASED)
+    whole = {key: value for key, value in whole.items() if key != name}
+    return yaml.safe_dump(whole, sort_keys=False) + f"{name}:\n" + "\n".join(f"- {line}" for line in lists)
 
 
-def _under(lines: list[str], n: int, key: str) -> str:
-    # the lists stand in the key itself, so that no unknown key is met before
-    return f"{key}:\n" + "\n".join(f"- {line.partition(': ')[2]}" for line in lines[:n])
+ALIASED = ("model", "train_dataset", "test_dataset", "data_norm", "epoch_max", "seed", "amp", "loss", "eval_type")
 
 
 def training(rng: random.Random, images: Path) -> dict[str, Any]:
@@ -186,7 +185,7 @@ def make(rng: random.Random, images: Path, path: Path, kind: str) -> str:
     elif style == "text":
         path.write_text(rng.choice(TEXTS), "utf-8")
     elif style == "aliases":
-        path.write_text(aliases(rng))
+        path.write_text(aliases(rng, whole))
     elif style == "bytes":
         path.write_bytes(mutations.mutate(yaml.safe_dump(whole).encode(), rng))
     else:

@@ -283,11 +283,12 @@ def _streams(request: Request) -> None:
             os.dup2(opened, number)
             os.close(opened)
     if request.stdin != "closed":
-        sys.stdin = open(0, closefd=False)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
     if request.stdout != "closed":
-        sys.stdout = open(1, "w", encoding=request.encoding, errors="strict", closefd=False)
+        sys.stdout = open(1, "w", encoding=request.encoding, errors="strict", closefd=False)  # noqa: SIM115
     if request.stderr != "closed":
-        sys.stderr = open(2, "w", encoding=request.encoding, errors="backslashreplace", buffering=1, closefd=False)
+        errors = {"errors": "backslashreplace", "buffering": 1}
+        sys.stderr = open(2, "w", encoding=request.encoding, closefd=False, **errors)  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
 
 

@@ -1,4 +1,4 @@
-"""What must hold for every run, whatever it was given. ``check`` runs in a child of its own: it decodes damaged files."""
+"""What must hold for every run, whatever it was given. ``check`` runs in a child: it decodes damaged files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 CODES = (0, 1, 2, 130)
-LONGEST_LINE = 5000  # a path may have 4,096 bytes
+LONGEST_LINE = 10_000  # a path may have 4,096 bytes, and stand there twice
 ADDRESS_SPACE = 2 << 30  # growth: memory that was asked for but not touched counts, too
-TURNS = (None, None, *(getattr(Image.Transpose, name) for name in "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM".split()))
-TURNS += tuple(getattr(Image.Transpose, name) for name in "TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90".split())
+_TURN = Image.Transpose
+TURNS = {  # by EXIF orientation
+    2: _TURN.FLIP_LEFT_RIGHT,
+    3: _TURN.ROTATE_180,
+    4: _TURN.FLIP_TOP_BOTTOM,
+    5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_270,
+    7: _TURN.TRANSVERSE,
+    8: _TURN.ROTATE_90,
+}
+_OURS = re.compile(r"liif[-_]fast: ")
 _RESULT = re.compile(r": \d+x\d+ -> \d+x\d+ in [\d.]+ s$")
-# The one exception: libtiff writes to the process's standard error by itself, "LZWDecode: ...", and Pillow has no switch
-# for it. Only where a TIFF was read.
+# The one exception: libtiff writes to the process's standard error by itself, "LZWDecode: ...", and Pillow has no
+# switch for it. Only where a TIFF was read.
 _LIBTIFF = re.compile(r"_?\w+: ")
 _USAGE = re.compile(r"(usage: |\s|liif-fast( \w+)?: error: )")
 
@@ -43,16 +52,17 @@ def check(case: dict[str, Any]) -> list[str]:
 
     Args:
         case: ``code``, ``command``, ``files`` (how many inputs, None: not known), ``stdout``, ``stderr``, ``folder``,
-            ``digests`` (of all files before), ``kind``, ``made`` (names of files and folders in ``folder`` that may be new),
+            ``digests`` (of all files before), ``kind``, ``made`` (files and folders in ``folder`` that may be new),
             ``canary``, ``pairs`` (input, output, whether they must show the same).
     """
+    _any_size()
     folder = Path(case["folder"])
     found = _streams(case)
     found += _files(case, folder)
     if os.path.lexists(case["canary"]):
         found.append("code out of a file was run")
     for source, result, same in case["pairs"]:
-        if (folder / result).is_file() and same:
+        if same and os.path.isfile(folder / result):
             found += [f"{result}: {text}" for text in _difference(folder / source, folder / result)]
     return found
 
@@ -73,7 +83,7 @@ def _streams(case: dict[str, Any]) -> list[str]:
         found.append(f"a line of {long} characters")
     errors = [line for line in lines if re.match(r"liif-fast( \w+)?: error: ", line)]
     usage = case["code"] == 2 and err.startswith("usage:")
-    strange = [x for x in lines if not x.startswith("liif-fast: ") and not (usage and _USAGE.match(x))]
+    strange = [x for x in lines if not _OURS.match(x) and not (usage and _USAGE.match(x))]
     if "tiff" in case["kind"]:
         strange = [x for x in strange if not _LIBTIFF.match(x)]
     if strange and "a trace" not in found:
@@ -96,7 +106,7 @@ def _streams(case: dict[str, Any]) -> list[str]:
             results = [x for x in results if json.loads(x)["error"] is None]
         if files is not None and len(results) + failed != files:
             found.append(f"{len(results)} results and {failed} errors for {files} files")
-        there = [p for _, p, _ in case["pairs"] if (Path(case["folder"]) / p).is_file()]
+        there = [p for _, p, _ in case["pairs"] if os.path.isfile(Path(case["folder"], p))]
         if files is not None and case["pairs"] and len(there) != len(results):
             found.append(f"{len(results)} results, but {len(there)} files")
     elif code == 1 and len(errors) != 1 and case["command"] != "upscale":
@@ -134,19 +144,15 @@ def _files(case: dict[str, Any], folder: Path) -> list[str]:
             found.append(f"half-written, left behind: {name}")
         elif name in [result for _, result, _ in case["pairs"]]:
             try:
-                with _any_size(), Image.open(folder / name) as image:
+                with Image.open(folder / name) as image:
                     image.load()
             except Exception as error:
                 found.append(f"{name}: the output is not whole ({error})")
     return found
 
 
-class _any_size:  # noqa: N801: used like a function
-    def __enter__(self) -> None:
-        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = None, 1 << 30, 1 << 30
-
-    def __exit__(self, *_: object) -> None:
-        pass
+def _any_size() -> None:
+    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = None, 1 << 30, 1 << 30
 
 
 def _difference(source: Path, result: Path) -> list[str]:
@@ -184,9 +190,9 @@ def _eight(values: Any) -> Any:
 
 
 def decoded(path: Path) -> tuple[Any, Any, tuple[str, ...]]:
-    """Upright colours [H, W, 3] and alpha or None of 8 or 16 bits as Pillow gives them, and which of them to compare."""
+    """Upright colours [H, W, 3] and alpha or None of 8 or 16 bits as Pillow gives them, and which to compare."""
     what = ("colours", "alpha")
-    with _any_size(), Image.open(path) as image:
+    with Image.open(path) as image:
         raw = str(image.tile[0][3]) if image.tile else ""
         mode, format = image.mode, image.format
         white_is_zero = format == "TIFF" and image.tag_v2.get(262) == 0
@@ -200,7 +206,7 @@ def decoded(path: Path) -> tuple[Any, Any, tuple[str, ...]]:
             orientation = image.getexif().get(0x0112, 1)
         except Exception:  # damaged
             orientation = 1
-        if orientation in range(2, 9):
+        if orientation in TURNS:
             image = image.transpose(TURNS[orientation])
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             values = np.asarray(image)
@@ -209,7 +215,7 @@ def decoded(path: Path) -> tuple[Any, Any, tuple[str, ...]]:
             elif "12" in raw:
                 values = (values.astype(np.uint32) * 65535 + 2047) // 4095
             values = values.astype(np.uint16)
-            alpha = None if key is None else np.where(values == key, 65535 * 0, 65535).astype(np.uint16)
+            alpha = None if key is None else np.where(values == key, 0, 65535).astype(np.uint16)
             values = 65535 - values if white_is_zero else values
             return np.repeat(values[:, :, None], 3, axis=2), alpha, what
         if image.has_transparency_data:

@@ -1,4 +1,4 @@
-"""``python tests/hostile/run.py --cases 1000 --seed 0``: hostile runs, and what did not hold, with how to do it again."""
+"""``python tests/hostile/run.py --cases 1000 --seed 0``: hostile runs, what did not hold, and how to do it again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
-import cases
-import model_files
-import properties
-import training_files
-from forkserver import Client, Request
+import cases  # noqa: E402
+import model_files  # noqa: E402
+import properties  # noqa: E402
+import training_files  # noqa: E402
+from forkserver import Client, Request  # noqa: E402
 
 
 @dataclass
