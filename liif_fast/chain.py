@@ -29,10 +29,8 @@ class _Options(NamedTuple):
 
 
 def wanted(hidden: Tensor) -> bool:
-    """Whether ``functional.query`` runs here: compilers and function transforms (vmap) want separate operators."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return False
-    return hidden.device.type == "cuda"
+    """Whether ``functional.query`` runs here: compilers want separate operators."""
+    return hidden.device.type == "cuda" and not torch.compiler.is_compiling()
 
 
 def query(

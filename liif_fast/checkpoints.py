@@ -190,7 +190,8 @@ def _build(contents: Contents) -> nn.Module:
     weight_checks.check_sharing(contents.state)
     tensors = contents.state.values()
     try:
-        with weight_checks.Bounded(len(tensors), sum(t.numel() for t in tensors)):
+        with warnings.catch_warnings(), weight_checks.Bounded(len(tensors), sum(t.numel() for t in tensors)):
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
             model = make(contents.spec)
     except Exception as error:  # whatever the constructor of any registered class may raise
         raise ValueError(f"its spec cannot be built: {first_line(error)}") from error

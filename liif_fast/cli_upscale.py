@@ -28,7 +28,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         "--tile", default="auto", metavar="auto|0|N", help="tile side in input pixels; 0: none (%(default)s)"
     )
     p.add_argument("--format", help="png, jpg, webp, tif, ... (default: the output's suffix, or as the input)")
-    p.add_argument("--quality", type=int, help="of JPEG and WebP, 1 to 100 (default 95)")
+    p.add_argument("--quality", type=int, help="of JPEG, WebP and AVIF, 1 to 100 (default 95); 100: WebP without loss")
     p.add_argument("--suffix", default="", help="put behind the name of each file in a folder, e.g. _x4")
     p.add_argument("--overwrite", action="store_true", help="replace outputs that exist, but never an input")
     p.add_argument("--in-place", action="store_true", help="replace an input by its own result")

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import chain, int8, reference, transforms
+from . import chain, int8, plain, reference, transforms
 from .ops import CPU_KERNELS, fastest_autocast, geometry_dtype
 from .reference import make_coord
 
@@ -135,7 +135,7 @@ def query(
     Equivalent to: ``reference.liif(feat, coord, cell, mlp, local_ensemble=...)``, paper equations 2, 4 and 5.
     """
     if transforms.active():
-        return _query_plain(hidden, head, coord, cell, hidden.shape[1:3], (0, 0), local_ensemble)
+        return plain.query(hidden, head, coord, cell, hidden.shape[1:3], (0, 0), local_ensemble)
     coord, cell, w_pos = _geometry(hidden, coord, cell, head.w_pos)
     moved = any(t is not None and t.requires_grad for t in (coord, cell)) and torch.is_grad_enabled()
     if hidden.device.type == "cpu" and CPU_KERNELS and not moved:
@@ -144,38 +144,7 @@ def query(
     if chain.wanted(hidden) and not moved:
         return chain.query(hidden, coord, cell, w_pos, head.mlp, head.w_out, head.b_out, local_ensemble)
     h, weight = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), local_ensemble)
-    return _colours(h, weight, head)
-
-
-def _colours(h: Tensor, weight: Tensor, head: Head) -> Tensor:
-    """[B, Q, K, D], [B, Q, K] -> [B, Q, O]: hidden layers, output layer, blend."""
-    for w, b in head.mlp:
-        h = F.relu(F.linear(h, w, b))
-    # The output layer before the blend: [B, Q, K, O] is small, a blend of [B, Q, K, D] in float32 is not.
-    colours = F.linear(h, head.w_out, head.b_out).to(weight.dtype)
-    return (colours * weight.unsqueeze(-1)).sum(-2)
-
-
-def _query_plain(
-    hidden: Tensor,
-    head: Head,
-    coord: Tensor,
-    cell: Tensor | None,
-    size: Sequence[int],
-    origin: Sequence[int],
-    ensemble: bool,
-) -> Tensor:
-    """``query`` in PyTorch's own operations, of which each has every kind of derivative; arguments as of ``render``."""
-    coord, cell, w_pos = _geometry(hidden, coord, cell, head.w_pos)
-    index, pos, weight = reference.corners(coord, size, ensemble)
-    row = (index[..., 0] - origin[0]) * hidden.shape[2] + (index[..., 1] - origin[1])  # [B, Q, K]
-    if cell is not None:
-        scaled = torch.stack([cell[..., 0] * size[0], cell[..., 1] * size[1]], -1)
-        pos = torch.cat([pos, scaled.unsqueeze(-2).expand_as(pos)], -1)
-    h = hidden.flatten(1, 2).gather(1, row.flatten(1).unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
-    with torch.autocast(hidden.device.type, enabled=False):  # geometry is never in half precision
-        h = h.unflatten(1, row.shape[1:]).to(w_pos.dtype) + pos @ w_pos[:, : pos.shape[-1]].t()
-    return _colours(h.relu().to(hidden.dtype), weight, head)
+    return plain.colours(h, weight, head)
 
 
 def uniform(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -214,7 +183,7 @@ def render(
     if transforms.active():
         cast = [tuple(t.to(hidden.dtype) for t in layer) for layer in (*head.mlp, head[4:])]
         like = head._replace(mlp=tuple(cast[:-1]), w_out=cast[-1][0], b_out=cast[-1][1])
-        return _query_plain(hidden, like, coord, cell, size, origin, local_ensemble)
+        return plain.query(hidden, like, coord, cell, size, origin, local_ensemble)
     hidden, w_pos, w_mlp, b_mlp, w_out = uniform(hidden, head)
     coord, cell = _geometry(hidden, coord, cell)
     return torch.ops.liif_fast.render(

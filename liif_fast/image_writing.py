@@ -55,7 +55,8 @@ def write(
         image: a `Photo`, or anything that `as_photo` takes. Floating-point samples become 8 bit.
         format: Pillow's name of a format ("PNG") or a suffix ("jpg"); by default the suffix of `path` decides.
         quality: 1 to 100 for JPEG, WebP and AVIF, by default 95; others are written without loss and ignore it.
-            JPEG and AVIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below.
+            JPEG and AVIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below. WebP is without
+            loss at 100, and by default where the source was such a WebP (``Photo.lossless``).
 
     Returns:
         What the file could not hold, one sentence each.
@@ -71,7 +72,7 @@ def write(
     format = check_output(path, size=(height, width), format=format, overwrite=overwrite)
     notes: list[str] = []
     picture = _fit(photo, format, notes)
-    options = {**_metadata(photo, format, picture.mode, notes), **_encoding(format, quality)}
+    options = {**_metadata(photo, format, picture.mode, notes), **_encoding(format, quality, photo.lossless)}
     try:
         _write_whole(picture, os.fspath(path), format, options, overwrite)
     except FileExistsError:
@@ -209,8 +210,10 @@ def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[st
     return {key: value for key, value in options.items() if value}
 
 
-def _encoding(format: str, quality: int | None) -> dict[str, Any]:
-    """Pillow's save options for the encoder."""
+def _encoding(format: str, quality: int | None, lossless: bool) -> dict[str, Any]:
+    """Pillow's save options for the encoder; ``lossless``: of the source."""
+    if format == "WEBP" and (quality == 100 or (quality is None and lossless)):
+        return {"lossless": True, "exact": True}  # exact: colours under transparent pixels too
     quality = 95 if quality is None else quality
     if format in ("JPEG", "MPO", "AVIF"):
         return {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}

@@ -21,7 +21,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from .image_exif import ORIENTATION, PREFIX, descriptive_tags, patched
 from .image_modes import SampleError, fitting_profile, raw_mode, split
 from .image_writing import check_output, output_format, write
-from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent
+from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent, upright
 
 __all__ = [
     "ImageError",
@@ -186,8 +186,9 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
     if pixels.dtype == np.float32:
         notes.append("floating-point samples are read as 16 bit")
         pixels = convert_depth(pixels, np.uint16)
-    pixels, alpha = _upright(pixels, orientation), None if alpha is None else _upright(alpha, orientation)
-    return Photo(pixels, alpha, exif, icc, xmp, dpi, text, format, mode, notes)
+    pixels, alpha = upright(pixels, orientation), None if alpha is None else upright(alpha, orientation)
+    lossless = format == "WEBP" and _is_lossless_webp(stream)
+    return Photo(pixels, alpha, exif, icc, xmp, dpi, text, format, mode, notes, lossless)
 
 
 def _depth(image: Image.Image, stream: IO[bytes]) -> int:
@@ -204,6 +205,15 @@ def _depth(image: Image.Image, stream: IO[bytes]) -> int:
         return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
     at = head.find(b"\xff\x4f\xff\x51")  # start of codestream, then the SIZ segment
     return (head[at + 42] & 0x7F) + 1 if at >= 0 and at + 42 < len(head) else 8
+
+
+def _is_lossless_webp(stream: IO[bytes]) -> bool:
+    """Whether the (first) picture is in a VP8L chunk, without loss (WebP container specification)."""
+    stream.seek(12)  # behind "RIFF", its size, "WEBP"
+    while len(head := stream.read(8)) == 8 and head[:4] not in (b"VP8L", b"VP8 "):
+        size = int.from_bytes(head[4:], "little")
+        stream.seek(16 if head[:4] == b"ANMF" else size + size % 2, os.SEEK_CUR)  # a frame holds chunks of its own
+    return head[:4] == b"VP8L"
 
 
 def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, bytes | None]:
@@ -230,17 +240,6 @@ def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, byte
     if exif:  # a thumbnail lies the way the pixels did, so it goes when these are turned
         exif = patched(exif, {ORIENTATION: 1}, unlink_thumbnail=orientation != 1)
     return orientation, exif, xmp or None
-
-
-def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """[H, W, ...] turned and mirrored as the EXIF orientation says (Exif 2.32, tag 0x0112)."""
-    if orientation >= 5:
-        array = array.swapaxes(0, 1)  # mirrored at the main diagonal
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return np.ascontiguousarray(array)
 
 
 def _resolution(dpi: Any) -> tuple[float, float] | None:

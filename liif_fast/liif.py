@@ -89,7 +89,8 @@ class LIIF(nn.Module):
     def query_rgb(self, coord: Tensor, cell: Tensor | None = None) -> Tensor:
         """Colours of the last ``gen_feat``'s images at ``coord``; see ``query``.
 
-        Without gradients the hidden map is kept between calls, so that querying in chunks costs no more.
+        Without gradients the hidden map is kept between calls, so that querying in chunks costs no more; it is made
+        anew when a value of the features or of the MLP's first layer is another, however that was written.
         """
         if self.feat is None:
             raise RuntimeError("query_rgb: there are no features yet; call gen_feat(inp) first")
@@ -220,7 +221,7 @@ class LIIF(nn.Module):
             image: PIL image; NumPy array ``[H, W]`` or ``[H, W, 1 | 3 | 4]``, uint8, uint16 or float in [0, 1]; tensor
                 ``[3, H, W]`` or ``[B, 3, H, W]``, uint8 or float in [0, 1] (colours are clamped to [0, 1]).
             scale: factor for both sides, or
-            size: (height, width) of the result.
+            size: (height, width) of the result; PIL images are first turned upright, as their EXIF says.
             tile: side of the tiles in input pixels; 0: no tiles; "auto": as large as a memory budget allows. The
                 result is the same for any, to float32 rounding (``liif_fast.tiles``).
             dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all. int8:
@@ -303,8 +304,8 @@ class LIIF(nn.Module):
         return overrides.own(self, LIIF, names)
 
     def head(self) -> functional.Head | None:
-        """The MLP with its first layer folded; None for a decoding function that is not liif_fast's own MLP, or is one
-        with other layers or hooks put in: those run as they are, by the reference computation."""
+        """The MLP with its first layer folded; None where its layers may do more than their weights say (``folding``):
+        then it runs as it is, by the reference computation."""
         layers = folding.layers(self.imnet)
         if layers is None:
             return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import functional
 
@@ -18,13 +18,13 @@ COLOURS = ("gen_feat", "query_rgb", "query", "forward")  # what decides the colo
 _BLOCK = 1 << 16  # queries at a time
 
 
-def own(model: LIIF, base: type, names: Sequence[str]) -> list[str]:
+def own(model: nn.Module, base: type, names: Sequence[str]) -> list[str]:
     """Those of base's methods that a subclass or the instance itself has replaced."""
     kind, instance = type(model), vars(model)
     return [name for name in names if name in instance or getattr(kind, name) is not getattr(base, name)]
 
 
-def described(model: LIIF, names: Sequence[str]) -> str:
+def described(model: nn.Module, names: Sequence[str]) -> str:
     """For messages."""
     return f"{type(model).__name__} has a {', '.join(names)} of its own"
 

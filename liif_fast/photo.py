@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .image_exif import ORIENTATION, PREFIX, patched
 from .image_modes import fitting_profile, split, strips
 
 
@@ -30,6 +31,7 @@ class Photo:
         xmp: XMP packet. dpi: (x, y). text: text fields (PNG's text chunks, JPEG's comment).
         format, mode: Pillow's names for the source, "" for an array.
         notes: what was lost or changed on the way here, one sentence each.
+        lossless: the source is of a format that may lose, but stored this picture without loss (WebP).
     """
 
     pixels: np.ndarray
@@ -42,6 +44,7 @@ class Photo:
     format: str = ""
     mode: str = ""
     notes: list[str] = field(default_factory=list)
+    lossless: bool = False
 
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha
@@ -58,8 +61,8 @@ def as_photo(image: Any) -> Photo:
     """A `Photo` from a Pillow image or a NumPy array; the array's memory is shared where the dtype allows it.
 
     Arrays are [H, W], [H, W, 1] (grey), [H, W, 3] (RGB) or [H, W, 4] (RGBA, not premultiplied); uint8, uint16 or
-    floating point in [0, 1]. Pillow images may have any mode; an EXIF orientation is *not* applied, so that sizes stay
-    what ``image.size`` says (`images.read` applies it).
+    floating point in [0, 1]. Pillow images may have any mode; an EXIF orientation is applied to the pixels and set to 1
+    in the tags, as `images.read` does.
 
     Raises:
         TypeError: not an image, or an array of another dtype.
@@ -73,7 +76,11 @@ def as_photo(image: Any) -> Photo:
         notes: list[str] = []
         pixels, alpha = split(image, notes)
         icc = fitting_profile(image.info.get("icc_profile"), pixels, image.mode, notes)
-        exif = image.info.get("exif")
+        orientation, exif = _orientation(image), image.info.get("exif")
+        if orientation != 1:
+            pixels, alpha = upright(pixels, orientation), None if alpha is None else upright(alpha, orientation)
+            if isinstance(exif, bytes):
+                exif = patched(exif if exif.startswith(PREFIX) else PREFIX + exif, {ORIENTATION: 1}, True)
         return Photo(pixels, alpha, exif, icc, format=image.format or "", mode=image.mode, notes=notes)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"image: got {type(image).__name__}; pass a PIL image or a NumPy array [H, W] or [H, W, C]")
@@ -93,6 +100,26 @@ def as_photo(image: Any) -> Photo:
     if image.ndim == 2:
         return Photo(image[:, :, None])  # [H, W, 1]
     return Photo(image[:, :, :3], image[:, :, 3]) if image.shape[2] == 4 else Photo(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8, of the pixels of a loaded image; 1 if it says none, or damaged data."""
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged data raise nearly anything
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """[H, W, ...] turned and mirrored as the EXIF orientation says (Exif 2.32, tag 0x0112)."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)  # mirrored at the main diagonal
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return np.ascontiguousarray(array)
 
 
 def as_kind(photo: Photo, like: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .alpha import settle
 from .photo import Photo, as_kind, as_photo, fill_transparent
 
 
@@ -67,9 +68,7 @@ def _photo(photo: Photo, enlarge: Callable[[Tensor], Tensor]) -> Photo:
     # Colours and coverage apart: colours under transparent pixels mean nothing and would bleed into the edges.
     colours = _array(fill_transparent(pixels, alpha), enlarge)
     coverage = _array(np.ascontiguousarray(alpha[..., None]), enlarge)[..., 0]
-    if alpha.min() == alpha.max():  # a network's answer to a constant is nearly, not exactly, the constant
-        coverage.fill(alpha.flat[0])
-    return dataclasses.replace(photo, pixels=colours, alpha=coverage)
+    return dataclasses.replace(photo, pixels=colours, alpha=settle(alpha, coverage))
 
 
 def _array(pixels: np.ndarray, enlarge: Callable[[Tensor], Tensor]) -> np.ndarray:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import pickles
+from .pickle_names import NeedsCodeError, Storage
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -38,7 +39,7 @@ def read(path: Path) -> Any:
             raise ValueError("it became shorter while it was read; fetch it again")
     try:
         return _read_zip(data) if data[:4] == ZIP else _read_legacy(data)
-    except (pickles.NeedsCodeError, MemoryError, _Refused):
+    except (NeedsCodeError, MemoryError, _Refused):
         raise
     except Exception as error:  # a damaged pickle can fail in any way
         reason = " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
@@ -92,13 +93,13 @@ def _place(data: mmap.mmap, info: zipfile.ZipInfo, checked: bool) -> tuple[int, 
     return begin, end
 
 
-def _storages(data: mmap.mmap, root: str, places: dict[str, tuple[int, int]]) -> Callable[[Any], pickles.Storage]:
-    def storage(key: Any) -> pickles.Storage:
+def _storages(data: mmap.mmap, root: str, places: dict[str, tuple[int, int]]) -> Callable[[Any], Storage]:
+    def storage(key: Any) -> Storage:
         kind, dtype, name, _, numel = key
         begin, end = places[f"{root}data/{_text(name)}"]
         if _text(kind) != "storage" or not 0 <= numel * dtype.itemsize <= end - begin < (numel + 1) * dtype.itemsize:
             raise ValueError(f"a storage of {numel} elements in {end - begin} bytes")
-        return pickles.Storage(data, dtype, numel, begin)
+        return Storage(data, dtype, numel, begin)
 
     return storage
 
@@ -108,24 +109,24 @@ def _text(value: str | bytes) -> str:
 
 
 def _read_legacy(data: mmap.mmap) -> Any:
-    made: dict[str, pickles.Storage] = {}
+    made: dict[str, Storage] = {}
     left = len(data)
 
-    def storage(key: Any) -> pickles.Storage:
+    def storage(key: Any) -> Storage:
         nonlocal left
         kind, dtype, name, _, numel, view = key
         if _text(kind) != "storage":
-            raise pickles.NeedsCodeError(f"a whole {_text(kind)}")
+            raise NeedsCodeError(f"a whole {_text(kind)}")
         if name not in made:
             left -= numel * dtype.itemsize
             if numel < 0 or left < 0:
                 raise ValueError(f"a storage of {numel} elements, more than the file has")
-            made[name] = pickles.Storage(bytearray(numel * dtype.itemsize), dtype, numel)
+            made[name] = Storage(bytearray(numel * dtype.itemsize), dtype, numel, checked=False)
         if made[name].dtype != dtype or made[name].numel != numel:
             raise ValueError("two sizes of one storage")
         return made[name] if view is None else made[name].part(*view[1:])
 
-    def nothing(key: Any) -> pickles.Storage:
+    def nothing(key: Any) -> Storage:
         raise ValueError("a storage where none is")
 
     if pickles.load(data, nothing) != _MAGIC or pickles.load(data, nothing) != _PROTOCOL:

@@ -18,8 +18,6 @@ _functorch = torch._C._functorch
 
 def active() -> bool:
     """Whether a transform of ``torch.func`` (grad, vmap, jvp, ...) or a level of forward mode is entered."""
-    if torch.compiler.is_compiling():
-        return False
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
@@ -33,7 +31,7 @@ def refuse_gradient(what: str, tensors: Iterable[Any]) -> None:
 
     Forward mode is not stopped by ``torch.no_grad``.
     """
-    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+    if not torch._C._are_functorch_transforms_active():
         return
     levels = _functorch.get_interpreter_stack() or ()
     if any(i.key() == _functorch.TransformType.Grad for i in levels) and any(map(_tracked, tensors)):

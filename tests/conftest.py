@@ -77,6 +77,14 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def no_compiled_code():
+    """The compiler keeps a few graphs for each function: those of other tests' models do not count."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
 class TinyEncoder(torch.nn.Module):
     """Two convolutions: a stand-in with a known receptive field."""
 

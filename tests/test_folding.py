@@ -122,7 +122,7 @@ CHANGES = {
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_has_its_effect(tiny, change):
+def test_a_change_has_its_effect(no_compiled_code, tiny, change):
     model = tiny()
     inp, (coord, cell) = torch.rand(1, 3, 5, 4), queries(1, 25)
     before = model(inp, coord, cell)

@@ -77,8 +77,11 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("first", ["no_grad", "inference_mode"])
-@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize(
+    ("write", "first"),
+    # tensors of inference mode cannot be written outside of it
+    [(w, f) for w in WRITES for f in ("no_grad", "inference_mode") if f == "no_grad" or "features" not in w],
+)
 def test_query_rgb_after_a_write(tiny, write, first):
     """The features are those of gen_feat, as in the official code; the weights are today's."""
     model = tiny()
@@ -86,8 +89,6 @@ def test_query_rgb_after_a_write(tiny, write, first):
     with getattr(torch, first)():
         feat = model.gen_feat(inp)
         before = model.query_rgb(coord, cell)
-    if first == "inference_mode" and write.startswith("features"):
-        pytest.skip("inference tensors are written in inference mode only")
     with torch.no_grad():
         WRITES[write](model)
         got = model.query_rgb(coord, cell)

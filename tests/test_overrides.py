@@ -100,7 +100,7 @@ def test_render_keeps_the_features_that_were_there(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_compiled(name):
+def test_compiled(no_compiled_code, name):
     model, inp, (coord, cell) = build(name), torch.rand(1, 3, 6, 5), queries(1, 20)
     compiled = torch.compile(model, backend="eager")
     with torch.no_grad():
@@ -200,3 +200,38 @@ def test_a_changed_flag_is_kept(tmp_path, flag):
     exact, quantized = (m.upscale(image, scale=2) for m in (model, model.quantize(image)))
     # 8-bit steps of two layers; without the flag the difference is tenfold
     assert (exact - quantized).abs().mean() < 5e-3
+
+
+BASELINES = {"srcnn": {}, "metasr": {"encoder_spec": TinyEncoder()}}
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [(name, method) for name in BASELINES for method in ("gen_feat", "query_rgb", "forward")] + [("srcnn", "render")],
+)
+def test_baselines(name, method):
+    """Their pictures are made by render: another method is used by it, or refused."""
+    plain = liif_fast.make({"name": name, "args": BASELINES[name]}).eval()
+    kind = type(plain)
+
+    def changed(self, *args, **kwargs):
+        out = getattr(kind, method)(self, *args, **kwargs)
+        if method == "gen_feat":
+            setattr(self, "feat" if name == "metasr" else "_inp", out * 2)
+        return out * 2
+
+    model = type("Mine", (kind,), {method: changed})(**BASELINES[name]).eval()
+    model.load_state_dict(plain.state_dict())
+    image = torch.rand(3, 6, 6)
+    coord = functional.make_coord((12, 12))[None]
+    cell = torch.full_like(coord, 2 / 12)
+    with torch.no_grad():
+        normal = image[None] * 2 - 1
+        colours = model(normal, coord, cell)
+        assert (colours - plain(normal, coord, cell)).abs().max() > 1e-3
+        if method in kind.bypassed:
+            with pytest.raises(ValueError, match=f"Mine has a {method} of its own, which upscale does not use"):
+                model.upscale(image, scale=2)
+        else:
+            want = (colours[0].T.unflatten(1, (12, 12)) * 0.5 + 0.5).clamp(0, 1)
+            assert_close(model.upscale(image, scale=2), want, rtol=1e-4, atol=1e-5)  # float32 in other pieces

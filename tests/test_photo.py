@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from image_bytes import exif, profile
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from liif_fast.photo import Photo, as_kind, as_photo, convert_depth, fill_transparent
 
@@ -107,15 +107,32 @@ def test_deep_pil_images_come_back_deep(mode, dtype):
         as_photo(Image.fromarray(np.full((2, 2), 5 if mode == "F" else 500_000, "<i4" if mode != "F" else "<f4")))
 
 
-def test_pil_metadata_go_along_and_orientation_is_left_to_the_caller():
-    image = Image.new("RGB", (5, 4))
-    image.info.update(exif=exif(6), icc_profile=profile(b"RGB "))
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pil_images_are_turned_upright_and_metadata_go_along(orientation):
+    image = Image.fromarray(RNG.integers(0, 256, (4, 5, 4), dtype=np.uint8), "RGBA")
+    image.info.update(exif=exif(orientation), icc_profile=profile(b"RGB "))
     photo = as_photo(image)
-    assert photo.pixels.shape == (4, 5, 3)
+    upright = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(photo.pixels, upright[:, :, :3])
+    np.testing.assert_array_equal(photo.alpha, upright[:, :, 3])
     result = as_kind(photo, image)
-    assert result.info["exif"] == exif(6)
+    assert result.size == (upright.shape[1], upright.shape[0])
+    assert result.getexif().get(0x0112, 1) == 1
+    assert (result.info["exif"] == exif(orientation)) == (orientation == 1)
     assert result.info["icc_profile"] == profile(b"RGB ")
-    assert image.info == {"exif": exif(6), "icc_profile": profile(b"RGB ")}
+    assert image.info == {"exif": exif(orientation), "icc_profile": profile(b"RGB ")}  # the given one stays as it is
+
+
+def test_an_orientation_in_xmp_or_set_by_hand_counts_and_damaged_exif_does_not():
+    image = Image.new("RGB", (5, 4))
+    image.info["xmp"] = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6" a="b"/></x:xmpmeta>'
+    assert as_photo(image).pixels.shape == (5, 4, 3)
+    image = Image.new("RGB", (5, 4))
+    image.getexif()[0x0112] = 8
+    assert as_photo(image).pixels.shape == (5, 4, 3)
+    image = Image.new("RGB", (5, 4))
+    image.info["exif"] = b"Exif\0\0MM\0*\xff\xff\xff\xff"
+    assert as_photo(image).pixels.shape == (4, 5, 3)
 
 
 def test_as_kind_says_what_does_not_fit():

@@ -199,6 +199,17 @@ def test_an_operator_by_itself_refuses(function, args, mode):
     assert_close(twice[1], first(args[0]))
 
 
+def test_a_decoding_function_that_does_not_fold(tiny, mode):
+    """It runs by the reference: with a gradient, and without forward mode, which grid_sample has not."""
+    model = tiny().double()
+    model.imnet.layers[1] = torch.nn.GELU()
+    inp, (coord, cell) = torch.randn(1, 3, 4, 5, dtype=F64), queries(1, 6, F64)
+    got, want = (grad(lambda x, f=f: f(model)(x, coord, cell))(inp) for f in (ours, theirs))
+    assert_close(got, want, **TIGHT)
+    with pytest.raises(NotImplementedError, match="forward AD"):
+        jvp(lambda x: model(x, coord, cell), (inp,), (inp,))
+
+
 def forward_mode(function, x):
     with fwad.dual_level():
         return function(fwad.make_dual(x, torch.ones_like(x)))
@@ -218,3 +229,24 @@ def test_rendering_a_part(ensemble, cell):
     want = functional.render(part, head, taken, pixel, **options)
     got, _ = jvp(lambda x: functional.render(x, head, taken, pixel, **options), (part,), (torch.ones_like(part),))
     assert_close(got, want, rtol=1e-5, atol=1e-5)  # float32, another order of sums
+
+
+def test_compiled(no_compiled_code, tiny):
+    """The compiler takes an operator's derivative for 0 as well; and what it made for plain calls is not used here."""
+    model = tiny([8, 8], 4)
+    inp, (coord, cell) = torch.randn(1, 3, 4, 5), queries(1, 6)
+    way = torch.randn_like(inp)
+    along_it = along(lambda x: by_reference(model, x, coord, cell).sum(), [inp], [way])
+    near = {"rtol": 1e-4, "atol": 1e-5}  # float32, another order of sums
+
+    def loss(x):
+        return model(x, coord, cell).sum()
+
+    with torch.no_grad():
+        compiled = torch.compile(lambda x: jvp(loss, (x,), (way,))[1], backend="eager", fullgraph=True)
+        assert_close(compiled(inp), along_it, **near)
+        whole = torch.compile(model, backend="eager")
+        assert_close(whole(inp, coord, cell), model(inp, coord, cell), **near)
+        with fwad.dual_level():
+            got = fwad.unpack_dual(whole(fwad.make_dual(inp, way), coord, cell)).tangent
+            assert_close(got.sum(), along_it, **near)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import overrides
 from ..kept import Kept
 from ..sizes import output_size
 
@@ -20,6 +21,7 @@ class ImageModel(nn.Module):
     """A network that makes an image of a given size, used through the same methods as ``LIIF``.
 
     A subclass defines ``name`` (its registered name), ``render(inp, size)`` and passes its arguments to ``__init__``.
+    ``render`` is what makes every picture: one with another of the methods of ``bypassed`` needs a ``render`` to match.
 
     Attributes:
         data_norm: as of ``LIIF``.
@@ -28,6 +30,7 @@ class ImageModel(nn.Module):
 
     name: str
     scale: int | None = None
+    bypassed = ("gen_feat", "query_rgb", "forward")  # what render, and so upscale, does not go through
 
     def __init__(self, **args: Any) -> None:
         super().__init__()
@@ -65,8 +68,11 @@ class ImageModel(nn.Module):
 
     def forward(self, inp: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """``gen_feat(inp)``, then ``query_rgb(coord, cell)``; samples of different sizes go one by one."""
+        if len(inp) == 1 and self._own("gen_feat", "query_rgb"):
+            self.gen_feat(inp)
+            return self.query_rgb(coord, cell)
         sizes = {_size(c) for c in cell[:, 0].tolist()}  # of all samples at once: each look at a device waits for it
-        if len(sizes) == 1:
+        if len(sizes) == 1 and not self._own("gen_feat", "query_rgb"):
             return at(self.render(inp, sizes.pop()), coord)
         return torch.cat([self(*(t[i : i + 1] for t in (inp, coord, cell))) for i in range(len(inp))])
 
@@ -88,6 +94,8 @@ class ImageModel(nn.Module):
         """
         if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: {self.name} runs in float32, bfloat16 or float16, got {dtype}")
+        if (own := self._own(*self.bypassed)) and not self._own("render"):
+            raise ValueError(f"{overrides.described(self, own)}, which upscale does not use: give it a render to match")
 
         def enlarge(pixels: Tensor) -> Tensor:
             out = self._enlarge(pixels, output_size(pixels.shape[-2:], scale, size), tile, dtype)
@@ -116,6 +124,11 @@ class ImageModel(nn.Module):
         checkpoints.save(self, path)
 
     # --- inside ---
+
+    def _own(self, *names: str) -> list[str]:
+        """Which of these methods a subclass of liif_fast's class, or this instance, has replaced."""
+        base = next(kind for kind in type(self).__mro__ if kind.__module__.startswith(f"{__package__}."))
+        return overrides.own(self, base, names)
 
     @torch.no_grad()
     def _enlarge(self, pixels: Tensor, size: tuple[int, int], tile: int | str, dtype: torch.dtype | None) -> Tensor:

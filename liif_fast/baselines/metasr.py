@@ -28,6 +28,7 @@ class MetaSR(ImageModel):
     """
 
     name = "metasr"
+    bypassed = ("forward",)
 
     def __init__(self, encoder_spec: Mapping[str, Any] | nn.Module) -> None:
         super().__init__(encoder_spec=encoder_spec)
