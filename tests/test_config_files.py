@@ -13,9 +13,10 @@ from liif_fast.training import yaml_file
 from liif_fast.training.config import ConfigError, check, load_config
 from liif_fast.training.values import number_if_one
 
-NEST = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+NEST = "epoch_max:\n- &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"- &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )
+NEST += "train_dataset: 1\nmodel: 1\noptimizer: 1\n"
 MERGED = "a: &a {x: 1}\n" + "".join(
     f"{b}: &{b} {{{b}1: 1, <<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,9 @@ from PIL import Image
 
 from liif_fast import cli
 from liif_fast.data import loader as loaders
+from liif_fast.training.journal import Journal
 from liif_fast.training.loop import Trainer
+from liif_fast.training.signals import Signals
 
 SECONDS = 60  # a generous bound: importing torch takes 3 s alone, and without the cure nothing ever ends
 
@@ -207,6 +210,37 @@ def test_workers_obey_once_they_are_not_needed(watched, tmp_path, monkeypatch):
     os.kill(watched[1].pid, signal.SIGSTOP)  # cannot answer any more
     loaders.close(loader)
     assert not any(worker.is_alive() for worker in watched)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_are_wishes(name):
+    """A hangup too; but what is ignored, as SIGHUP is under nohup, stays ignored."""
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), number)
+            assert signals.number == number
+        signal.signal(number, signal.SIG_IGN)
+        with Signals() as signals:
+            os.kill(os.getpid(), number)
+            assert not signals
+    finally:
+        signal.signal(number, before)
+
+
+def test_metrics_that_are_not_ours_stay(tmp_path):
+    """Going on takes out what will be done again, and what a kill left half written; nothing else."""
+    ours = [{"kind": "step", "step": i, "epoch": 1, "lr": 0.1, "loss": 1.0} for i in (1, 2, 3)]
+    other = ["mine", '{"kind": "note", "step": 9}', '{"kind": "step", "step": "9"}', '{"kind": "step", "step": 9}']
+    lines = [json.dumps(ours[0]), *other, json.dumps(ours[1]), json.dumps(ours[2])]
+    (tmp_path / "metrics.jsonl").write_bytes(("\n".join(lines) + "\n").encode() + b"\xff\xfe\n" + b'{"kind": "st')
+    journal = Journal(tmp_path, step=2, pending=False)
+    assert journal.records() == ours[:2]
+    journal.draw()
+    journal.close()
+    text = (tmp_path / "metrics.jsonl").read_bytes()
+    assert text == "\n".join(lines[:-1]).encode() + b"\n\xff\xfe\n"
 
 
 def loaders_samples(images: Path):

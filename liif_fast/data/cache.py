@@ -67,10 +67,13 @@ def in_memory(files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> Packed
 
 def mapped(files: Sequence[Path], sizes: Sequence[tuple[int, int]], folder: Path) -> Packed:
     """All images in a file in ``folder``, made anew whenever one of the images has changed."""
-    known = [
-        [file.name, *size, file.stat().st_size, file.stat().st_mtime_ns]
-        for file, size in zip(files, sizes, strict=True)
-    ]
+    try:
+        known = [
+            [file.name, *size, file.stat().st_size, file.stat().st_mtime_ns]
+            for file, size in zip(files, sizes, strict=True)
+        ]
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); start again") from error
     target = folder / f"{hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]}.rgb"
     total = sum(3 * h * w for h, w in sizes)
     if not target.is_file() or target.stat().st_size != total:

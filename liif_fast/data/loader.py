@@ -186,8 +186,10 @@ def batches_in(loader: Iterable[Batch]) -> Iterator[Batch]:
             batch = next(batches)
         except StopIteration:
             return
-        except (DataError, MemoryError) as error:
-            raise type(error)(_last_line(error)) from error
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except DataError as error:
+            raise DataError(_last_line(error)) from error
         except Exception as error:  # a dataset of somebody else's may raise anything, and workers may be killed
             raise DataError(f"data cannot be read: {_last_line(error)}") from error
         yield batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from .. import charts, reporting, sheet, weight_files
 from .state import TrainingError, cannot_write
+from .values import finite
 
 METRICS, LOG, CURVES, PICTURES = "metrics.jsonl", "log.txt", "curves.png", "pictures.png"
 
@@ -88,7 +90,8 @@ class Journal:
 
     def close(self) -> None:
         if self.folder is not None:
-            self._metrics.close()
+            with contextlib.suppress(OSError):  # a full disk has been said
+                self._metrics.close()
         if self.tensorboard is not None:
             self.tensorboard.close()
 
@@ -106,21 +109,34 @@ class Journal:
     def _keep_until(self, step: int, pending: bool) -> None:
         path = self.folder / METRICS
         if path.exists():
-            kept = [r for r in read_metrics(path) if r["step"] < step + (not pending or r["kind"] == "step")]
-            self._written(lambda: weight_files.write(path, "".join(json.dumps(r) + "\n" for r in kept).encode()))
+            lines = path.read_bytes().splitlines(keepends=True)
+            # what a kill left half written goes; what is none of ours stays
+            kept = [line for line in lines if line.endswith(b"\n") and not _again(line, step, pending)]
+            self._written(lambda: weight_files.write(path, b"".join(kept)))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; what a kill left half written is not one."""
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and {"kind", "step"} <= record.keys():
-            records.append(record)
-    return records
+    """The records of a metrics.jsonl; what a kill left half written is not one, nor what holds other values."""
+    return [record for line in path.read_bytes().splitlines() if (record := _record(line)) is not None]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    figures = {"step": ("step", "epoch", "lr"), "epoch": ("step", "epoch")}
+    kind = record.get("kind") if isinstance(record, dict) else None
+    needed = figures.get(kind) if isinstance(kind, str) else None
+    if needed is None or not all(name in record for name in needed):
+        return None
+    return record if all(finite(record.get(name, 0)) for name in (*needed, "loss", "psnr")) else None
+
+
+def _again(line: bytes, step: int, pending: bool) -> bool:
+    """Whether a line is the record of what will be done again."""
+    record = _record(line)
+    return record is not None and record["step"] >= step + (not pending or record["kind"] == "step")
 
 
 def time_text(seconds: float) -> str:
