@@ -12,13 +12,12 @@ from typing import Any
 import torch
 import torch.nn.modules.module as module_state
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from .mlp import MLP
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = tuple(f"_global{name}" for name in _HOOKS)
-_PLAIN = (Tensor, nn.Parameter, nn.Buffer, FakeTensor)
+_PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 # as they are when this is imported: a later replacement on the class is a change too
 _CALL = {name: getattr(nn.Module, name) for name in ("__call__", "_wrapped_call_impl", "_call_impl")}
 _MLP, _SEQUENTIAL, _LINEAR, _RELU = MLP.forward, nn.Sequential.forward, nn.Linear.forward, nn.ReLU.forward

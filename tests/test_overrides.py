@@ -99,7 +99,7 @@ def test_render_keeps_the_features_that_were_there(name):
         assert model.query(feat, coord, cell).shape == (1, 20, 3)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ["OwnColours", "instance"])
 def test_compiled(no_compiled_code, name):
     model, inp, (coord, cell) = build(name), torch.rand(1, 3, 6, 5), queries(1, 20)
     compiled = torch.compile(model, backend="eager")
