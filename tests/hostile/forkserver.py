@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MIB = 2**20
 POLL = 0.005  # seconds between two looks at the child
+IDLE = 0.05  # seconds of processor time that a process uses which only waits, a thread for its progress too
 _peak = mmap.mmap(-1, 8)  # shared: a child's largest address space at its end, which no look from outside may meet
 
 
@@ -44,7 +45,7 @@ class Request:
     stderr: str | None = None
     encoding: str = "utf-8"
     cpu: float = 10.0  # seconds of processor time, then it is killed
-    wall: float = 30.0  # seconds, then it is killed: it waits for something
+    wall: float = 15.0  # seconds without processor time, then it is killed: it waits for what does not come
     resident: int = 1024 * MIB  # bytes in memory, then it is killed
     address_space: int | None = None  # RLIMIT_AS beyond what the server has
     file_size: int | None = None  # RLIMIT_FSIZE
@@ -158,19 +159,23 @@ def _warm() -> None:
 def _watch(pid: int, request: Request, base: int) -> Outcome:
     """Wait for a child, kill it at a limit, and whatever it has started afterwards."""
     start, killed, resident, address_space = time.monotonic(), None, 0, 0
+    worked = (start, 0.0)
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
             break
         rss, virtual = _memory(pid)
         resident, address_space = max(resident, rss), max(address_space, virtual - base)
+        now, cpu = time.monotonic(), _cpu(pid)
+        if cpu > worked[1] + IDLE:
+            worked = (now, cpu)
         if killed is None:
             if rss > request.resident:
                 killed = f"memory above {request.resident // MIB} MiB"
-            elif _cpu(pid) > request.cpu:
+            elif cpu > request.cpu:
                 killed = f"more than {request.cpu:g} s of processor time"
-            elif time.monotonic() - start > request.wall:
-                killed = f"no end within {request.wall:g} s"
+            elif now - worked[0] > request.wall:  # not the time alone: the machine may be busy
+                killed = f"it waits, {request.wall:g} s already"
             if killed:
                 os.killpg(pid, signal.SIGKILL)
         time.sleep(POLL)

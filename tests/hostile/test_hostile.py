@@ -66,7 +66,7 @@ SEEN = {
     "memory": "killed: memory above",
     "address_space": "asked for",
     "processor_time": "of processor time",
-    "waiting": "killed: no end within",
+    "waiting": "killed: it waits",
     "survivor": "a process that it started goes on",
 }
 LIMITS = {"memory": {"resident": 500 << 20}, "processor_time": {"cpu": 0.5}, "waiting": {"wall": 1.0}}
