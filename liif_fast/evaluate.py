@@ -168,7 +168,12 @@ def bicubic(image: Tensor, size: Sequence[int]) -> Tensor:
 
     Returns:
         ``[1, C, H, W]`` float32, multiples of 1/255.
+
+    Raises:
+        ValueError: NaN or infinity in the image, which 8 bits would hide.
     """
+    if not image.isfinite().all():
+        raise ValueError("image: finite colours are wanted, got NaN or infinity")
     pixels = (image[0].float().clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0)
     return to_tensor(pil_bicubic(pixels.cpu().numpy(), tuple(size)))
 

@@ -11,6 +11,7 @@ channels, O output channels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from . import chain, int8, plain, reference, transforms
 from .ops import CPU_KERNELS, fastest_autocast, geometry_dtype
-from .reference import make_coord
+from .reference import make_coord, pixel_centres
 
 __all__ = [
     "Head",
@@ -224,15 +225,19 @@ def grid_blocks(
     block: int,
     device: torch.device,
     dtype: torch.dtype,
-) -> Iterator[tuple[slice, Tensor]]:
-    """Coordinates of the pixels rows x cols of an image of ``size``, in pieces of whole rows, about ``block`` pixels
-    each: (slice of rows, counted from rows[0]; coord [n * width, 2])."""
-    ys, xs = (make_coord([n], device=device, dtype=dtype)[:, 0] for n in size)
-    ys, xs = ys[slice(*rows)], xs[slice(*cols)]
-    step = max(1, block // max(1, len(xs)))
-    for start in range(0, len(ys), step):
-        part = ys[start : start + step]
-        yield slice(start, start + len(part)), torch.cartesian_prod(part, xs)
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Coordinates of the pixels rows x cols of an image of ``size``, in pieces of about ``block`` pixels, whole rows
+    where they are no longer: (slice of rows, slice of columns, counted from rows[0] and cols[0]; coord [n, 2])."""
+    width = max(1, min(cols[1] - cols[0], block))
+    height = max(1, block // width)
+    for left in range(cols[0], cols[1], width):
+        right = min(cols[1], left + width)
+        xs = pixel_centres(torch.arange(left, right, device=device), size[1], dtype=dtype)
+        for top in range(rows[0], rows[1], height):
+            bottom = min(rows[1], top + height)
+            ys = pixel_centres(torch.arange(top, bottom, device=device), size[0], dtype=dtype)
+            lines, columns = slice(top - rows[0], bottom - rows[0]), slice(left - cols[0], right - cols[0])
+            yield lines, columns, torch.cartesian_prod(ys, xs)
 
 
 def render_grid(
@@ -255,12 +260,12 @@ def render_grid(
     block = block or (1 << 16 if out.device.type == "cpu" else 1 << 21)
     # filled, not copied from the host, which a CUDA graph cannot record
     cell = torch.stack([torch.full((), 2 / n, device=out.device, dtype=dtype) for n in size])
-    for part, coord in grid_blocks(size, rows, cols, block, out.device, dtype):
+    for lines, columns, coord in grid_blocks(size, rows, cols, block, out.device, dtype):
         coord = coord.expand(B, -1, -1)
-        pixels = colours(coord, cell.expand_as(coord))  # [B, n * width, O]
-        out[:, :, part] = pixels.transpose(1, 2).unflatten(-1, (-1, out.shape[-1]))
+        pixels = colours(coord, cell.expand_as(coord))  # [B, n, O]
+        out[:, :, lines, columns] = pixels.transpose(1, 2).unflatten(-1, (-1, columns.stop - columns.start))
         if progress is not None:
-            progress((part.stop - part.start) / (rows[1] - rows[0]))
+            progress(coord.shape[1] / (out.shape[2] * out.shape[3]))
     return out
 
 
@@ -289,7 +294,7 @@ def query_reference(
             feat, c, s, None if imnet is None else decode, local_ensemble=local_ensemble, feat_unfold=feat_unfold
         )
         for c, s in zip(
-            coord.split(chunk, 1), [None] * coord.shape[1] if cell is None else cell.split(chunk, 1), strict=False
+            coord.split(chunk, 1), itertools.repeat(None) if cell is None else cell.split(chunk, 1), strict=False
         )
     ]
     return torch.cat(pieces, 1)

@@ -3,6 +3,10 @@
 Activations are unsigned (they follow a ReLU) with one static scale for each layer, weights signed with one scale for
 each output channel, sums exact in 32 bits, everything else float32. Every float32 operation below rounds once and in
 this order; a compiled kernel must not contract any of them. Saturates, never wraps.
+
+Integers hold neither NaN nor infinity, so what they would hide becomes NaN in the colours: of a query that reads a
+first layer's value that is not finite, and of all queries if scales or biases are not, or are so large that a sum could
+leave float32.
 """
 
 from __future__ import annotations
@@ -23,8 +27,22 @@ def quantize_weights(w_mlp: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _u8(x: Tensor) -> Tensor:
-    """float32 -> integers in [0, 255], ties to even; NaN becomes 0. Kept as float32, which holds them exactly."""
-    return x.clamp(0, 255).nan_to_num(nan=0.0).round()
+    """float32 -> integers in [0, 255], ties to even. Kept as float32, which holds them exactly; NaN stays here."""
+    return x.clamp(0, 255).round()
+
+
+def poison(t: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    """0 where all values along ``dim`` (None: all) are finite, else NaN: to add to what shall show it."""
+    return (t * 0).sum(dim)
+
+
+def poison_of_layers(w_scale: Tensor, b_mlp: Tensor, act_scale: Tensor) -> Tensor:
+    """0, or NaN if a hidden layer's sum might not be finite; arguments as of ``render_int8``."""
+    multiplier, addend = w_scale * act_scale.unsqueeze(1), b_mlp
+    if len(act_scale) > 1:
+        following = torch.cat([1 / act_scale[1:], torch.ones_like(act_scale[:1])]).unsqueeze(1)
+        multiplier, addend = multiplier * following, addend * following
+    return poison(multiplier.abs() * (w_scale.shape[1] * 255 * 127) + addend.abs())
 
 
 def first_layer(hidden: Tensor, row: Tensor, rel: Tensor, cell: Tensor | None, w_pos: Tensor) -> Tensor:
@@ -79,6 +97,7 @@ def render_int8(
         The others as ``render`` takes them.
     """
     B, h, w, D = hidden.shape
+    b_out = b_out + poison_of_layers(w_scale, b_mlp, act_scale)
     out = coord.new_empty(B, coord.shape[1], w_out.shape[0])
     for b in range(B):
         for start in range(0, coord.shape[1], 2048):
@@ -93,6 +112,8 @@ def render_int8(
                 scaled = torch.stack([cell[b, part, 0] * size[0], cell[b, part, 1] * size[1]], -1)
                 scaled = scaled.repeat_interleave(K, 0)
             x = first_layer(hidden[b].flatten(0, 1), row.flatten(), rel.flatten(0, 1), scaled, w_pos)
+            if len(w_q):
+                weight = weight + poison(x, 1).view(-1, K)
             x = hidden_layers(x, w_q, w_scale, b_mlp, act_scale).view(-1, K, D)
             blended = torch.einsum("qk,qkd->qd", weight, x) if K > 1 else weight * x[:, 0]
             out[b, part] = torch.addmm(b_out, blended, w_out.t())

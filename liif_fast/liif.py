@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import folding, functional, ops, overrides, savable, tiles, transforms, unit_order
-from .encoders import EDSR, RCAN, RDN
+from . import folding, functional, ops, overrides, padding, savable, tiles, transforms, unit_order
 from .kept import Kept
 from .ops import HALF
 from .registry import make, register
@@ -34,11 +33,16 @@ class LIIF(nn.Module):
 
     Args:
         encoder_spec: ``{'name': ..., 'args': {...}}`` of a registered encoder, or an nn.Module with ``out_dim`` (its
-            number of output channels) that maps ``[B, 3, H, W]`` to ``[B, out_dim, H, W]``.
+            number of output channels) that maps ``[B, 3, H, W]`` to ``[B, out_dim, H, W]``; see
+            ``liif_fast.encoders`` for what else it may say.
         imnet_spec: spec of the decoding MLP without ``in_dim``; None: queries return the nearest feature.
         local_ensemble: blend the predictions of the four nearest features (paper, equation 4).
         feat_unfold: each feature together with its 3x3 neighbourhood (equation 2).
         cell_decode: the size of the output pixel is an input of the MLP (equation 5).
+        pad_to: side of the encoder's windows, where it needs whole ones (8 for SwinIR): inputs are padded to multiples
+            by reflection at the bottom and the right, and the feature map is cut back to the image (``padding``). None:
+            the encoder's own attribute ``pad_to`` if it has one, else no padding. Not in the official class; saved with
+            the model only if given.
 
     Attributes:
         data_norm: how images in [0, 1] become inputs and outputs become images, in the form of the official YAML
@@ -53,6 +57,7 @@ class LIIF(nn.Module):
         local_ensemble: bool = True,
         feat_unfold: bool = True,
         cell_decode: bool = True,
+        pad_to: int | None = None,
     ) -> None:
         super().__init__()
         self.local_ensemble = local_ensemble
@@ -72,6 +77,8 @@ class LIIF(nn.Module):
             "feat_unfold": feat_unfold,
             "cell_decode": cell_decode,
         }
+        if pad_to is not None:
+            self._spec_args["pad_to"] = padding.checked(pad_to)
         self.imnet = None
         if imnet_spec is not None:
             self.imnet = make(imnet_spec, args={"in_dim": self._in_dim()})
@@ -130,7 +137,7 @@ class LIIF(nn.Module):
         """A whole image at ``size`` (height, width), without gradients: ``[B, 3, H, W] -> [B, out_dim, *size]``.
 
         Input and output are normalised as the network's own (see ``data_norm``); ``upscale`` takes images. Neither
-        coordinates nor intermediate values of the whole grid ever exist at once on the CPU.
+        coordinates nor intermediate values of the whole grid ever exist at once on the CPU; a batch is encoded at once.
 
         Args:
             dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
@@ -140,64 +147,77 @@ class LIIF(nn.Module):
         size = checked_size(size)
         self._check_input(inp)
         h, w = inp.shape[-2:]
-        return self.render_part(inp, (h, w), (0, 0), None, size, ((0, size[0]), (0, size[1])), dtype)
+        return self.encode_part(inp, (h, w), (0, 0), None, size, dtype)(((0, size[0]), (0, size[1])))
 
     def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None) -> Renderer:
         """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there."""
         return Renderer(self, checked_size(size), dtype)
 
     @torch.no_grad()
-    def render_part(
+    def encode_part(
         self,
         inp: Tensor,
         in_size: Sequence[int],
         origin: Sequence[int],
-        hidden_span: tuple[tuple[int, int], tuple[int, int]] | None,
+        hidden_span: tiles.Spans | None,
         size: Sequence[int],
-        out_span: tuple[tuple[int, int], tuple[int, int]],
         dtype: torch.dtype | None = None,
-        progress: Callable[[float], None] | None = None,
-    ) -> Tensor:
-        """The pixels ``out_span`` of the image at ``size``, from the part of the input that they depend on.
+    ) -> Callable[[tiles.Spans], Tensor]:
+        """Encode the part of an input that some pixels of the image at ``size`` depend on; render them with the result.
 
         Args:
             inp: ``[B, 3, h, w]``, the part of an input of ``in_size`` that starts at ``origin``.
             hidden_span: rows and columns of the feature map (in the whole map) that are right in this part and
                 that the outputs need, see ``tiles.plan``; None: all.
             dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
-            progress: called with the share of these pixels that is done, in parts that add up to 1.
+
+        Returns:
+            a function: spans of rows and columns of the output to its pixels there, ``[B, out_dim, rows, columns]``;
+            its second argument is called with the share of these pixels that is done, in parts that add up to 1.
         """
         self._check_input(inp)
         transforms.refuse_gradient("render", (inp, *self.parameters()))
-        rows, cols = out_span
         if own := self._own(*overrides.COLOURS):
             if tuple(in_size) != tuple(inp.shape[-2:]):
                 raise ValueError(f"inp: {overrides.described(self, own)}, so it renders from whole inputs only")
-            precision = _half_precision(inp.device.type, dtype)
-            return overrides.render(self, inp, size, rows, cols, precision, "forward" in own)
+            return overrides.renderer(
+                self, inp, size, lambda: _half_precision(inp.device.type, dtype), "forward" in own
+            )
         head = self.head()
-        with _half_precision(inp.device.type, dtype if head is None else ops.matmul_dtype(dtype, inp.device.type)):
+        fast = dtype if head is None else ops.matmul_dtype(dtype, inp.device.type)
+        with _half_precision(inp.device.type, fast):
             feat = self._encode(inp)
-            if head is not None:
+            if head is not None and len(feat):
                 head = self.ordered(head, feat, dtype, math.prod(size))
             hidden = None if head is None else functional.hidden_map(feat, head)
-        out_dtype = functional.geometry_dtype(feat.dtype)
-        out = feat.new_empty(feat.shape[0], self._out_dim(), rows[1] - rows[0], cols[1] - cols[0], dtype=out_dtype)
+        options = {"dtype": functional.geometry_dtype(feat.dtype), "device": feat.device}
+        map_size = tuple(feat.shape[2:])
+        if tuple(in_size) != tuple(inp.shape[-2:]) and (head is None or map_size != tuple(inp.shape[-2:])):
+            why = "imnet does not fold" if head is None else "encoder changes the size"
+            raise ValueError(f"inp: this model's {why}, so it renders from whole inputs only")
         if head is None:
-            if tuple(in_size) != tuple(inp.shape[-2:]):
-                raise ValueError("inp: this model's imnet does not fold, so it renders from whole inputs only")
-            return functional.render_grid(lambda *at: self._query(feat, *at), size, out, rows, cols, progress=progress)
-        hidden = hidden.to(dtype) if dtype in HALF else hidden
-        map_size = tuple(hidden.shape[1:3])
-        if hidden_span is not None and map_size == tuple(inp.shape[-2:]):
-            (a, b), (c, d) = hidden_span
-            hidden = hidden[:, a - origin[0] : b - origin[0], c - origin[1] : d - origin[1]].contiguous()
-            origin, map_size = (a, c), tuple(in_size)
 
-        def colours(coord: Tensor, cell: Tensor) -> Tensor:
-            return self._colours(hidden, head, coord, cell if self.cell_decode else None, map_size, origin)
+            def colours(coord: Tensor, cell: Tensor) -> Tensor:
+                with _half_precision(feat.device.type, fast):  # its features are of that precision
+                    return self._query(feat, coord, cell)
+        else:
+            hidden = hidden.to(dtype) if dtype in HALF else hidden
+            if hidden_span is not None and map_size == tuple(inp.shape[-2:]):
+                (a, b), (c, d) = hidden_span
+                hidden = hidden[:, a - origin[0] : b - origin[0], c - origin[1] : d - origin[1]].contiguous()
+                origin, map_size = (a, c), tuple(in_size)
+            feat = None  # its memory
 
-        return functional.render_grid(colours, size, out, rows, cols, progress=progress)
+            def colours(coord: Tensor, cell: Tensor) -> Tensor:
+                return self._colours(hidden, head, coord, cell if self.cell_decode else None, map_size, origin)
+
+        @torch.no_grad()
+        def render(out_span: tiles.Spans, progress: Callable[[float], None] | None = None) -> Tensor:
+            rows, cols = out_span
+            out = torch.empty(len(inp), self._out_dim(), rows[1] - rows[0], cols[1] - cols[0], **options)
+            return functional.render_grid(colours, size, out, rows, cols, progress=progress)
+
+        return render
 
     def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
         """Inference: [B, h, w, D], [B, Q, 2] -> [B, Q, out_dim]."""
@@ -219,11 +239,13 @@ class LIIF(nn.Module):
 
         Args:
             image: PIL image; NumPy array ``[H, W]`` or ``[H, W, 1 | 3 | 4]``, uint8, uint16 or float in [0, 1]; tensor
-                ``[3, H, W]`` or ``[B, 3, H, W]``, uint8 or float in [0, 1] (colours are clamped to [0, 1]).
+                ``[3, H, W]`` or ``[B, 3, H, W]``, uint8, uint16 or float in [0, 1] (colours are clamped to [0, 1]). The
+                images of a batch are computed one after the other as far as memory wants it.
             scale: factor for both sides, or
             size: (height, width) of the result; PIL images are first turned upright, as their EXIF says.
-            tile: side of the tiles in input pixels; 0: no tiles; "auto": as large as a memory budget allows. The
-                result is the same for any, to float32 rounding (``liif_fast.tiles``).
+            tile: side of the tiles in input pixels, at least 32 (below it is taken as 32, because a border of the
+                encoder's receptive field is computed around each); 0: no tiles; "auto": as large as a memory budget
+                allows. The result is the same for any, to float32 rounding (``liif_fast.tiles``).
             dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all. int8:
                 ``quantize(image)`` first.
             progress: called with the share of the output that is done, in parts that add up to 1.
@@ -243,7 +265,9 @@ class LIIF(nn.Module):
             own = next((p.dtype for p in self.parameters()), torch.float32)
             dtype = own if own in HALF else torch.float32
         if dtype == torch.int8:
-            return self.quantize(pixels)._upscale_tensor(pixels, scale, size, tile, None, progress)
+            return self.quantize(pixels if len(pixels) else None)._upscale_tensor(
+                pixels, scale, size, tile, None, progress
+            )
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
         if not self._own(*overrides.COLOURS, "render"):  # those are asked later
@@ -255,9 +279,12 @@ class LIIF(nn.Module):
             raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {shown(tile)}")
         elif tile and why:
             raise ValueError(f"tile: {why}, so there are no exact tiles; use tile=0")
+        tile = max(tile, tiles.SMALLEST) if tile else 0
         layout = torch.channels_last if pixels.stride(1) == 1 else torch.contiguous_format
         shape = (*pixels.shape[:2], *out_size)
         out = torch.empty(shape, dtype=pixels.dtype, device=pixels.device, memory_format=layout)
+        if not len(pixels):
+            return out
         with torch.no_grad():
             return tiles.upscale(self, pixels, out, tile=tile, dtype=dtype, progress=progress)
 
@@ -327,6 +354,13 @@ class LIIF(nn.Module):
         return next((p.device for p in self.parameters()), None)
 
     @property
+    def pad_to(self) -> int:
+        """Inputs are padded to multiples of this; 1: they are not."""
+        if "pad_to" in self._spec_args:
+            return self._spec_args["pad_to"]
+        return padding.checked(getattr(self.encoder, "pad_to", None), f"{type(self.encoder).__name__}.pad_to")
+
+    @property
     def hidden_width(self) -> int:
         """Channels of the hidden map; 0 where there is none."""
         head = self.head()
@@ -356,10 +390,12 @@ class LIIF(nn.Module):
         if not isinstance(inp, Tensor) or not inp.is_floating_point():
             got = inp.dtype if isinstance(inp, Tensor) else type(inp).__name__
             raise TypeError(f"inp: a floating-point tensor [B, C, H, W] is wanted, got {got}; upscale takes images")
-        if inp.ndim != 4 or 0 in inp.shape:
+        if inp.ndim != 4 or 0 in inp.shape[1:]:
             raise ValueError(f"inp: shape [B, C, H, W] with no empty side is wanted, got {list(inp.shape)}")
-        if isinstance(self.encoder, EDSR | RDN | RCAN) and inp.shape[1] != 3:
-            raise ValueError(f"inp: 3 channels (RGB) are wanted, got {inp.shape[1]}")
+        channels = getattr(self.encoder, "in_channels", None)
+        if channels is not None and inp.shape[1] != channels:
+            rgb = " (RGB)" if channels == 3 else ""
+            raise ValueError(f"inp: {channels} channels{rgb} are wanted, got {inp.shape[1]}")
         weight = next(self.encoder.parameters(), inp)
         if inp.device != weight.device:
             raise ValueError(
@@ -369,8 +405,10 @@ class LIIF(nn.Module):
     def _encode(self, inp: Tensor) -> Tensor:
         self._check_input(inp)
         # half-precision models take float32 images, as under autocast
+        whole = padding.padded(inp, self.pad_to)
         with ops.fastest_autocast(inp.device.type):
-            return self.encoder(inp.to(next(self.encoder.parameters(), inp).dtype))
+            feat = self.encoder(whole.to(next(self.encoder.parameters(), inp).dtype))
+        return padding.cut(feat, whole, inp, type(self.encoder).__name__)
 
     def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
         self._check_features(feat)
@@ -398,8 +436,8 @@ class LIIF(nn.Module):
         if not isinstance(feat, Tensor) or not feat.is_floating_point():
             got = feat.dtype if isinstance(feat, Tensor) else type(feat).__name__
             raise TypeError(f"feat: a floating-point tensor [B, {channels}, H, W] is wanted, got {got}")
-        if feat.ndim != 4 or feat.shape[1] != channels or 0 in feat.shape:
-            raise ValueError(f"feat: shape [B, {channels}, H, W], not empty, is wanted, got {list(feat.shape)}")
+        if feat.ndim != 4 or feat.shape[1] != channels or 0 in feat.shape[1:]:
+            raise ValueError(f"feat: shape [B, {channels}, H, W], H and W not empty, is wanted, got {list(feat.shape)}")
         weight = None if self.imnet is None else next(self.imnet.parameters(), None)
         if weight is not None and feat.dtype != weight.dtype and not torch.is_autocast_enabled(feat.device.type):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ def evaluate_config(
 
     Raises:
         ConfigError: data that is missing or does not fit. DataError: data that cannot be read. PeerError: another
-            process could not go on.
+            process could not go on. ValueError: colours that are NaN.
     """
     spec = config.test_dataset
     samples = build_samples("test_dataset", spec)
@@ -48,9 +49,12 @@ def evaluate_config(
     loader = make_loader(samples, batches, seed=0, num_workers=workers(None), pin_memory=device.type == "cuda")
     counted = _counted(batches_in(loader), len(batches), progress)
     try:
-        return mean_psnr(model, counted, config.data_norm, device, config.eval_type, config.eval_bsize)
+        psnr = mean_psnr(model, counted, config.data_norm, device, config.eval_type, config.eval_bsize)
     finally:
         close(loader)
+    if math.isnan(psnr):
+        raise ValueError("the model's colours are not finite: its weights are damaged")
+    return psnr
 
 
 def _counted(batches: Iterable[Any], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,8 @@ from . import functional
 if TYPE_CHECKING:
     from .liif import LIIF
 
+Spans = tuple[tuple[int, int], tuple[int, int]]  # of rows and of columns
+Progress = Callable[[float], None] | None
 COLOURS = ("gen_feat", "query_rgb", "query", "forward")  # what decides the colours
 _BLOCK = 1 << 16  # queries at a time
 
@@ -29,37 +31,61 @@ def described(model: nn.Module, names: Sequence[str]) -> str:
     return f"{type(model).__name__} has a {', '.join(names)} of its own"
 
 
-def render(
+def by_render(
+    model: LIIF, inp: Tensor, size: Sequence[int], dtype: torch.dtype | None
+) -> Callable[[Spans, Progress], Tensor]:
+    """As ``LIIF.encode_part``, of a model with a ``render`` of its own: pieces of what that gives."""
+    image = model.render(inp, size, **({} if dtype is None else {"dtype": dtype}))
+
+    def piece(span: Spans, progress: Progress = None) -> Tensor:
+        if progress is not None:
+            progress(1.0)
+        return image[:, :, slice(*span[0]), slice(*span[1])].to(torch.float32, copy=True)
+
+    return piece
+
+
+def renderer(
     model: LIIF,
     inp: Tensor,
     size: Sequence[int],
-    rows: tuple[int, int],
-    cols: tuple[int, int],
-    precision: contextlib.AbstractContextManager,
+    precision: Callable[[], contextlib.AbstractContextManager],
     whole: bool,
-) -> Tensor:
-    """The pixels rows x cols of the image at ``size`` by the model's methods: ``[B, 3, H, W] -> [B, O, rows, cols]``.
+) -> Callable[[Spans, Progress], Tensor]:
+    """As ``LIIF.encode_part``, by the model's methods: ``[B, 3, H, W] -> spans -> [B, O, rows, columns]``.
 
     Args:
         precision: autocast, or nothing.
         whole: by ``forward``, all coordinates at once, since each call encodes; else by ``gen_feat`` and ``query_rgb``.
     """
-    kept = model.feat, model._hidden
-    width = cols[1] - cols[0]
-    block = max(1, (rows[1] - rows[0]) * width) if whole else _BLOCK
     cell = torch.tensor([2 / n for n in size], dtype=torch.float32, device=inp.device)
-    try:
-        with precision:
-            if not whole:
-                model.gen_feat(inp)
-            parts = []
-            for _, coord in functional.grid_blocks(size, rows, cols, block, inp.device, torch.float32):
-                at = coord.expand(len(inp), -1, -1)
-                given = at, cell.expand_as(at)
-                parts.append(_image(model, model.forward(inp, *given) if whole else model.query_rgb(*given), at, width))
-        return torch.cat(parts, 2)
-    finally:
-        model.feat, model._hidden = kept  # as ``render`` leaves them
+
+    @torch.no_grad()
+    def render(span: Spans, progress: Progress = None) -> Tensor:
+        kept = model.feat, model._hidden
+        rows, cols = span
+        height, width = rows[1] - rows[0], cols[1] - cols[0]
+        block = max(1, height * width) if whole else _BLOCK
+        out = None
+        try:
+            with precision():
+                if not whole:
+                    model.gen_feat(inp)
+                for lines, columns, coord in functional.grid_blocks(size, rows, cols, block, inp.device, torch.float32):
+                    at = coord.expand(len(inp), -1, -1)
+                    given = at, cell.expand_as(at)
+                    colours = model.forward(inp, *given) if whole else model.query_rgb(*given)
+                    part = _image(model, colours, at, columns.stop - columns.start)
+                    if out is None:
+                        out = part.new_empty(*part.shape[:2], height, width)
+                    out[:, :, lines, columns] = part
+                    if progress is not None:
+                        progress(coord.shape[-2] / (height * width))
+            return out
+        finally:
+            model.feat, model._hidden = kept  # as ``render`` leaves them
+
+    return render
 
 
 def _image(model: LIIF, colours: Tensor, coord: Tensor, width: int) -> Tensor:

@@ -45,11 +45,11 @@ def pixels_of(image: Any) -> Tensor:
 
 
 def _tensor(image: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
-    if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise TypeError(f"image: a tensor of dtype uint8 or floating point is wanted, got {image.dtype}")
-    if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or 0 in image.shape:
+    if image.dtype not in (torch.uint8, torch.uint16) and not image.is_floating_point():
+        raise TypeError(f"image: a tensor of dtype uint8, uint16 or floating point is wanted, got {image.dtype}")
+    if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or 0 in image.shape[-3:]:
         raise ValueError(f"image: a tensor [3, H, W] or [B, 3, H, W] is wanted (or 1 channel), got {list(image.shape)}")
-    if image.is_floating_point():
+    if image.is_floating_point() and image.numel():
         low, high = image.aminmax()
         if not (low >= 0 and high <= 1):  # also when there is a NaN
             raise ValueError(

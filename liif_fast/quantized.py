@@ -7,6 +7,7 @@ output channel; sums exact. ``int8`` is the exact specification. The rest stays 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import functional, tiles, transforms, unit_order
+from . import functional, ops, tiles, transforms, triton, unit_order
 from .liif import LIIF
 from .registry import register
 
@@ -49,6 +50,7 @@ class QuantizedLIIF(LIIF):
         quantized.act_scale = torch.zeros(len(head.mlp), dtype=torch.float32, device=device)
         quantized.data_norm = copy.deepcopy(model.data_norm)
         quantized.to(model.device).eval()
+        _say_if_slow(quantized.act_scale.device)
         if images is not None:
             quantized.calibrate(images)
         return quantized
@@ -59,27 +61,60 @@ class QuantizedLIIF(LIIF):
 
     @property
     def calibrated(self) -> bool:
-        """Whether there are activation scales yet."""
-        return bool((self.act_scale > 0).all())
+        """Whether there are activation scales yet.
+
+        Raises:
+            ValueError: some of them are not numbers that a calibration gives: what they were read from is damaged.
+        """
+        smallest = torch.finfo(torch.float32).tiny
+        usable = (self.act_scale >= smallest) & self.act_scale.isfinite()
+        if not usable.all() and self.act_scale.count_nonzero():  # NaN counts
+            raise ValueError(
+                f"act_scale: positive finite numbers are wanted, got {self.act_scale.tolist()}: the model's weights "
+                "are damaged; load them anew, or call calibrate(images)"
+            )
+        return bool(usable.all())
 
     @torch.no_grad()
     def calibrate(self, images: Any) -> None:
-        """Set the activation scales from the largest activations on an image or a list of images."""
+        """Set the activation scales from the largest activations on an image or a list of images.
+
+        Raises:
+            TypeError, ValueError: no image; or activations that are not finite, in float32 too.
+        """
         from . import pictures  # brings Pillow
 
         images = images if isinstance(images, list | tuple) else [images]
-        if not images:
-            raise ValueError("images: at least one image is wanted to calibrate with, got an empty list")
-        largest = torch.zeros_like(self.act_scale, dtype=torch.float32)
-        random = torch.Generator("cpu").manual_seed(0)  # the same image gives the same scales
-        for i, image in enumerate(images):
-            for j, crop in enumerate(_crops(pictures.pixels_of(image))):
-                feat = self._encode(tiles.normalised(self, crop.to(self.act_scale.device)))
-                if i == j == 0:
-                    self._order_units(feat[:1])
-                largest = torch.maximum(largest, self._activations(feat, random))
+        pixels = [pictures.pixels_of(image) for image in images]
+        if not any(map(len, pixels)):
+            got = "an empty batch" if pixels else "an empty list"
+            raise ValueError(f"images: at least one image is wanted to calibrate with, got {got}")
+        pixels = [p for p in pixels if len(p)]
+        largest = self._largest(pixels, order=True)
+        if not largest.isfinite().all() and (wide := tiles.in_float32(self)) is not self:
+            largest = wide._largest(pixels)
+        if not largest.isfinite().all():
+            raise tiles.not_finite()
         # a layer that never fires needs a scale all the same
         self.act_scale = torch.where(largest > 0, largest, torch.ones_like(largest)) / 255
+        self.act_scale.clamp_(min=torch.finfo(torch.float32).tiny)
+
+    def _largest(self, images: list[Tensor], order: bool = False) -> Tensor:
+        """The largest input of each hidden layer on crops of images ``[B, 3 or 1, H, W]``: ``[L]``, NaN if one is.
+
+        Args:
+            order: put the hidden units in the order that suits the first crop.
+        """
+        largest = torch.zeros_like(self.act_scale, dtype=torch.float32)
+        random = torch.Generator("cpu").manual_seed(0)  # the same image gives the same scales
+        for image in images:
+            for crop in _crops(image):
+                feat = self._encode(tiles.normalised(self, crop.to(self.act_scale.device)))
+                if order:
+                    self._order_units(feat[:1])
+                    order = False
+                largest = torch.maximum(largest, self._activations(feat, random))
+        return largest
 
     def _order_units(self, feat: Tensor) -> None:
         """Put hidden units that are zero together side by side, where the kernels skip them: the same function."""
@@ -130,7 +165,8 @@ class QuantizedLIIF(LIIF):
             return super()._query(feat, coord, cell, cached)
 
     def _upscale_tensor(self, pixels: Tensor, *args: Any) -> Tensor:
-        if not self.calibrated:
+        _say_if_slow(self.act_scale.device)
+        if len(pixels) and not self.calibrated:
             self.calibrate(pixels)
         return super()._upscale_tensor(pixels, *args)
 
@@ -152,3 +188,23 @@ def _crops(pixels: Tensor) -> Iterator[Tensor]:
 
 def _starts(n: int) -> list[int]:
     return [0] if n < 2 * _CROP else [n // 4 - _CROP // 2, 3 * n // 4 - _CROP // 2]
+
+
+def _slow(device: torch.device) -> bool:
+    """Whether 8-bit layers run in plain PyTorch on this device, slower than float32."""
+    if device.type == "cpu":
+        return not ops.CPU_KERNELS
+    return device.type != "cuda" or triton.setting() == "0" or not triton.available(device)[0]
+
+
+_said_slow: set[str] = set()  # devices, each said once
+
+
+def _say_if_slow(device: torch.device) -> None:
+    if device.type not in _said_slow and _slow(device):
+        _said_slow.add(device.type)
+        warnings.warn(
+            f"int8: no compiled kernel runs it on {device.type} here, so it is slower than float32 (5 to 8 times on a "
+            "CPU): float32 is the better choice; `liif-fast doctor` says why",
+            stacklevel=4,
+        )

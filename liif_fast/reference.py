@@ -14,6 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def pixel_centres(
+    index: Tensor, n: int, span: tuple[float, float] = (-1, 1), dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Centres of some pixels (integers in any shape) of an axis of n pixels that spans ``span``; of index's shape."""
+    r = (span[1] - span[0]) / (2 * n)
+    return span[0] + r + (2 * r) * index.to(dtype)
+
+
 def make_coord(
     shape: Sequence[int],
     ranges: Sequence[tuple[float, float]] | None = None,
@@ -34,9 +42,8 @@ def make_coord(
     """
     axes = []
     for axis, n in enumerate(shape):
-        v0, v1 = (-1, 1) if ranges is None else ranges[axis]
-        r = (v1 - v0) / (2 * n)
-        axes.append(v0 + r + (2 * r) * torch.arange(n, device=device).to(dtype))
+        span = (-1, 1) if ranges is None else ranges[axis]
+        axes.append(pixel_centres(torch.arange(n, device=device), n, span, dtype))
     coord = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     return coord.flatten(0, -2) if flatten else coord
 

@@ -82,7 +82,10 @@ def make(model_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None, l
         raise KeyError(
             f"make: no model is registered as {shown(name)}; known: {', '.join(names())}. Use liif_fast.register"
         )
-    model = _MODELS[name](**{**(model_spec.get("args") or {}), **(args or {})})
+    own = model_spec.get("args") or {}
+    if not isinstance(own, Mapping) or not all(isinstance(key, str) for key in own):
+        raise TypeError(f"make: args of {name} must be a mapping of arguments, got {shown(own)}")
+    model = _MODELS[name](**{**own, **(args or {})})
     if load_sd:
         if "sd" not in model_spec:
             raise KeyError(f"make: load_sd=True needs model_spec['sd'], but the spec of {shown(name)} has none")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import functional, heap, reference
+from . import heap, overrides, reference
 from .ops import HALF
 from .out_of_memory import out_of_memory
 
@@ -27,40 +27,73 @@ if TYPE_CHECKING:
     from .liif import LIIF
 
 Span = tuple[int, int]
+Spans = tuple[Span, Span]  # of rows and of columns
+
+SMALLEST = 32  # input pixels: with EDSR-baseline's border a smaller tile costs ten times its own pixels and more
+_PIECE = 1 << 22  # output pixels that exist as float32 at a time
 
 
 class Tile(NamedTuple):
     """Spans of rows and columns, one pair for each resolution or map."""
 
-    out: tuple[Span, Span]  # of the output image
-    hidden: tuple[Span, Span]  # of the hidden map: every pixel that these outputs read
-    inp: tuple[Span, Span]  # of the input: hidden's with the halo
+    out: Spans  # of the output image
+    hidden: Spans  # of the hidden map: every pixel that these outputs read
+    inp: Spans  # of the input: hidden's with the halo
 
 
-def _axis_spans(n: int, out_n: int, tile: int, halo: int) -> list[tuple[Span, Span, Span]]:
-    """Tile spans (out, hidden, inp) along one axis of n input and out_n output pixels."""
+class Grid(NamedTuple):
+    """What tiles are cut from."""
+
+    in_size: Span
+    out_size: Span
+    halo: int
+    align: int = 1  # tiles of the input begin at its multiples, and end there or with the image (``LIIF.pad_to``)
+
+    def tiles(self, side: int, out: Spans | None = None) -> Iterator[Tile]:
+        """Tiles of about ``side`` x ``side`` input pixels, row by row, over ``out``; None: the whole output.
+
+        ``side`` 0: one tile for the whole.
+        """
+        if not side:
+            whole = ((0, self.in_size[0]), (0, self.in_size[1]))
+            return iter([Tile(((0, self.out_size[0]), (0, self.out_size[1])), whole, whole)])
+        out = ((0, self.out_size[0]), (0, self.out_size[1])) if out is None else out
+        rows, cols = (_axis_spans(self, axis, side, out[axis]) for axis in (0, 1))
+        return (Tile(*zip(r, c, strict=True)) for r in rows for c in cols)
+
+
+def _axis_spans(grid: Grid, axis: int, side: int, within: Span) -> list[tuple[Span, Span, Span]]:
+    """Tile spans (out, hidden, inp) along one axis, for the output pixels ``within``."""
+    n, out_n, length = grid.in_size[axis], grid.out_size[axis], within[1] - within[0]
+    count = min(length, max(1, -(-length * n // (out_n * side))))
+    edges = [within[0] + round(k * length / count) for k in range(count + 1)]
+    outs = list(itertools.pairwise(edges))
+    # centres of the first and the last output pixel of each tile: [count, 2]
+    ends = reference.pixel_centres(
+        torch.tensor([(a, b - 1) for a, b in outs], device="cpu"), out_n, dtype=torch.float64
+    ).float()
+    index, _, _ = reference.corners(torch.stack([ends, ends], -1), (n, n))
+    least, most = index.flatten(1).aminmax(dim=1)
     spans = []
-    count = max(1, math.ceil(n / tile))
-    edges = [round(k * out_n / count) for k in range(count + 1)]
-    centres = functional.make_coord([out_n], dtype=torch.float64, device="cpu")[:, 0]
-    for start, stop in itertools.pairwise(edges):
-        if start == stop:  # fewer output pixels than tiles
-            continue
-        ends = centres[[start, stop - 1]].float()
-        index, _, _ = reference.corners(torch.stack([ends, ends], -1), (n, n))
+    for out, low, high in zip(outs, least.tolist(), most.tolist(), strict=True):
         # float32 rounding of a centre may choose the neighbour: one pixel to spare
-        hidden = max(0, int(index.min()) - 1), min(n, int(index.max()) + 2)
-        spans.append(((start, stop), hidden, (max(0, hidden[0] - halo), min(n, hidden[1] + halo))))
+        hidden = max(0, low - 1), min(n, high + 2)
+        spans.append((out, hidden, _with_halo(hidden, n, grid.halo, grid.align)))
     return spans
 
 
-def plan(in_size: Span, out_size: Span, tile: int, halo: int) -> list[Tile]:
-    """Tiles of about ``tile`` x ``tile`` input pixels, row by row; ``tile`` 0: one tile for the whole."""
-    if not tile:
-        whole = ((0, in_size[0]), (0, in_size[1]))
-        return [Tile(((0, out_size[0]), (0, out_size[1])), whole, whole)]
-    rows, cols = (_axis_spans(n, m, tile, halo) for n, m in zip(in_size, out_size, strict=True))
-    return [Tile(*zip(r, c, strict=True)) for r in rows for c in cols]
+def _with_halo(hidden: Span, n: int, halo: int, align: int) -> Span:
+    """Input pixels from which an encoder makes the map's ``hidden``."""
+    start, stop = max(0, hidden[0] - halo), min(n, hidden[1] + halo)
+    start, stop = start // align * align, min(n, -(-stop // align) * align)
+    if stop == n:  # what the padding reflects belongs to the tile
+        start = min(start, max(0, n - -n % align) // align * align)
+    return start, stop
+
+
+def plan(in_size: Span, out_size: Span, tile: int, halo: int, align: int = 1) -> Iterator[Tile]:
+    """Tiles of the whole image, see ``Grid``."""
+    return Grid(in_size, out_size, halo, align).tiles(tile)
 
 
 def halo(model: LIIF) -> int | None:
@@ -137,7 +170,7 @@ def upscale(
             runs out in the middle of a tile).
     """
     if dtype == torch.float32:
-        model = _in_float32(model)
+        model = in_float32(model)
     with heap.kept() if model.device is None or model.device.type == "cpu" else contextlib.nullcontext():
         return _upscale(model, image, out, tile, dtype, progress)
 
@@ -145,91 +178,114 @@ def upscale(
 def _upscale(
     model: LIIF, image: Tensor, out: Tensor, tile: int, dtype: torch.dtype, progress: Callable[[float], None] | None
 ) -> Tensor:
-    in_size, out_size = tuple(image.shape[-2:]), tuple(out.shape[-2:])
-    border = halo(model) or 0
-    pending = plan(in_size, out_size, tile, border)
-    while pending:
-        done = 0
+    grid = Grid(tuple(image.shape[-2:]), tuple(out.shape[-2:]), halo(model) or 0, model.pad_to)
+    step = _together(model, image, tile, grid)
+    groups = [slice(i, i + step) for i in range(0, len(image), step)]
+    work = ((images, t) for images in groups for t in grid.tiles(tile))
+    while (item := next(work, None)) is not None:
+        images, t = item
         try:
-            for t in pending:
-                _upscale_tile(model, image, out, t, dtype, _scaled(progress, _area(t.out) / math.prod(out_size)))
-                done += 1
-            return out
+            share = _scaled(progress, len(image[images]) / len(image))
+            _upscale_tile(model, image[images], out[images], t, dtype, share)
+            continue
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            pending = pending[done:]
-            side = max(b - a for t in pending for a, b in t.hidden) // 2
-            if side < 16 or model._why_no_tiles() is not None:
+            side = max(b - a for a, b in t.hidden) // 2
+            single = len(range(len(image))[images]) == 1
+            if single and (side < 16 or model._why_no_tiles() is not None):
                 raise
-            warnings.warn(f"out of memory: trying again with tiles of {side} pixels", stacklevel=2)
+            cure = f"tiles of {side} pixels" if single else "one image at a time"
+            warnings.warn(f"out of memory: trying again with {cure}", stacklevel=2)
         if model.device is not None and model.device.type == "cuda":
             torch.cuda.empty_cache()
-        pending = list(_split(pending, in_size, out_size, side, border))
+        work = _finer(itertools.chain([item], work), len(image), grid, side if single else 0)
     return out
 
 
-def _in_float32(model: LIIF) -> LIIF:
+def _together(model: LIIF, image: Tensor, tile: int, grid: Grid) -> int:
+    """How many images of a batch are encoded at a time: as many as have the pixels of one tile of the budget's size."""
+    if len(image) == 1:
+        return 1
+    border = 2 * grid.halo
+    pixels = math.prod(min(n, tile + border) if tile else n for n in grid.in_size)
+    return max(1, (auto_tile(model, model.device or image.device) + border) ** 2 // pixels)
+
+
+def _finer(work: Iterator[tuple[slice, Tile]], batch: int, grid: Grid, side: int) -> Iterator[tuple[slice, Tile]]:
+    """The same work image by image, and in tiles of ``side`` (0: the same tiles)."""
+    for images, t in work:
+        for i in range(batch)[images]:
+            for part in grid.tiles(side, t.out) if side else [t]:
+                yield slice(i, i + 1), part
+
+
+def _scaled(progress: Callable[[float], None] | None, share: float) -> Callable[[float], None] | None:
+    """Reports parts of what is itself a part."""
+    return None if progress is None else lambda part: progress(part * share)
+
+
+def in_float32(model: LIIF) -> LIIF:
     """The model itself, or a copy if its weights are of half precision."""
     return copy.deepcopy(model).float() if any(p.dtype in HALF for p in model.parameters()) else model
 
 
-def _split(pending: list[Tile], in_size: Span, out_size: Span, side: int, border: int) -> Iterator[Tile]:
-    """The tiles of a finer plan that lie in what is still to do; parts may be done twice, none is left out."""
-    for t in plan(in_size, out_size, side, border):
-        if any(all(a < d and c < b for (a, b), (c, d) in zip(t.out, old.out, strict=True)) for old in pending):
-            yield t
-
-
-def _scaled(progress: Callable[[float], None] | None, share: float) -> Callable[[float], None] | None:
-    return None if progress is None else lambda part: progress(part * share)
-
-
-def _area(spans: tuple[Span, Span]) -> int:
-    return (spans[0][1] - spans[0][0]) * (spans[1][1] - spans[1][0])
+def not_finite() -> ValueError:
+    """The refusal of what is not finite, to raise."""
+    return ValueError("the result is not finite in float32: the model's weights or the image are damaged")
 
 
 def _upscale_tile(
-    model: LIIF,
-    image: Tensor,
-    out: Tensor,
-    tile: Tile,
-    dtype: torch.dtype,
-    progress: Callable[[float], None] | None = None,
+    model: LIIF, image: Tensor, out: Tensor, tile: Tile, dtype: torch.dtype, progress: Callable[[float], None] | None
 ) -> None:
-    colours = _tile_colours(model, image, out.shape[-2:], tile, dtype, progress)
-    if not colours.isfinite().all() and dtype in HALF:
-        warnings.warn(f"a result in {dtype} is not finite: computed again in float32", stacklevel=3)
-        colours = _tile_colours(_in_float32(model), image, out.shape[-2:], tile, torch.float32)
-    if not colours.isfinite().all():
-        raise ValueError("the result is not finite in float32: the model's weights or the image are damaged")
-    colours = colours.clamp_(0, 1)
-    if out.shape[1] == 1:
-        colours = colours.mean(1, keepdim=True)
-    rows, cols = tile.out
-    out[:, :, slice(*rows), slice(*cols)] = to_dtype(colours, out.dtype)
+    """Fill a tile of ``out``, in pieces that bound the memory however large it is; ``progress`` with shares of it."""
+    render, wide = _renderer(model, image, out.shape[-2:], tile, dtype), None
+    for rows, cols in _pieces(tile.out, max(1, _PIECE // len(image))):
+        part = out[:, :, slice(*rows), slice(*cols)]
+        colours = render((rows, cols), _scaled(progress, part.numel() / out.numel()))
+        if dtype in HALF and not colours.isfinite().all():
+            if wide is None:
+                warnings.warn(f"a result in {dtype} is not finite: computed again in float32", stacklevel=4)
+                wide = _renderer(in_float32(model), image, out.shape[-2:], tile, torch.float32)
+            colours = wide((rows, cols), None)
+        if not colours.isfinite().all():
+            raise not_finite()
+        colours = colours.clamp_(0, 1)
+        if out.shape[1] == 1:
+            colours = colours.mean(1, keepdim=True)
+        part.copy_(to_dtype(colours, out.dtype))
 
 
-def _tile_colours(
-    model: LIIF,
-    image: Tensor,
-    out_size: Span,
-    tile: Tile,
-    dtype: torch.dtype,
-    progress: Callable[[float], None] | None = None,
-) -> Tensor:
-    """[B, 3, rows, cols], float32, not yet clamped to [0, 1], on the model's device."""
+def _pieces(out: Spans, pixels: int) -> Iterator[Spans]:
+    """A tile of the output in pieces of at most so many pixels: rows, or parts of rows where they are longer."""
+    (top, bottom), (left, right) = out
+    width = min(right - left, pixels)
+    height = pixels // width
+    for y in range(top, bottom, height):
+        for x in range(left, right, width):
+            yield (y, min(bottom, y + height)), (x, min(right, x + width))
+
+
+def _renderer(
+    model: LIIF, image: Tensor, out_size: Span, tile: Tile, dtype: torch.dtype
+) -> Callable[[Spans, Callable[[float], None] | None], Tensor]:
+    """Encodes a tile; the result makes [B, 3, rows, cols] of it: float32, not yet clamped to [0, 1], on the model's
+    device."""
     device = model.device or image.device
     rows, cols = tile.inp
     x = normalised(model, image[:, :, slice(*rows), slice(*cols)].to(device))
     gt = {k: _channels(v, x) for k, v in model.data_norm["gt"].items()}
-    origin = rows[0], cols[0]
     if model._own("render"):  # then the tile is the whole
-        y = model.render(x, out_size, **({"dtype": dtype} if dtype in HALF else {}))
+        part = overrides.by_render(model, x, out_size, dtype if dtype in HALF else None)
     else:
-        y = model.render_part(x, image.shape[-2:], origin, tile.hidden, out_size, tile.out, dtype, progress)
-    check_channels(y.shape[1])
-    return y * gt["div"] + gt["sub"]
+        part = model.encode_part(x, image.shape[-2:], (rows[0], cols[0]), tile.hidden, out_size, dtype)
+
+    def render(out: Spans, progress: Callable[[float], None] | None) -> Tensor:
+        colours = part(out, progress)
+        check_channels(colours.shape[1])
+        return colours.mul_(gt["div"]).add_(gt["sub"])
+
+    return render
 
 
 def check_channels(number: int) -> None:
@@ -240,6 +296,9 @@ def check_channels(number: int) -> None:
 
 def normalised(model: LIIF, image: Tensor) -> Tensor:
     """An image [B, 3 or 1, H, W] of any dtype as the network's input: [B, 3, H, W] float32, channels last."""
+    channels = getattr(model.encoder, "in_channels", None)
+    if channels not in (None, 3):
+        raise ValueError(f"this model takes {channels} channels, an image has 3: use render() for what is no image")
     x = from_dtype(image).expand(-1, 3, -1, -1)
     inp = {k: _channels(v, x) for k, v in model.data_norm["inp"].items()}
     return ((x - inp["sub"]) / inp["div"]).contiguous(memory_format=torch.channels_last)

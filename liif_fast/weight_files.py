@@ -12,8 +12,6 @@ from . import atomic, torch_files, weight_checks
 
 _HEADER = 1 << 25  # bytes, at most, of the header of safetensors: a tensor takes about 120
 
-SCRATCH = atomic.PATTERN  # names of files that are being written
-
 
 def read(path: Path) -> tuple[Any, dict[str, str] | None]:
     """What is in a file, on the CPU, and its metadata; None for a file that has none, one of ``torch.save``.

@@ -157,6 +157,7 @@ def test_readme_says_what_the_rows_say(tmp_path):
     assert readme.stale(readme=other) == [str(other)]
 
 
+@pytest.mark.long
 def test_every_kind_of_case_runs_and_is_drawn(tmp_path):
     """Small, on the CPU, with weights of its own; without those that compile, which take a minute."""
     command = [sys.executable, str(FOLDER / "speed.py"), "upscale", "step", "tiles", "queries", "gather", "--tiny"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from built_once import built_once, processor, sources, version
 
 from liif_fast import reference
 
@@ -19,16 +20,20 @@ pytestmark = pytest.mark.xdist_group("corners header")
 
 
 @pytest.fixture(scope="module")
-def header(tmp_path_factory):
+def header():
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("there is no C++ compiler")
-    target = tmp_path_factory.mktemp("corners") / "corners_module.so"
     # torch ships pybind11's headers; the flags are those of setup.py that concern rounding
     includes = [f"-I{Path(torch.__file__).parent / 'include'}", f"-I{sysconfig.get_path('include')}"]
     flags = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-fast-math", "-shared", "-fPIC"]
-    subprocess.run([compiler, *flags, *includes, HERE / "corners_module.cpp", "-o", target], check=True)
-    spec = importlib.util.spec_from_file_location("corners_module", target)
+    source, name = HERE / "corners_module.cpp", "corners_module.so"
+
+    def make(folder):
+        subprocess.run([compiler, *flags, *includes, source, "-o", folder / name], check=True)
+
+    inputs = [source, *sources("csrc"), *flags, version(compiler), processor()]
+    spec = importlib.util.spec_from_file_location("corners_module", built_once("corners", inputs, make) / name)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from built_once import built_once, sources, version
 from torch.testing import assert_close
 
 from liif_fast import ops, reference
@@ -38,18 +39,22 @@ TOLERANCE = {
 }
 
 
-def compiled(tmp_path_factory, name, *flags):
-    target = tmp_path_factory.mktemp("cuda_on_cpu") / name
-    done = subprocess.run([COMPILER, *FLAGS, *flags, HERE / "cuda_on_cpu.cpp", "-o", target], stderr=subprocess.PIPE)
-    if b"cannot find" in done.stderr and any("sanitize" in flag for flag in flags):
-        pytest.skip("the sanitizer's library is missing")
-    assert done.returncode == 0, done.stderr.decode()
-    return target
+def compiled(name, *flags):
+    source = HERE / "cuda_on_cpu.cpp"
+
+    def make(folder):
+        done = subprocess.run([COMPILER, *FLAGS, *flags, source, "-o", folder / name], stderr=subprocess.PIPE)
+        if b"cannot find" in done.stderr and any("sanitize" in flag for flag in flags):
+            pytest.skip("the sanitizer's library is missing")
+        assert done.returncode == 0, done.stderr.decode()
+
+    inputs = [source, HERE / "cuda_on_cpu.h", *sources("csrc"), *FLAGS, *flags, version(COMPILER)]
+    return built_once(f"cuda_on_cpu_{name}", inputs, make) / name
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory):
-    library = ctypes.CDLL(str(compiled(tmp_path_factory, "kernels.so", "-O1", "-shared", "-fPIC")))
+def kernels():
+    library = ctypes.CDLL(str(compiled("kernels.so", "-O1", "-shared", "-fPIC")))
     for name in ("forward", "backward", "segments"):
         getattr(library, name).restype = ctypes.c_char_p
     return library
@@ -226,8 +231,8 @@ def test_sums_of_parameters_and_ordered_sums_repeat_exactly(kernels):
 
 
 @pytest.fixture(scope="module")
-def under_thread_sanitizer(tmp_path_factory):
-    return compiled(tmp_path_factory, "races", "-fsanitize=thread")
+def under_thread_sanitizer():
+    return compiled("races", "-fsanitize=thread")
 
 
 def run(program, *arguments, **environment):
@@ -253,6 +258,6 @@ def test_a_missing_barrier_would_be_found(under_thread_sanitizer):
     assert "data race" in process.stderr
 
 
-def test_nothing_out_of_bounds(tmp_path_factory):
-    process = run(compiled(tmp_path_factory, "bounds", "-fsanitize=address"))
+def test_nothing_out_of_bounds():
+    process = run(compiled("bounds", "-fsanitize=address"))
     assert (process.returncode, process.stdout) == (0, "done\n"), process.stderr[:4000]

@@ -287,6 +287,7 @@ def test_compile_fullgraph(tiny, grad):
             assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_compile_with_inductor_and_autocast(tiny, monkeypatch):
     """Whole model, forward and backward, dynamic shapes, once with the real backend."""
     monkeypatch.setattr(ops, "FAST_BFLOAT16_CPU", True)  # or nothing of it would be in half precision

@@ -137,6 +137,7 @@ def test_configurations_are_in_order(run, tmp_path, monkeypatch):
     assert yaml.safe_load(file.read_text())["train_dataset"]["dataset"]["args"]["cache"] == "device"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", ["liif", "srresnet"])
 def test_runs_in_pieces_that_move_are_the_whole_run(pieces, tmp_path, monkeypatch, run):
     """dry_run.py: each piece in a folder of its own from what the last one packed; a stop inside an epoch included."""
@@ -178,6 +179,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.long
 def test_all_pieces_then_weights_with_cards(pieces, data, tmp_path, monkeypatch, capsys):
     """The four scripts' pieces in two calls on two machines; then what is shipped loads by name and is the model."""
     ship, moving = tool("ship"), tool("moving")

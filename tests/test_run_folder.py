@@ -253,21 +253,3 @@ def test_official_and_older_checkpoints_are_taken(run, whole, tmp_path):
     assert (code, err) == (0, "")
     assert "epoch 4/4" in out
     assert state.read(folder / "epoch-last.pth")["epoch"] == 4
-
-
-def test_parts_of_caches_that_were_never_finished(tmp_path):
-    """`cache: bin` removes what a killed process left, but nothing that another may be writing now."""
-    import os
-    import time
-
-    from liif_fast import data
-
-    images = files.make_images(tmp_path / "images")
-    (tmp_path / "_bin_images").mkdir()
-    old, young = (tmp_path / "_bin_images" / f".{name}.part" for name in ("old", "young"))
-    for file, age in ((old, 2 * 24 * 3600), (young, 60)):
-        file.write_bytes(b"x")
-        os.utime(file, (time.time() - age,) * 2)
-    data.make({"name": "image-folder", "args": {"root_path": str(images), "cache": "bin"}}).prepare()
-    assert young.exists()
-    assert not old.exists()

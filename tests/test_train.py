@@ -170,6 +170,7 @@ def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
     pytest.fail(f"ended or stood still: {process.communicate()[1][-500:]}")
 
 
+@pytest.mark.long
 def test_five_kills(images, run, tmp_path):
     """kill -9 at random steps, resumed each time: bit for bit the run that nobody killed, losses and weights."""
     changes = {"epoch_max": 12, "save_steps": 3, "train_dataset__dataset__args__repeat": 10}
@@ -190,6 +191,7 @@ def test_five_kills(images, run, tmp_path):
     assert files.same(files.weights(tmp_path / "run"), files.weights(tmp_path / "whole"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_first(images, run, tmp_path, number, code):
     changes = {"epoch_max": 4000, "epoch_val": None, "epoch_save": None}

@@ -16,6 +16,8 @@ from PIL import Image
 
 from liif_fast import cli
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:

@@ -123,6 +123,18 @@ def all_shapes_without_values() -> None:
             assert ours.shape == (*s.coord.shape[:2], len(s.b_out)), changed
 
 
+def not_finite_behind_integers() -> None:
+    """What is not finite spoils at least what the definition says, and nothing of another image."""
+    for at, value in ((0, torch.nan), (0, -torch.inf), (3, torch.nan), (5, torch.inf), (6, torch.nan), (2, torch.nan)):
+        arguments = list(quantized(sample(D=64)))
+        arguments[at] = arguments[at].clone()
+        arguments[at].view(-1)[1] = value  # of the first image
+        ours, want = render.render_int8(*arguments, config=STRUCTURES["pairs"]), int8.render_int8(*arguments)
+        assert want.isnan().any(), at
+        assert ours[want.isnan()].isnan().all(), at
+        assert ours[1].isfinite().all() == (at in (0, 2)), at
+
+
 def rows_that_are_missing(name: str) -> None:
     """Queries that need a pixel which the part at hand does not hold give NaN, the others what the whole map gives."""
     s = part_of_a_map()
@@ -202,6 +214,7 @@ def main() -> None:
         ours = render.render(*s, config=STRUCTURES["pairs"])
         row(name, ours, exact(s), ops.PLAIN["render"](*s))
     all_shapes_without_values()
+    not_finite_behind_integers()
     faults_are_seen(specialised)
     rows_that_are_missing("missing")
     offsets_of_64_bits("64 bits")

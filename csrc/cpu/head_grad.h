@@ -166,7 +166,7 @@ void weight_gradient(const HeadGradient<typename K::S>& grad, int64_t l, const c
 // The layers again, keeping what each one reads. Leaves the last one's values in values[0].
 template <class K, class T>
 void forward_again(const Head<typename K::S>& head, const Geometry<typename K::S>& g, int begin,
-                   const Block<typename K::S>& block, int rows, const GradientScratch<K>& s) {
+                   Block<typename K::S>& block, int rows, const GradientScratch<K>& s) {
   using S = typename K::S;
   const int64_t act_row = row_bytes(head.in.width, K::act_bytes), value_row = row_bytes(head.in.width, sizeof(S));
   const auto acts = [&](int64_t l) { return s.acts + l * kBlockRows * act_row; };

@@ -2,11 +2,12 @@
 // namespace, after first_layer.h.
 #include "head_tile.h"
 
-// First layer of sides x sides corners of one query (all four, or one), columns [col, col + panel).
+// First layer of sides x sides corners of one query (all four, or one), columns [col, col + panel). Where activations
+// become integers, which hold neither NaN nor infinity, `poison` becomes NaN for such a value.
 template <class K, class T, int sides, bool last, bool full>
 LIIF_HD void first_columns(const Head<typename K::S>& head, const T* const* from, const typename K::S* ry,
                            const typename K::S* rx, typename K::S cell_y, typename K::S cell_x, int64_t col,
-                           char* const* to) {
+                           char* const* to, typename K::Vec::R& poison) {
   using V = typename K::Vec;
   using R = typename V::R;
   const Queries<typename K::S>& in = head.in;
@@ -23,7 +24,10 @@ LIIF_HD void first_columns(const Head<typename K::S>& head, const T* const* from
         const T* p = from[sy * sides + sx];
         const R row = full ? V::load(p + at) : load_columns<V>(p, at, in.d);
         R y = V::add(row, multiply_add<V, K::strict>(V::set1(rx[sx]), w_rel_x, term));
-        if constexpr (K::strict && !last) y = V::mul(y, V::set1(head.first_scale));
+        if constexpr (K::strict && !last) {
+          poison = V::fma(y, V::zero(), poison);
+          y = V::mul(y, V::set1(head.first_scale));
+        }
         x[sy * sides + sx][v] = y;
       }
     }
@@ -40,15 +44,20 @@ LIIF_HD void first_columns(const Head<typename K::S>& head, const T* const* from
   }
 }
 
+// Returns 0, or NaN where integers would hide that a value is not finite.
 template <class K, class T, int sides, bool last>
-void first_rows(const Head<typename K::S>& head, const T* const* from, const typename K::S* ry,
-                const typename K::S* rx, typename K::S cell_y, typename K::S cell_x, char* const* to) {
-  constexpr int64_t step = K::panel * K::Vec::N;
+typename K::S first_rows(const Head<typename K::S>& head, const T* const* from, const typename K::S* ry,
+                         const typename K::S* rx, typename K::S cell_y, typename K::S cell_x, char* const* to) {
+  using V = typename K::Vec;
+  constexpr int64_t step = K::panel * V::N;
+  typename V::R poison = V::zero();
   int64_t col = 0;
   for (; col + step <= head.in.d; col += step) {
-    first_columns<K, T, sides, last, true>(head, from, ry, rx, cell_y, cell_x, col, to);
+    first_columns<K, T, sides, last, true>(head, from, ry, rx, cell_y, cell_x, col, to, poison);
   }
-  if (col < head.in.d) first_columns<K, T, sides, last, false>(head, from, ry, rx, cell_y, cell_x, col, to);
+  if (col < head.in.d) first_columns<K, T, sides, last, false>(head, from, ry, rx, cell_y, cell_x, col, to, poison);
+  if constexpr (K::strict && !last) return V::sum(poison);
+  return 0;
 }
 
 // Queries whose rows (corners that count) go through the layers together. Rows are ordered by corner first: the same
@@ -86,10 +95,11 @@ struct Block {
   }
 };
 
-// First layer of the rows of a block, whose first query is query `begin` of g.
+// First layer of the rows of a block, whose first query is query `begin` of g. Weights become NaN where integers would
+// hide that a row is not finite.
 template <class K, class T, bool last>
 void first_layer(const Head<typename K::S>& head, const Geometry<typename K::S>& g, int begin,
-                 const Block<typename K::S>& block, char* acts) {
+                 Block<typename K::S>& block, char* acts) {
   using S = typename K::S;
   const int64_t act_row = row_bytes(head.in.width, last ? int64_t(sizeof(S)) : K::act_bytes);
   const T* hidden = static_cast<const T*>(head.in.hidden);
@@ -104,12 +114,13 @@ void first_layer(const Head<typename K::S>& head, const Geometry<typename K::S>&
     }
     const S ry[2] = {g.ry[0][q], g.ry[1][q]}, rx[2] = {g.rx[0][q], g.rx[1][q]};
     if (block.count[i] == 4) {
-      first_rows<K, T, 2, last>(head, from, ry, rx, g.cell_y[q], g.cell_x[q], to);
+      block.weight[at] += first_rows<K, T, 2, last>(head, from, ry, rx, g.cell_y[q], g.cell_x[q], to);
       continue;
     }
     for (int j = 0; j < block.count[i]; ++j) {
       const int k = block.corner[at + j];
-      first_rows<K, T, 1, last>(head, from + j, ry + (k >> 1), rx + (k & 1), g.cell_y[q], g.cell_x[q], to + j);
+      block.weight[at + j] +=
+          first_rows<K, T, 1, last>(head, from + j, ry + (k >> 1), rx + (k & 1), g.cell_y[q], g.cell_x[q], to + j);
     }
   }
 }

@@ -48,8 +48,9 @@ Tensor render(const HeadKernel<S>& kernel, const Tensor& hidden, const Tensor& c
   return run(kernel, head, in, p, hidden, w_out, b_out);
 }
 
-// Bias and multiplier of the integer layers, in the roundings of the specification below.
-void quantized_affine(const Tensor& w_scale, const Tensor& b_mlp, const Tensor& act_scale, int64_t layers, int64_t d,
+// Bias and multiplier of the integer layers, in the roundings of the specification below. Returns whether no sum can
+// leave float32 with them.
+bool quantized_affine(const Tensor& w_scale, const Tensor& b_mlp, const Tensor& act_scale, int64_t layers, int64_t d,
                       Head<float>& head, Parameters<float>& p) {
   const Tensor scales = as(act_scale, ScalarType::Float);
   const float* act = static_cast<const float*>(scales.const_data_ptr());
@@ -60,16 +61,18 @@ void quantized_affine(const Tensor& w_scale, const Tensor& b_mlp, const Tensor& 
   pad_rows(b_mlp, layers, d, p.bias);
   pad_rows(w_scale, layers, d, p.multiplier);
   const int64_t width = padded(d);
+  const float largest = float(d * 255 * 127);
+  bool finite = true;
   for (int64_t l = 0; l < layers; ++l) {
+    const float inverse = l + 1 < layers ? 1.0f / act[l + 1] : 1.0f;
     for (int64_t i = l * width; i < (l + 1) * width; ++i) {
-      p.multiplier[i] *= act[l];
-      if (l + 1 == layers) continue;
-      const float inverse = 1.0f / act[l + 1];
-      p.multiplier[i] *= inverse;
+      p.multiplier[i] = p.multiplier[i] * act[l] * inverse;
       p.bias[i] *= inverse;
+      finite &= std::isfinite(largest * std::abs(p.multiplier[i]) + std::abs(p.bias[i]));
     }
   }
   head.first_scale = layers ? 1.0f / act[0] : 1.0f;
+  return finite;
 }
 
 }  // namespace
@@ -104,7 +107,9 @@ Tensor decode_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tenso
 //   m[l]    = (w_scale[l] * act_scale[l]) * inv[l + 1],  c[l] = b_mlp[l] * inv[l + 1]    for the others
 //   u[l+1]  = u8(s[l] * m[l] + c[l])
 //   y       = max(s[L-1] * m[L-1] + c[L-1], 0)
-//   u8(v)   = v rounded to the nearest integer, ties to even, after v is clamped to [0, 255]; NaN becomes 0
+//   u8(v)   = v rounded to the nearest integer, ties to even, after v is clamped to [0, 255]
+// Integers hold neither NaN nor infinity. So a query that reads an x of either, before inv[0], has the colour NaN; and
+// all have it where D * 255 * 127 * |m[l]| + |c[l]| is not finite for any l and unit.
 // Blend by area weights and output layer as in render, in float32 (not part of the exact specification: their sums may
 // be formed in any order). A NaN coordinate gives a NaN result.
 Tensor render_int8_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos, Tensor w_q,
@@ -128,8 +133,10 @@ Tensor render_int8_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, 
   head.layer_bytes = kernel.element == kS8 ? pack<int8_t, 4>(kernel, numbers, head.layers, d, p.weights)
                                            : pack<int16_t, 2>(kernel, numbers, head.layers, d, p.weights);
   head.skip_zeros = true;
-  quantized_affine(w_scale, b_mlp, act_scale, head.layers, d, head, p);
-  return run(kernel, head, in, p, hidden, w_out, b_out);
+  const bool finite = quantized_affine(w_scale, b_mlp, act_scale, head.layers, d, head, p);
+  Tensor out = run(kernel, head, in, p, hidden, w_out, b_out);
+  if (!finite) std::fill_n(static_cast<float*>(out.mutable_data_ptr()), out.numel(), std::nanf(""));
+  return out;
 }
 
 }  // namespace liif

@@ -142,9 +142,10 @@ class ImageModel(nn.Module):
             normal = (inp - inp_sub) / inp_div
             whole = tile == 0 or size[0] * size[1] <= _STRIP
             out = self.render(normal, size) if whole else self._in_strips(normal, size)
-        out = (out.float() * gt_div + gt_sub).clamp(0, 1)
+        out = out.float() * gt_div + gt_sub
         if not out.isfinite().all():
             raise ValueError(f"{self.name}: the result is not finite: the weights are damaged, or dtype overflows")
+        out = out.clamp(0, 1)
         out = out if pixels.shape[1] == 3 else out.mean(1, keepdim=True)
         out = (out * peak).round() if peak != 1 else out
         return out.to(pixels.dtype).to(pixels.device)

@@ -7,7 +7,11 @@ An encoder is any ``nn.Module`` that maps ``[B, 3, H, W]`` to ``[B, out_dim, H, 
   sum of (kernel size - 1) / 2 of the convolutions on the longest path. It is the halo of exact tiles: too small, and
   tiles show seams. None or missing: no exact tiles. So it must be for what looks at the whole image (attention,
   pooling, normalisation over it) and for what depends on where in the image a pixel lies (windows, strides,
-  position encodings).
+  position encodings); windows counted from the upper left corner are no hindrance if their side is ``pad_to``;
+- ``pad_to: int`` (optional): the side of windows of which it needs whole ones (8 for SwinIR). LIIF then pads inputs to
+  multiples and cuts the map back to the image. Without it an encoder that pads by itself is found by the odd size of
+  its map, and refused;
+- ``in_channels: int`` (optional): channels of its images where they are not 3, for clear messages.
 
 Pass such a module as ``encoder_spec`` to ``LIIF``, or name its class with ``liif_fast.register`` to use it in specs.
 Those below have the names, arguments, defaults and state-dict keys of the official registry. Their

@@ -81,6 +81,11 @@ class EDSR(nn.Module):
         """See ``ResBlock``."""
         return [self.head, self.body]
 
+    @property
+    def in_channels(self) -> int | None:
+        """Of the images; None if the first layer does not tell."""
+        return getattr(getattr(self.head, "0", None), "in_channels", None)
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.head(x)
         x = x + self.body(x)

@@ -83,6 +83,11 @@ class RCAN(nn.Module):
         self.tail = None if no_upsampling else nn.Sequential(upsampler(scale, n_feats), conv(n_feats, 3))
         self.out_dim = n_feats if no_upsampling else 3
 
+    @property
+    def in_channels(self) -> int | None:
+        """Of the images; None if the first layer does not tell."""
+        return getattr(getattr(self.head, "0", None), "in_channels", None)
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.head(x)
         x = x + self.body(x)

@@ -82,6 +82,11 @@ class RDN(nn.Module):
         """See ``DenseConv``: every convolution on the longest path."""
         return [self.SFENet1, self.SFENet2, *self.RDBs, self.GFF]
 
+    @property
+    def in_channels(self) -> int | None:
+        """Of the images; None if the first layer does not tell."""
+        return getattr(self.SFENet1, "in_channels", None)
+
     @staticmethod
     def _end(width: int, growth: int, kernel_size: int, scale: int) -> nn.Sequential:
         if scale not in (2, 3, 4):

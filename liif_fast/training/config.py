@@ -54,6 +54,8 @@ from .values import (
     whole,
 )
 
+_MOST_WORKERS = 256  # for each training process; a slip of the key must not fork until nothing moves any more
+
 __all__ = ["Config", "ConfigError", "Data", "EvalConfig", "check", "load_config"]
 
 
@@ -239,6 +241,12 @@ def _eval_type(key: str, value: Any) -> str:
     return value
 
 
+def _workers(key: str, value: Any) -> int:
+    if from_zero(key, value) > _MOST_WORKERS:
+        raise ConfigError(f"{key}: at most {_MOST_WORKERS} processes are wanted, got {shown(value)}")
+    return value
+
+
 def _spec(key: str, value: Any) -> dict[str, Any]:
     keys(key, value, ("name", "args"), needed=("name",))
     name, args = value["name"], {} if value.get("args") is None else value["args"]
@@ -252,7 +260,8 @@ def _spec(key: str, value: Any) -> dict[str, Any]:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("train_dataset", "val_dataset", "test_dataset"), _data),
     **dict.fromkeys(("epoch_max", "epoch_val", "epoch_save", "eval_bsize", "save_steps", "log_steps"), whole),
-    **dict.fromkeys(("seed", "num_workers", "nan_limit"), from_zero),
+    **dict.fromkeys(("seed", "nan_limit"), from_zero),
+    "num_workers": _workers,
     **dict.fromkeys(("compile", "channels_last"), flag),
     **dict.fromkeys(("resume", "init"), text),
     "model": _model,

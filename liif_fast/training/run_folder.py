@@ -130,9 +130,6 @@ def prepare(folder: Path, config: bytes, start: Start, module: nn.Module) -> lis
     notes = list(start.notes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file in folder.glob(weight_files.SCRATCH):  # of a run that was killed while it wrote
-            if file.is_file():
-                file.unlink(missing_ok=True)
         for path in start.delete:
             path.unlink(missing_ok=True)
         aside, copy = list(start.aside), folder / CONFIG

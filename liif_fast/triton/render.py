@@ -13,6 +13,7 @@ from torch import Tensor
 from triton.errors import TritonError
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from .. import int8
 from .choices import choose
 from .configs import Config, Constants
 from .eligible import eligible, interpreted
@@ -106,7 +107,21 @@ def render_int8(
         _padded(w_out, torch.bfloat16, True),
         b_out.float(),
     )
-    return launch(hidden, coord, cell, head, size, origin, ensemble, config)
+    out = launch(hidden, coord, cell, head, size, origin, ensemble, config)
+    return out.add_(_poison(hidden, cell, w_pos, size, int8.poison_of_layers(w_scale, b_mlp, act_scale)))
+
+
+def _poison(hidden: Tensor, cell: Tensor | None, w_pos: Tensor, size: Sequence[int], layers: Tensor) -> Tensor:
+    """What ``int8`` says of values that are not finite, for all queries of an image instead of those that read one: the
+    kernel's integers hide them, and the host does not wait. ``[B, 1, 1]``, 0 or NaN."""
+    if hidden.numel() == 0 or (cell is not None and cell.numel() == 0):
+        return layers
+    low, high = (t.float() for t in hidden.flatten(1).aminmax(dim=1))
+    reach = w_pos[:, :2].abs().sum()  # queries in the map are at most a pixel from a corner
+    if cell is not None:
+        least, most = cell.flatten(1).aminmax(dim=1)
+        reach = reach + torch.maximum(least.abs(), most.abs()) * max(size) * w_pos[:, 2:].abs().sum()
+    return (int8.poison(torch.stack([low, high, low + reach, high + reach]), 0) + layers).view(-1, 1, 1)
 
 
 def not_compiled(error: Exception) -> bool:
