@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: wrong arguments, ``--help``, ``--version``; SIGTERM and SIGHUP (128 + their numbers).
     """
     code = 130
-    with interruption.handled():
+    with interruption.handled(), reporting.warnings_as_notes():
         try:
             code = reporting.finish(_main(argv))
         except KeyboardInterrupt:  # a second one, while the first was being said

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,22 @@ _lost: str | None = None  # why results could not be written
 def result(text: str) -> None:
     """A line on standard output, at once."""
     _result([text])
+
+
+@contextlib.contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Inside, warnings for users are notes of one line, without the place in the code."""
+    with warnings.catch_warnings():
+        default = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, UserWarning):
+                say(f"note: {message}")
+            else:
+                default(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def results(text: str) -> None:

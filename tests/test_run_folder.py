@@ -84,8 +84,10 @@ def test_overwrite_spares_what_the_run_begins_with(run, whole, tmp_path):
     assert init.read_bytes() == before
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
-@pytest.mark.parametrize("newest", ["epoch-best.pth", "epoch-2.pth", "epoch-1.pth"])
+@pytest.mark.parametrize(
+    ("damage", "newest"),
+    [("missing", "epoch-best.pth"), ("cut", "epoch-2.pth"), ("other", "epoch-1.pth"), ("missing", "epoch-1.pth")],
+)
 def test_resume_from_the_newest_whole_checkpoint(run, whole, tmp_path, damage, newest):
     """It is said, the damaged file is kept under another name, and the run becomes what it would have been."""
     folder = tmp_path / "run"

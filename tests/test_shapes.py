@@ -7,11 +7,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import training_files
 from PIL import Image
 from torch import nn
 
 import liif_fast
-from liif_fast import ops, quantized
+from liif_fast import cli, ops, quantized
 
 EDSR = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}}
 RDN = {"name": "rdn", "args": {"G0": 8, "RDNconfig": "A", "no_upsampling": True}}
@@ -201,3 +202,20 @@ def test_int8_without_a_kernel_is_said_once(tiny, monkeypatch):
     monkeypatch.setattr(quantized, "_said_slow", set())
     with pytest.warns(UserWarning, match="int8: no compiled kernel"):
         copied.upscale(image, scale=2)  # as one that was loaded
+
+
+def test_the_command_says_it_in_one_line(tmp_path, monkeypatch, capsys):
+    """eval and upscale, two pictures each: once, as a note."""
+    model = build(EDSR)
+    model.save(tmp_path / "m.safetensors")
+    folder = training_files.make_images(tmp_path / "images", sizes=((40, 48), (44, 40)))
+    monkeypatch.setattr(ops, "CPU_KERNELS", False)
+    common = ["-s", "2", "-m", str(tmp_path / "m.safetensors"), "--dtype", "int8"]
+    for command in (["eval", "--data", str(folder)], ["upscale", str(folder), "-o", str(tmp_path / "out")]):
+        monkeypatch.setattr(quantized, "_said_slow", set())
+        assert cli.main([*command, *common]) == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if "int8" in line]
+        assert len(said) == 1
+        assert said[0].startswith("liif-fast: note: ")
+        assert "int8: no compiled kernel" in said[0]
+        assert ".py" not in said[0]
