@@ -13,7 +13,7 @@ class BoundedFile(io.BufferedReader):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(open(path, "rb", buffering=0))  # noqa: SIM115: closed with this one
+        super().__init__(open(path, "rb", buffering=0))  # noqa: SIM115
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > io.DEFAULT_BUFFER_SIZE:

@@ -124,6 +124,7 @@ def run(indices: list[int], seed: int, jobs: int = 2, keep: bool = False) -> lis
                     break
                 failure = runner.run(seed, index)
                 if failure is not None:
+                    print(failure, flush=True)
                     failures.append(failure)
             runner.close()
         except BaseException as error:
@@ -151,8 +152,6 @@ def main() -> int:
     start = time.monotonic()
     indices = list(range(args.cases)) if args.only is None else [args.only]
     failures = run(indices, args.seed, 1 if args.only is not None else args.jobs, keep=args.only is not None)
-    for failure in failures:
-        print(failure)
     print(
         f"{len(indices)} hostile cases in {time.monotonic() - start:.0f} s, {len(failures)} failed (seed {args.seed})"
     )
