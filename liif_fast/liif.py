@@ -243,9 +243,9 @@ class LIIF(nn.Module):
                 images of a batch are computed one after the other as far as memory wants it.
             scale: factor for both sides, or
             size: (height, width) of the result; PIL images are first turned upright, as their EXIF says.
-            tile: side of the tiles in input pixels, at least 32 (below it is taken as 32, because a border of the
-                encoder's receptive field is computed around each); 0: no tiles; "auto": as large as a memory budget
-                allows. The result is the same for any, to float32 rounding (``liif_fast.tiles``).
+            tile: side of the tiles in input pixels; 0: no tiles; "auto": as large as a memory budget allows. The
+                result is the same for any, to float32 rounding (``liif_fast.tiles``), so a side that is not worth the
+                border around it is raised (to 64 for the encoders of liif_fast, to 32 for those that see less).
             dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all. int8:
                 ``quantize(image)`` first.
             progress: called with the share of the output that is done, in parts that add up to 1.
@@ -279,7 +279,7 @@ class LIIF(nn.Module):
             raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {shown(tile)}")
         elif tile and why:
             raise ValueError(f"tile: {why}, so there are no exact tiles; use tile=0")
-        tile = max(tile, tiles.SMALLEST) if tile else 0
+        tile = max(tile, tiles.smallest(self)) if tile else 0
         layout = torch.channels_last if pixels.stride(1) == 1 else torch.contiguous_format
         shape = (*pixels.shape[:2], *out_size)
         out = torch.empty(shape, dtype=pixels.dtype, device=pixels.device, memory_format=layout)

@@ -49,8 +49,8 @@ class Renderer:
     def _render(self, inp: Tensor) -> Tensor:
         return self.model.render(inp, self.size, dtype=self.dtype)
 
-    def _replay(self, inp: Tensor, parts: list[nn.Module]) -> Tensor:
-        key = self._describe(inp, parts)
+    def _replay(self, inp: Tensor, parts: list[nn.Module] | None = None) -> Tensor:
+        key = self._describe(inp, list(self.model.modules()) if parts is None else parts)
         if self._key != key:
             self._record(inp)
             self._key = key

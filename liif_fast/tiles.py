@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 Spans = tuple[Span, Span]  # of rows and of columns
 
-SMALLEST = 32  # input pixels: with EDSR-baseline's border a smaller tile costs ten times its own pixels and more
+SMALLEST = 32, 64  # input pixels: least sides of tiles, of encoders that see little and of those that see far
 _PIECE = 1 << 22  # output pixels that exist as float32 at a time
 
 
@@ -100,6 +100,12 @@ def halo(model: LIIF) -> int | None:
     """Input pixels around a tile that its hidden map depends on; None: the encoder sees the whole image."""
     radius = getattr(model.encoder, "receptive_field", None)
     return None if radius is None else radius + int(model.feat_unfold)
+
+
+def smallest(model: LIIF) -> int:
+    """The least side of a tile that is worth its border: with EDSR-baseline's, 32 would cost ten times its pixels."""
+    least, most = SMALLEST
+    return max(least, min(most, 2 * (halo(model) or 0) // 16 * 16))
 
 
 def bytes_per_pixel(model: LIIF, itemsize: int = 4) -> int:

@@ -100,6 +100,11 @@ def test_small_tiles_are_made_larger(encoded):
     assert counts == [9, 9, 9]
     assert torch.equal(small[0], small[2])
     assert torch.equal(small[1], small[2])
+    model.encoder.receptive_field = 34  # as EDSR-baseline's: the border would be ten times a tile of 32
+    for tile, expected in ((1, 4), (64, 4), (90, 1)):
+        shapes.clear()
+        model.upscale(image, scale=1.5, tile=tile)
+        assert len(shapes) == expected
 
 
 @pytest.mark.parametrize("tile", [0, 32, "auto"])
