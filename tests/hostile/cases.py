@@ -232,5 +232,22 @@ def arguments(rng: random.Random, folder: Path, common: Path, canary: Path) -> C
             argv.append(rng.choice(options[name]))
     if rng.random() < 0.1:
         argv.insert(rng.randrange(1, len(argv) + 1), rng.choice(("--unknown", "--", "-h", *TEXTS)))
-    made = ["out.png", "out", "o", "d", "x", "a", "\n", "größe", "caf\udce9", "-", "--", "%s", " ", "run", "save"]
+    made = [
+        "out.png",
+        "out",
+        "o",
+        "d",
+        "x",
+        "a",
+        "a.png",
+        "\n",
+        "größe",
+        "caf\udce9",
+        "-",
+        "--",
+        "%s",
+        " ",
+        "run",
+        "save",
+    ]
     return Case(f"arguments-{command}", [a for a in argv if "\0" not in a], made=made)
