@@ -10,7 +10,7 @@ READY := $(VENV)/.installed
 # a process for each processor; a group of tests that share what takes long to make stays in one
 WORKERS ?= -n auto --maxprocesses 8 --dist loadgroup
 
-.PHONY: demo test test-paths test-gpu sanitize lint format clean
+.PHONY: demo test test-paths test-gpu hostile sanitize lint format clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -20,6 +20,12 @@ test: $(READY)
 
 test-paths: $(READY)
 	WORKERS="$(WORKERS)" tools/test_paths.sh $(BIN)/python
+
+# damaged and malicious pictures, checkpoints, configurations and arguments: N of them by SEED, or ONLY one, with details
+N ?= 1000
+SEED ?= 0
+hostile: $(READY)
+	$(BIN)/python tests/hostile/run.py --cases $(N) --seed $(SEED) $(if $(ONLY),--only $(ONLY))
 
 # on a machine with a CUDA device
 test-gpu: $(READY)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from . import distributed, interruption, reporting
 
 FIRST_SPEAKS = 30.0  # seconds that the other processes of torchrun leave to the first one for an error of all
 _DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+# Pillow logs what it finds in damaged files; without a handler Python shows that on standard error, beside our line
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UsageError(Exception):
@@ -76,8 +79,17 @@ def _main(argv: Sequence[str] | None) -> int:
             time.sleep(FIRST_SPEAKS)
         if args is not None and args.debug:
             reporting.trace(error)
-        reporting.say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        text = " ".join(str(error).split())
+        if not isinstance(error, UsageError) and _out_of_memory(error):
+            text = f"out of memory ({text[:200] or type(error).__name__}): close other programs, or use smaller data"
+        reporting.say(f"error: {text or type(error).__name__}")
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _out_of_memory(error: Exception) -> bool:
+    from .out_of_memory import out_of_memory  # imports torch, which is there by now if anything needs much memory
+
+    return out_of_memory(error)
 
 
 def _parser() -> argparse.ArgumentParser:

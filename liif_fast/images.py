@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from . import image_icon
+from .bounded_file import BoundedFile
 from .image_colour import read_colour
 from .image_containers import check_contents
 from .image_exif import (
@@ -128,7 +129,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
             raise ImageError(f"{name}: is a folder; name a file in it")
         if not stat.S_ISREG(kind.st_mode):  # opening a pipe waits for its other end, some devices never end
             raise ImageError(f"{name}: is not a regular file but a pipe or device; save the image in a file first")
-        with open(name, "rb") as stream:
+        with BoundedFile(name) as stream:
             if kind.st_size == 0:
                 raise ImageError(f"{name}: the file is empty; get a complete copy")
             with _decoding(max_pixels) as seen:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from . import heap, overrides, reference
 from .ops import HALF
+from .out_of_memory import out_of_memory
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -153,13 +154,6 @@ def _memory() -> int:
         return 8 << 30
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    # torch's CPU allocator reports by a plain RuntimeError
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    )
-
-
 def upscale(
     model: LIIF,
     image: Tensor,
@@ -201,7 +195,7 @@ def _upscale(
             _upscale_tile(model, image[images], out[images], t, dtype, share)
             continue
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             side = max(b - a for a, b in t.hidden) // 2
             single = len(range(len(image))[images]) == 1

@@ -16,6 +16,7 @@ import torch
 
 from . import images
 from .liif import LIIF
+from .out_of_memory import out_of_memory
 from .sizes import output_size
 
 MAX_OUTPUT_PIXELS = 2**28
@@ -260,6 +261,6 @@ def _failed(source: str, error: BaseException) -> Result:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if out_of_memory(error):
         return f"out of memory: give a smaller --tile ({text[:200]})"
     return text
