@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -19,8 +18,6 @@ from . import distributed, interruption, reporting
 
 FIRST_SPEAKS = 30.0  # seconds that the other processes of torchrun leave to the first one for an error of all
 _DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
-# Pillow logs what it finds in damaged files; without a handler Python shows that on standard error, beside our line
-logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UsageError(Exception):

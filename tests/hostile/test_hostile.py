@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cases
 import config_files
 import picture_files
 import plants
