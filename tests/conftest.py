@@ -6,6 +6,7 @@ Under pytest-xdist each worker, and each process that it starts, has its share o
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -73,8 +74,24 @@ def products(request, monkeypatch) -> torch.dtype:
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
+def _alone() -> Iterator[None]:
+    """Every test begins with the same seed and leaves the process's switches as it found them."""
     torch.manual_seed(0)
+    before = _switches()
+    yield
+    assert _switches() == before, "the test has left a switch of torch's changed"
+
+
+def _switches() -> dict[str, object]:
+    return {
+        "gradients": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 @pytest.fixture

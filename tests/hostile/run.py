@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
-import cases  # noqa: E402
+import hostile_cases as cases  # noqa: E402
 import model_files  # noqa: E402
 import properties  # noqa: E402
 import training_files  # noqa: E402

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import config_files
+import hostile_cases as cases
 import picture_files
 import plants
 import pytest
