@@ -15,7 +15,7 @@ interruption.guard()  # before torch, whose import takes seconds
 
 import importlib.metadata
 
-from . import baselines, encoders, functional, reference
+from . import baselines, encoders, functional, quantized, reference
 from .checkpoints import CheckpointError, load
 from .functional import make_coord
 from .liif import LIIF
@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "make",
     "make_coord",
+    "quantized",
     "reference",
     "register",
 ]

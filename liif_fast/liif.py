@@ -96,7 +96,7 @@ class LIIF(nn.Module):
     def query_rgb(self, coord: Tensor, cell: Tensor | None = None) -> Tensor:
         """Colours of the last ``gen_feat``'s images at ``coord``; see ``query``.
 
-        Without gradients the hidden map is kept between calls, so that querying in chunks costs no more; it is made
+        Without gradients the hidden map is kept between calls, so that querying in chunks costs little more; it is made
         anew when a value of the features or of the MLP's first layer is another, however that was written.
         """
         if self.feat is None:

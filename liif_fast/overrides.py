@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +20,25 @@ Spans = tuple[tuple[int, int], tuple[int, int]]  # of rows and of columns
 Progress = Callable[[float], None] | None
 COLOURS = ("gen_feat", "query_rgb", "query", "forward")  # what decides the colours
 _BLOCK = 1 << 16  # queries at a time
+_TURN = threading.RLock()  # these methods keep the features in the model: one thread at a time
 
 
 def own(model: nn.Module, base: type, names: Sequence[str]) -> list[str]:
     """Those of base's methods that a subclass or the instance itself has replaced."""
     kind, instance = type(model), vars(model)
-    return [name for name in names if name in instance or getattr(kind, name) is not getattr(base, name)]
+    replaced = [name for name in names if name in instance or getattr(kind, name) is not getattr(base, name)]
+    return [name for name in replaced if name != "forward" or _gives_colours(model.forward)]
+
+
+def _gives_colours(forward: Callable[..., Any]) -> bool:
+    """Whether it takes what LIIF's does; one of a whole training step, say, is another thing under the same name."""
+    try:
+        inspect.signature(forward).bind("inp", "coord", "cell")
+    except TypeError:
+        return False
+    except ValueError:  # without a signature
+        pass
+    return True
 
 
 def described(model: nn.Module, names: Sequence[str]) -> str:
@@ -62,6 +77,10 @@ def renderer(
 
     @torch.no_grad()
     def render(span: Spans, progress: Progress = None) -> Tensor:
+        with _TURN:
+            return _render(span, progress)
+
+    def _render(span: Spans, progress: Progress) -> Tensor:
         kept = model.feat, model._hidden
         rows, cols = span
         height, width = rows[1] - rows[0], cols[1] - cols[0]

@@ -140,7 +140,8 @@ class QuantizedLIIF(LIIF):
         coord = (torch.rand(B, _QUERIES, 2, **cpu) * 2 - 1).to(feat.device)
         scale = (1 + 3 * torch.rand(B, _QUERIES, 1, **cpu)).to(feat.device)
         cell = 2 / (scale * scale.new_tensor([H, W])) if self.cell_decode else None
-        w_pos = head.w_pos.to(coord.dtype)
+        dtype = functional.geometry_dtype(hidden.dtype)
+        coord, cell, w_pos = (None if t is None else t.to(dtype) for t in (coord, cell, head.w_pos))
         h, _ = torch.ops.liif_fast.corner_gather(
             hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), self.local_ensemble
         )

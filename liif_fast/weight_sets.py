@@ -22,7 +22,7 @@ _DEPTH, _MAPPINGS = 5, 2_000  # how deep is looked, and at how many
 _BEGIN = re.compile(r"(?:^|\.)(?:encoder\.|(?:conv_first|sfe1)\.weight$)")
 _AVERAGED = re.compile(r"(?<![A-Za-z])(?:ema|swa|averaged?|polyak)(?![a-z])|EMA|SWA|(?:Ema|Averaged?)(?![a-z])")
 _LORNATANG = "encoder.conv1.weight"  # its own inference takes ``state_dict``, though ``ema_state_dict`` lies beside it
-_NO_WEIGHTS = re.compile(r"optim|sched|scaler|^callbacks$|^loops$|^training$", re.IGNORECASE)
+_NO_WEIGHTS = re.compile(r"optim|sched|scaler|^loops$|^training$", re.IGNORECASE)
 # Where programs put a state dict, the likelier first: for weights that do not look like a LIIF
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "params", "net", "network", "generator", "weights")
 
@@ -109,10 +109,16 @@ def _one(sets: list[WeightSet]) -> WeightSet:
 
 def _unknown_averages(raw: Mapping[Any, Any]) -> tuple[str, ...]:
     for path, mapping in _mappings(raw):
-        names = (".".join([*path, key.split(".")[0]]) for key, t in mapping.items() if isinstance(t, Tensor))
+        names = (".".join([*path, key.split(".")[0]]) for key, value in mapping.items() if _has_tensors(value))
         if place := next(filter(_is_averaged, names), None):
             return (f"it has averaged weights too ({place[:80]}), in a form that is not known; the raw ones are used",)
     return ()
+
+
+def _has_tensors(value: Any) -> bool:
+    return isinstance(value, Tensor) or (
+        isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(t, Tensor) for t in value)
+    )
 
 
 def _same(a: State, b: State) -> bool:

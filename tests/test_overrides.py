@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -235,3 +236,28 @@ def test_baselines(name, method):
         else:
             want = (colours[0].T.unflatten(1, (12, 12)) * 0.5 + 0.5).clamp(0, 1)
             assert_close(model.upscale(image, scale=2), want, rtol=1e-4, atol=1e-5)  # float32 in other pieces
+
+
+def test_threads_take_turns():
+    """The methods of a subclass keep the features in the model: pictures of several threads must not mix."""
+    model = OwnFeatures(TinyEncoder(), IMNET).eval()
+    images = [torch.rand(3, 9, 9) for _ in range(16)]
+    alone = [model.upscale(image, scale=2) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: model.upscale(image, scale=2), images))
+    assert all(map(torch.equal, alone, together))
+
+
+class OtherForward(LIIF):
+    """A whole step of training under forward's name: no colours at coordinates."""
+
+    def forward(self, batch):
+        return super().forward(batch["inp"], batch["coord"], batch["cell"])
+
+
+def test_a_forward_with_other_arguments_is_not_what_renders():
+    model = OtherForward(TinyEncoder(), IMNET).eval()
+    plain = LIIF(TinyEncoder(), IMNET).eval()
+    plain.load_state_dict(model.state_dict())
+    inp = torch.randn(1, 3, 6, 7)
+    assert torch.equal(model.render(inp, (11, 13)), plain.render(inp, (11, 13)))

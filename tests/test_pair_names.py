@@ -223,3 +223,33 @@ def test_compare_by_names(tmp_path):
     result = compare.compare([compare.Method("copy", Copy())], [tmp_path / "set"], [2])
     assert "files beside HR, such as img_001_SRF_2_LR.png" in result.markdown()
     assert len(result.reports["set", 2, "copy"].rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        ([f"{i:04}x2" for i in range(1, 12)], [f"{i:04}" for i in range(1, 13) if i != 5]),
+        ([f"{i:04}" for i in range(1, 12)], [f"{i:04}" for i in range(1, 13) if i != 5]),
+        (["cat", "dog"], ["ant", "cat"]),
+        (["img_2x2", "img_3x2"], ["img_1", "img_2"]),
+    ],
+)
+def test_a_missing_file_on_each_side_is_refused(low, high):
+    """The order would shift all pairs between the two by one, and sizes may not tell."""
+    with pytest.raises(data.DataError, match="each folder seems to miss a file"):
+        pair_names.paired([Path(f"L/{name}.png") for name in low], [Path(f"H/{name}.png") for name in high])
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (["lr_1", "lr_2"], ["hr_5", "hr_7"]),
+        (["a", "b"], ["a", "c"]),
+        (["frame_20", "frame_21"], ["frame_1", "frame_2"]),
+    ],
+)
+def test_names_that_do_not_contradict_leave_it_to_the_order(low, high):
+    lows, highs = ([Path(f"X/{name}.png") for name in names] for names in (low, high))
+    found = pair_names.paired(lows, highs)
+    assert found[:2] == (lows, highs)
+    assert "their order does" in found[2]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -145,3 +147,24 @@ def test_set5_loss(official, data_dir, scale, loss):
 
 def test_plain_operator_is_the_specification():
     assert ops.PLAIN["render_int8"] is int8.render_int8
+
+
+def test_float64_models(tiny):
+    """Built under ``set_default_dtype(float64)`` or converted: 8-bit layers want float32 beside them."""
+    model = tiny(hidden=[32, 16], cell_decode=True)
+    image = torch.rand(3, 12, 10)
+    want = model.upscale(image, scale=2, dtype=torch.int8)
+    got = model.double().upscale(image, scale=2, dtype=torch.int8)
+    # features rounded from float64 may move a value across a step of the integers
+    assert (got - want).abs().max() < 0.02 * want.abs().max()
+
+
+def test_a_saved_copy_is_loaded_by_a_new_process(tiny, tmp_path):
+    spec = {
+        "encoder_spec": {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}},
+        "imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [8]}},
+    }
+    liif_fast.LIIF(**spec).quantize(torch.rand(3, 8, 8)).save(tmp_path / "q.safetensors")
+    code = f"import liif_fast; print(type(liif_fast.load({str(tmp_path / 'q.safetensors')!r})).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "QuantizedLIIF\n"), done.stderr

@@ -195,3 +195,16 @@ def test_init_of_a_training_says_it_too(tmp_path, capsys):
     setup._load_init(module, tmp_path / "m.pth")
     assert module.imnet.layers[0].bias.unique().item() == 1
     assert "note: init: " in capsys.readouterr().err
+
+
+def test_averages_in_a_list_are_said_and_those_of_callbacks_found(tmp_path):
+    raw, averaged = states()
+    shadow = {"decay": 0.999, "num_updates": 7, "shadow_params": list(averaged.values())}
+    value, notes = loaded({"model": raw, "ema": shadow}, tmp_path / "torch_ema.pth")
+    assert value == 0
+    assert len(notes) == 1
+    assert "averaged weights too (ema.shadow_params)" in notes[0]
+    callbacks = {"EMA": {"ema_state_dict": under("model.", averaged)}, "ModelCheckpoint": {"best_model_score": 1.0}}
+    value, notes = loaded({"state_dict": under("model.", raw), "callbacks": callbacks}, tmp_path / "lightning.ckpt")
+    assert value == 1
+    assert len(notes) == 1

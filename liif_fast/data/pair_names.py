@@ -7,6 +7,7 @@ ones. Where they give none there is only the order, as in the official program.
 
 from __future__ import annotations
 
+import collections
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -69,6 +70,7 @@ def paired(low: Sequence[Path], high: Sequence[Path], first_k: int | None = None
     if len(low) != len(high):
         raise DataError(f"{low[0].parent} has {len(low)} images, {high[0].parent} has {len(high)}: pairs are wanted")
     _check_order(low, high)
+    _check_partners(low, high)
     return (
         list(low[:k]),
         list(high[:k]),
@@ -107,6 +109,27 @@ def _check_order(low: Sequence[Path], high: Sequence[Path]) -> None:
             f"{low[natural[0][at]]}: its partner is {high[natural[0][at]].name} in the order of names, {other.name} in "
             "that of the numbers in them: rename the files, to NAME and NAMEx2 say, or to the same names"
         )
+
+
+def _check_partners(low: Sequence[Path], high: Sequence[Path]) -> None:
+    """DataError if some names have partners, by the ending that most of them have, at another place than the order's:
+    a file is missing on one side, and another one on the other."""
+    at = {file.stem: i for i, file in enumerate(high)}
+    found = [
+        (stem[n:], i, at[stem[:n]])
+        for i, stem in enumerate(file.stem for file in low)
+        for n in range(1, len(stem) + 1)
+        if stem[:n] in at and not (stem[n - 1].isdecimal() and stem[n : n + 1].isdecimal())  # a number stays whole
+    ]
+    if not found:
+        return
+    ending = collections.Counter(end for end, _, _ in found).most_common(1)[0][0]
+    for end, i, j in found:
+        if end == ending and i != j:
+            raise DataError(
+                f"{low[i]}: its partner is {high[min(i, len(high) - 1)].name} in the order of names, but its name says "
+                f"{high[j].name}: each folder seems to miss a file that the other has; leave out those without partner"
+            )
 
 
 def _numbers(stem: str) -> list[tuple[int, int, str]]:
