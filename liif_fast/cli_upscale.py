@@ -115,6 +115,8 @@ def _options(args: argparse.Namespace, dtype: Any) -> Options:
 
 def _check_target(args: argparse.Namespace) -> None:
     """-o must fit the inputs and --format."""
+    if not args.output or not all(args.inputs):  # an empty variable in a script; Path("") is the current folder
+        raise cli.UsageError("INPUT and -o: names of files or folders are wanted, got an empty one; . is this folder")
     output = Path(args.output)
     try:
         named = images.output_format(output) if output.suffix and not os.path.isdir(output) else None

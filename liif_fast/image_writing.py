@@ -33,6 +33,7 @@ _METADATA = {
 # Formats whose writers in Pillow resize the image, want another kind of image, or are only stubs.
 _UNFIT = {"ICO", "ICNS", "SPIDER", "MSP", "XBM", "PALM", "BLP", "BUFR", "GRIB", "HDF5", "WMF"}
 _LONGEST_SIDE = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "PCX": 65535, "SGI": 65535}
+_WIDEST = (2**31 - 1) // 32 - 7  # pixels in a row: Pillow counts its bits, 32 with alpha, in an int
 _TIFF_BYTES = 2**32 - 2**24  # of pixels: TIFF has 32-bit offsets, and this leaves room for the rest
 _MARKER = 65533  # bytes that one JPEG segment holds
 _JPEG_PROFILE = 255 * (_MARKER - 14)  # an ICC profile goes into up to 255 segments, each with a header of 14 bytes
@@ -102,13 +103,7 @@ def check_output(
         path, format, overwrite: as for `write`.
         size: (H, W) of the image to be written, where known.
     """
-    chosen = output_format(path, format)
-    longest = _LONGEST_SIDE.get(chosen)
-    if size is not None and longest is not None and max(size) > longest:
-        fits = "PNG or TIFF" if max(size) > 65500 else "PNG, TIFF or JPEG"
-        raise ImageError(f"{path}: {size[1]}x{size[0]} is too large for {chosen} (sides up to {longest}); use {fits}")
-    if size is not None and chosen == "TIFF" and size[0] * size[1] * 3 > _TIFF_BYTES:
-        raise ImageError(f"{path}: {size[1]}x{size[0]} is too large for TIFF (4 GB uncompressed); use PNG")
+    chosen = output_format(path, format) if size is None else check_size(path, size, format)
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise ImageError(f"{path}: there is no folder {folder}; create it first")
@@ -118,6 +113,20 @@ def check_output(
         raise _exists(path)
     if os.path.exists(path) and not os.path.isfile(path):  # renaming over a device would remove it
         raise ImageError(f"{path}: is not a regular file; give another name")
+    return chosen
+
+
+def check_size(path: str | os.PathLike[str], size: tuple[int, int], format: str | None = None) -> str:
+    """The format that `write` would use; ImageError if ``size`` (H, W) is too large for it, or for Pillow."""
+    chosen, (height, width) = output_format(path, format), size
+    longest = _LONGEST_SIDE.get(chosen)
+    if longest is not None and max(size) > longest:
+        fits = "PNG or TIFF" if max(size) > 65500 else "PNG, TIFF or JPEG"
+        raise ImageError(f"{path}: {width}x{height} is too large for {chosen} (sides up to {longest}); use {fits}")
+    if chosen == "TIFF" and height * width * 3 > _TIFF_BYTES:
+        raise ImageError(f"{path}: {width}x{height} is too large for TIFF (4 GB uncompressed); use PNG")
+    if width > _WIDEST:
+        raise ImageError(f"{path}: {width}x{height} is too wide to be written (up to {_WIDEST}); give a smaller size")
     return chosen
 
 

@@ -37,7 +37,7 @@ from .image_modes import SampleError, fitting_profile, raw_mode, split
 from .image_png import has_too_much_text, without_text
 from .image_profile import hidden_profile
 from .image_tiff import full_page
-from .image_writing import MAX_TEXT, check_output, output_format, write
+from .image_writing import MAX_TEXT, check_output, check_size, output_format, write
 from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent, upright
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "as_kind",
     "as_photo",
     "check_output",
+    "check_size",
     "convert_depth",
     "fill_transparent",
     "find_images",

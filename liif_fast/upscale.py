@@ -109,6 +109,7 @@ def upscale_file(
             f"{source}: {sizes}: the output is over the limit of {options.max_output_pixels} pixels; choose a smaller "
             "scale, or raise --max-output-pixels"
         )
+    images.check_size(target, size, options.format)  # also where the folder is still to be made
     if target.parent.is_dir():
         images.check_output(target, size=size, format=options.format, overwrite=options.overwrite)
     if say and max(width * height, math.prod(size)) >= LARGE:

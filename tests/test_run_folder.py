@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 import training_files as files
 
-from liif_fast import cli, result_folder
+from liif_fast import cli, result_folder, weight_files
 from liif_fast.training import setup, state
 from liif_fast.training.config import load_config
 from liif_fast.training.optimizer import Average
@@ -108,6 +109,32 @@ def test_resume_from_the_newest_whole_checkpoint(run, whole, tmp_path, damage, n
         assert "epoch-last.pth is kept as epoch-last.pth.1" in out
     assert files.losses(folder) == files.losses(whole / "run")
     assert files.same(files.weights(folder), files.weights(whole / "run"))
+    assert (folder / "metrics.jsonl.1").read_bytes() == (whole / "run" / "metrics.jsonl").read_bytes()
+    assert "metrics.jsonl is kept as metrics.jsonl.1" in out
+
+
+def test_what_is_not_damaged_is_not_passed_over(run, tmp_path, monkeypatch):
+    """A newer program's file, and one that a network folder does not give just now."""
+    last = tmp_path / "run" / "epoch-last.pth"
+    checkpoint = torch.load(last, weights_only=True)
+    before = last.read_bytes()
+    torch.save({**checkpoint, "training": {**checkpoint["training"], "format": 9}}, last)
+    code, _, err = run("--resume")
+    assert code == 1
+    assert "epoch-last.pth: written by a newer liif_fast (format 9" in err
+    last.write_bytes(before)
+    read = weight_files.read
+
+    def stale(path):
+        if path == last:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(path)
+
+    monkeypatch.setattr(weight_files, "read", stale)
+    code, _, err = run("--resume")
+    assert code == 1
+    assert "epoch-last.pth: cannot be read (Stale file handle)" in err
+    assert last.read_bytes() == before
 
 
 def test_resume_without_any_whole_checkpoint(run, tmp_path):

@@ -195,3 +195,25 @@ def test_a_bar_where_somebody_watches(monkeypatch, capsys):
             bar._end.wait(0.01)
         else:
             pytest.fail("the bar stands still")
+
+
+def test_what_a_format_cannot_hold_is_refused_before_the_work(run, tmp_path, monkeypatch, capsys):
+    """Also where the output's folder is still to be made, and rows that Pillow cannot hold in any format."""
+    photo(tmp_path / "photo.png")
+    monkeypatch.setattr("liif_fast.liif.LIIF.upscale", lambda *args, **kwargs: pytest.fail("worked"))
+    for form, size, words in (
+        ("webp", "17000x100", "17000x100 is too large for WEBP"),
+        ("png", "200000000x1", "200000000x1 is too wide to be written (up to 67108856)"),
+    ):
+        assert run(tmp_path / "photo.png", "-o", tmp_path / "new", "--format", form, "--size", size) == 1
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_empty_name_is_not_the_current_folder(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path / "photo.png")
+    for arguments in (("", "-o", "out"), ("photo.png", "-o", "")):
+        assert run(*arguments, "-s", "2") == 2
+        assert "names of files or folders are wanted, got an empty one" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]

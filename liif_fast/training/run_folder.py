@@ -15,7 +15,7 @@ from .. import weight_files
 from . import state
 from .config import ConfigError
 from .journal import CURVES, LOG, METRICS, PICTURES
-from .state import TrainingError
+from .state import NotDamagedError, TrainingError
 
 LAST, BEST = "epoch-last.pth", "epoch-best.pth"
 CONFIG = "config.yaml"
@@ -25,14 +25,16 @@ CONFIG = "config.yaml"
 class Start:
     """Where a run begins.
 
-    ``path`` and ``checkpoint``: to go on from, None: from the beginning. ``delete`` and ``aside``: files of an earlier
-    run that go, and that get other names. ``notes``: what is to be said of it.
+    ``path`` and ``checkpoint``: to go on from, None: from the beginning. ``delete``, ``aside`` and ``copy``: files of
+    an earlier run that go, that get other names, and that are copied before they are changed. ``notes``: what is to be
+    said of it.
     """
 
     path: Path | None = None
     checkpoint: dict[str, Any] | None = None
     delete: list[Path] = field(default_factory=list)
     aside: list[Path] = field(default_factory=list)
+    copy: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -85,6 +87,8 @@ def _newest(folder: Path) -> Start:
             break
         try:
             checkpoint = state.read(path)
+        except NotDamagedError:
+            raise
         except TrainingError as error:
             start.aside.append(path)
             start.notes.append(str(error))
@@ -97,6 +101,7 @@ def _newest(folder: Path) -> Start:
         )
     if start.path != last:
         why = "cannot be read" if last in start.aside else "is missing"
+        start.copy.append(folder / METRICS)  # those of what came later are nowhere else
         start.notes.append(f"{last} {why}: going on from the newest whole checkpoint, {start.path.name}")
     return start
 
@@ -135,6 +140,7 @@ def prepare(folder: Path, config: bytes, start: Start, module: nn.Module) -> lis
         aside, copy = list(start.aside), folder / CONFIG
         if os.path.lexists(copy) and not (copy.is_file() and copy.read_bytes() == config):
             aside.append(copy)
+        notes += [f"{path} is kept as {_copied(path).name}" for path in start.copy if path.is_file()]
         notes += [f"{path} is kept as {_set_aside(path).name}" for path in aside if os.path.lexists(path)]
         weight_files.write(copy, config)
     except OSError as error:
@@ -146,7 +152,15 @@ def prepare(folder: Path, config: bytes, start: Start, module: nn.Module) -> lis
 
 def _set_aside(path: Path) -> Path:
     """Give a file another name, the first one free."""
+    return path.rename(_free_name(path))
+
+
+def _copied(path: Path) -> Path:
+    return Path(shutil.copyfile(path, _free_name(path)))
+
+
+def _free_name(path: Path) -> Path:
     number = 1
     while os.path.lexists(target := path.with_name(f"{path.name}.{number}")):
         number += 1
-    return path.rename(target)
+    return target

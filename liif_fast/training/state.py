@@ -30,6 +30,10 @@ class TrainingError(RuntimeError):
     """Why a run cannot go on; one line."""
 
 
+class NotDamagedError(TrainingError):
+    """A file that another attempt, or another program, can read: nothing may be put in its place."""
+
+
 @dataclass
 class Progress:
     """How far a run has come."""
@@ -69,7 +73,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         raw, _ = weight_files.read(path)
     except OSError as error:
-        raise TrainingError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise NotDamagedError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
         raise TrainingError(f"{path}: {error}") from error
     complete = isinstance(raw, Mapping) and all(
@@ -83,7 +87,9 @@ def read(path: Path) -> dict[str, Any]:
     training = raw.get("training")
     version = training.get("format") if isinstance(training, Mapping) else None
     if isinstance(version, int) and version > FORMAT:
-        raise TrainingError(f"{path}: written by a newer liif_fast (format {shown(version)}, this one knows {FORMAT})")
+        raise NotDamagedError(
+            f"{path}: written by a newer liif_fast (format {shown(version)}, this one knows {FORMAT})"
+        )
     try:
         contents.check(raw, Progress)
     except ConfigError as error:
