@@ -17,7 +17,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 try:
@@ -48,28 +48,27 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = True, sync: boo
     target = os.path.realpath(path) if overwrite else os.path.abspath(path)
     folder = os.path.dirname(target)
     remove_stale(folder)
-    scratch, lock = _new(folder, _create)
+    new = _Scratch()
     try:
+        scratch = new.make(folder, _create)
         yield scratch
         if sync:
-            os.fsync(lock)
+            os.fsync(new.lock)
         if overwrite:
             with contextlib.suppress(OSError):  # nothing there yet, or a file system without modes
                 shutil.copymode(target, scratch)
         if fcntl is None:  # Windows renames no open file
-            os.close(lock)
-            lock = -1
+            new.unlock()
         if overwrite:
             os.replace(scratch, target)
         else:
             _publish(scratch, target)
     finally:  # also on KeyboardInterrupt; nothing to remove after a rename
-        if fcntl is None and lock >= 0:
-            os.close(lock)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(scratch)
-        if fcntl is not None:
-            os.close(lock)
+        if fcntl is None:
+            new.unlock()
+        with contextlib.suppress(OSError):
+            os.unlink(new.path)
+        new.unlock()
 
 
 @contextlib.contextmanager
@@ -77,13 +76,12 @@ def scratch_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
     """An empty folder inside ``parent`` to make files in that then move; what is left of it goes with the block."""
     os.makedirs(parent, exist_ok=True)
     remove_stale(parent)
-    scratch, lock = _new(os.fspath(parent), _create_folder)
+    new = _Scratch()
     try:
-        yield Path(scratch)
+        yield Path(new.make(os.fspath(parent), _create_folder))
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if lock >= 0:
-            os.close(lock)
+        shutil.rmtree(new.path, ignore_errors=True)
+        new.unlock()
 
 
 def remove_stale(folder: str | os.PathLike[str]) -> None:
@@ -121,17 +119,26 @@ def _remove_if_stale(path: str, ours: bool) -> None:
             os.close(lock)
 
 
-def _new(folder: str, create) -> tuple[str, int]:
-    """A new file or folder of our own, and the descriptor that holds its lock (-1: none)."""
-    while True:
-        scratch = os.path.join(folder, f".liif_fast-{_host()}-{secrets.token_hex(6)}.tmp")
-        lock = create(scratch)
-        if fcntl is None or lock < 0:
-            return scratch, lock
-        # between the two a process that tidies up may have taken it for a leftover
-        if _locked(lock) is not False and os.path.lexists(scratch):
-            return scratch, lock
-        os.close(lock)
+class _Scratch:
+    """A new file or folder. ``path``: of its own; ``lock``: the descriptor that holds its lock (-1: none)."""
+
+    def __init__(self) -> None:
+        self.path, self.lock = "", -1
+
+    def make(self, folder: str, create: Callable[[str], int]) -> str:
+        """Make it, locked; returns the path, which is known before it is there: a signal may come between the two."""
+        while True:
+            self.path = os.path.join(folder, f".liif_fast-{_host()}-{secrets.token_hex(6)}.tmp")
+            self.lock = create(self.path)
+            # between making and locking a process that tidies up may have taken it for a leftover
+            if fcntl is None or self.lock < 0 or (_locked(self.lock) is not False and os.path.lexists(self.path)):
+                return self.path
+            self.unlock()
+
+    def unlock(self) -> None:
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
 
 
 def _create(path: str) -> int:

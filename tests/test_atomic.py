@@ -135,3 +135,18 @@ def test_replaced_files_keep_their_permissions(tmp_path):
     path.chmod(0o640)
     weight_files.write(path, b"new")
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o640)
+
+
+@pytest.mark.parametrize("kind", ["_create", "_create_folder"])
+def test_a_signal_between_making_and_writing_leaves_nothing(tmp_path, monkeypatch, kind):
+    make = getattr(atomic, kind)
+
+    def interrupted(path):
+        os.close(make(path))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic, kind, interrupted)
+    block = atomic.replacing(tmp_path / "x") if kind == "_create" else atomic.scratch_folder(tmp_path)
+    with pytest.raises(KeyboardInterrupt), block:
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}
 tests=()
-for name in ops decode chain liif tiles unit_order quantized cpu_kernels golden on_device encoders baselines build; do
+for name in ops decode chain liif tiles unit_order quantized cpu_kernels golden on_device encoders baselines build not_finite transforms folding kept; do
   tests+=("tests/test_$name.py")
 done
 
