@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import folding, functional, ops, overrides, padding, savable, tiles, transforms, unit_order
+from . import folding, functional, ops, overrides, padding, savable, tile_size, tiles, transforms, unit_order
 from .kept import Kept
 from .ops import HALF
 from .registry import make, register
@@ -274,12 +274,13 @@ class LIIF(nn.Module):
             tiles.check_channels(self._out_dim())
         why = self._why_no_tiles()
         if tile == "auto":
-            tile = 0 if why else tiles.auto_tile(self, device)
+            tile = 0 if why else tile_size.auto_tile(self, device)
         elif isinstance(tile, bool) or not isinstance(tile, numbers.Integral) or tile < 0:
             raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {shown(tile)}")
         elif tile and why:
             raise ValueError(f"tile: {why}, so there are no exact tiles; use tile=0")
-        tile = max(tile, tiles.smallest(self)) if tile else 0
+        elif tile:
+            tile = max(tile, tile_size.smallest(self))
         layout = torch.channels_last if pixels.stride(1) == 1 else torch.contiguous_format
         shape = (*pixels.shape[:2], *out_size)
         out = torch.empty(shape, dtype=pixels.dtype, device=pixels.device, memory_format=layout)
@@ -382,7 +383,7 @@ class LIIF(nn.Module):
     def _why_no_tiles(self) -> str | None:
         if own := self._own(*overrides.COLOURS, "render"):
             return overrides.described(self, own)
-        if tiles.halo(self) is None:
+        if tile_size.halo(self) is None:
             return f"{type(self.encoder).__name__} sees the whole image (its receptive_field is unbounded or not given)"
         return None if self.head() is not None else "this model's imnet is not liif_fast's own MLP and does not fold"
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import liif_fast
-from liif_fast import tiles
+from liif_fast import tile_size, tiles
 
 IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16, 16]}}
 
@@ -74,7 +74,7 @@ CHANGES = {
 def test_tiles_of_a_changed_encoder(change):
     """Exact with the halo that it needs now; where that is not known, none."""
     model = liif_fast.LIIF(encoder(), IMNET).eval()
-    assert tiles.halo(model) == 7
+    assert tile_size.halo(model) == 7
     apply, radius = CHANGES[change]
     apply(model.encoder)
     assert model.encoder.receptive_field == radius

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from liif_fast import functional, reference, tiles
+from liif_fast import functional, reference, tile_size, tiles
 
 
 class Largest(TorchDispatchMode):
@@ -89,7 +89,7 @@ def test_a_long_thin_picture(encoded):
     assert len(shapes) == 51
 
 
-def test_small_tiles_are_made_larger(encoded):
+def test_small_tiles_are_made_larger(encoded, monkeypatch):
     model, shapes = encoded
     image = torch.rand(1, 3, 90, 70)
     small, counts = [], []
@@ -105,6 +105,10 @@ def test_small_tiles_are_made_larger(encoded):
         shapes.clear()
         model.upscale(image, scale=1.5, tile=tile)
         assert len(shapes) == expected
+    monkeypatch.setattr(tile_size, "auto_tile", lambda *given: 32)  # what little memory allows is not raised
+    shapes.clear()
+    model.upscale(image, scale=1.5)
+    assert len(shapes) == 9
 
 
 @pytest.mark.parametrize("tile", [0, 32, "auto"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import liif_fast
-from liif_fast import heap, tiles
+from liif_fast import heap, tile_size, tiles
 
 EDSR_BASELINE = {"name": "edsr-baseline", "args": {"no_upsampling": True}}
 RDN = {"name": "rdn", "args": {"no_upsampling": True}}
@@ -69,9 +69,9 @@ def test_plan_covers_every_output_pixel_once():
 def test_auto_tile_follows_the_budget(tiny):
     model = tiny()
     device = torch.device("cpu")
-    small, large = (tiles.auto_tile(model, device, budget) for budget in (1 << 20, 1 << 26))
+    small, large = (tile_size.auto_tile(model, device, budget) for budget in (1 << 20, 1 << 26))
     assert 32 <= small < large
-    assert (large + 2 * tiles.halo(model)) ** 2 * tiles.bytes_per_pixel(model) <= 1 << 26
+    assert (large + 2 * tile_size.halo(model)) ** 2 * tile_size.bytes_per_pixel(model) <= 1 << 26
 
 
 def test_global_encoders_have_no_tiles(tiny):
@@ -134,20 +134,20 @@ def test_progress_adds_up_to_one(tiny):
 def test_auto_tile_on_a_cpu_keeps_activations_in_the_heap_where_that_pays():
     cpu = torch.device("cpu")
     edsr = liif_fast.make({"name": "liif", "args": {"encoder_spec": EDSR_BASELINE, "imnet_spec": IMNET}})
-    side = tiles.auto_tile(edsr, cpu)
-    widest = 4 * 64 * (side + 2 * tiles.halo(edsr)) ** 2
-    assert widest <= heap.LARGEST_BLOCK < 4 * 64 * (side + 16 + 2 * tiles.halo(edsr)) ** 2
+    side = tile_size.auto_tile(edsr, cpu)
+    widest = 4 * 64 * (side + 2 * tile_size.halo(edsr)) ** 2
+    assert widest <= heap.LARGEST_BLOCK < 4 * 64 * (side + 16 + 2 * tile_size.halo(edsr)) ** 2
 
 
 def test_auto_tile_is_as_wide_as_a_wide_border_where_memory_allows(monkeypatch):
     cpu = torch.device("cpu")
     rdn = liif_fast.make({"name": "liif", "args": {"encoder_spec": RDN, "imnet_spec": IMNET}})
-    monkeypatch.setattr(tiles, "_memory", lambda: 64 << 30)
-    side = tiles.auto_tile(rdn, cpu)
-    assert abs(side - 2 * tiles.halo(rdn)) < 16
-    monkeypatch.setattr(tiles, "_memory", lambda: 4 << 30)
-    assert 32 <= tiles.auto_tile(rdn, cpu) < side
-    assert tiles.auto_tile(rdn, cpu, budget=512 << 20) < side
+    monkeypatch.setattr(tile_size, "_memory", lambda: 64 << 30)
+    side = tile_size.auto_tile(rdn, cpu)
+    assert abs(side - 2 * tile_size.halo(rdn)) < 16
+    monkeypatch.setattr(tile_size, "_memory", lambda: 4 << 30)
+    assert 32 <= tile_size.auto_tile(rdn, cpu) < side
+    assert tile_size.auto_tile(rdn, cpu, budget=512 << 20) < side
 
 
 FAULTS = """
