@@ -22,7 +22,7 @@ from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 from . import image_icon
 from .bounded_file import BoundedFile
 from .image_colour import read_colour
-from .image_containers import check_contents
+from .image_containers import check_contents, depth, is_lossless_webp
 from .image_exif import (
     ORIENTATION,
     PREFIX,
@@ -214,14 +214,14 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
             del image.info["xmp"]
         profile = image.info.get("icc_profile") or hidden_profile(image, stream, notes)
         colour = read_colour(image, stream, notes)
-        bits = _depth(image, stream)
+        bits = depth(image, stream)
         if bits > 8 and ";16" not in raw_mode(image) and not mode.startswith("I"):
             notes.append(f"{bits} bits per channel are read as 8 (Pillow's limit for colour)")
         pixels, alpha = split(image, notes)
         orientation, exif, xmp = _tags(image, notes)
         icc = fitting_profile(profile, pixels, mode, notes)
         text, dpi = _text(image, notes), _resolution(image.info.get("dpi"))
-        lossless = format == "WEBP" and _is_lossless_webp(stream)
+        lossless = format == "WEBP" and is_lossless_webp(stream)
         image.close()  # before the copies below
     if orientation >= 5 and dpi:
         dpi = dpi[::-1]
@@ -237,31 +237,6 @@ def _check_sizes(sizes: Iterable[tuple[int, int]], name: str, max_pixels: int) -
     for width, height in sizes:
         if width * height > max_pixels:
             raise ImageError(f"{name}: {width}x{height} is more than {max_pixels} pixels; {_RAISE}")
-
-
-def _depth(image: Image.Image, stream: IO[bytes]) -> int:
-    """Bits per channel in formats where Pillow does not tell: JPEG 2000, AVIF; 8 for the others."""
-    if image.format not in ("JPEG2000", "AVIF"):
-        return 8
-    position = stream.tell()
-    stream.seek(0)
-    head = stream.read(1 << 18)
-    stream.seek(position)
-    if image.format == "AVIF":
-        at = head.find(b"av1C")
-        flags = head[at + 6] if at >= 0 and at + 6 < len(head) else 0
-        return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
-    at = head.find(b"\xff\x4f\xff\x51")  # start of codestream, then the SIZ segment
-    return (head[at + 42] & 0x7F) + 1 if at >= 0 and at + 42 < len(head) else 8
-
-
-def _is_lossless_webp(stream: IO[bytes]) -> bool:
-    """Whether the (first) picture is in a VP8L chunk, without loss (WebP container specification)."""
-    stream.seek(12)  # behind "RIFF", its size, "WEBP"
-    while len(head := stream.read(8)) == 8 and head[:4] not in (b"VP8L", b"VP8 "):
-        size = int.from_bytes(head[4:], "little")
-        stream.seek(16 if head[:4] == b"ANMF" else size + size % 2, os.SEEK_CUR)  # a frame holds chunks of its own
-    return head[:4] == b"VP8L"
 
 
 def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, bytes | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,11 +23,16 @@ _BLOCK = 1 << 16  # queries at a time
 _TURN = threading.RLock()  # these methods keep the features in the model: one thread at a time
 
 
-def own(model: nn.Module, base: type, names: Sequence[str]) -> list[str]:
+def replaced(model: nn.Module, base: type, names: Iterable[str]) -> list[str]:
     """Those of base's methods that a subclass or the instance itself has replaced."""
     kind, instance = type(model), vars(model)
-    replaced = [name for name in names if name in instance or getattr(kind, name) is not getattr(base, name)]
-    return [name for name in replaced if name != "forward" or _gives_colours(model.forward)]
+    return [name for name in names if name in instance or getattr(kind, name) is not getattr(base, name)]
+
+
+def own(model: nn.Module, base: type, names: Iterable[str]) -> list[str]:
+    """Those that have been replaced and decide the colours: not a ``forward`` that takes other arguments."""
+    found = replaced(model, base, names)
+    return [name for name in found if name != "forward" or _gives_colours(model.forward)]
 
 
 def _gives_colours(forward: Callable[..., Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from . import overrides
 from .registry import make
 
 
@@ -69,12 +70,11 @@ def _original(name: str) -> str:
 
 def replaced(model: nn.Module, base: type) -> list[str]:
     """Methods of base's classes that the model's class, or the model itself, has replaced."""
-    names = [
+    names = {
         name
         for kind in base.__mro__
         if kind not in nn.Module.__mro__
         for name, function in vars(kind).items()
         if inspect.isfunction(function) and name not in ("__init__", "__getstate__", "save")
-    ]
-    changed = {n for n in names if n in vars(model) or getattr(type(model), n) is not getattr(base, n)}
-    return sorted(changed)
+    }
+    return overrides.replaced(model, base, sorted(names))

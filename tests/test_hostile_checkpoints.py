@@ -295,7 +295,6 @@ def test_headers_of_safetensors(tmp_path):
 
 
 def test_what_is_no_regular_file(tmp_path):
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    for path in (pipe, "/dev/zero", "/dev/null"):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", "/dev/null"):
         refused(path, "no regular file")

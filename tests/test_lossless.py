@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liif_fast import images
+from liif_fast import image_containers, images
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (24, 31, 4), dtype=np.uint8)
 
@@ -58,4 +58,4 @@ def test_chunks_that_lie_about_their_size_end_the_search():
     picture(3).save(data, "WEBP", lossless=True)
     for size in (0, 1, 2**32 - 1):
         stream = io.BytesIO(data.getvalue()[:12] + b"JUNK" + size.to_bytes(4, "little") + data.getvalue()[12:])
-        assert images._is_lossless_webp(stream) == (size == 0)
+        assert image_containers.is_lossless_webp(stream) == (size == 0)

@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,8 +241,6 @@ def _child(request: Request, base: int) -> None:
         code = _run(request)
     except BaseException:
         with contextlib.suppress(BaseException):
-            import traceback
-
             traceback.print_exc()
         code = 1
     finally:

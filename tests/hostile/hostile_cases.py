@@ -11,6 +11,7 @@ import config_files
 import model_files
 import mutations
 import picture_files
+import picture_kinds
 
 MODEL = "identity.pth"  # in the folder of all cases
 IMAGES = "images"
@@ -66,8 +67,8 @@ def _shown(names: list[str]) -> list[str]:
 
 
 def _picture(rng: random.Random, folder: Path, i: int) -> tuple[str, str]:
-    kind = rng.choice(list(picture_files.KINDS))
-    data, suffix = picture_files.KINDS[kind](rng)
+    kind = rng.choice(list(picture_kinds.KINDS))
+    data, suffix = picture_kinds.KINDS[kind](rng)
     if rng.random() < 0.65:
         kind, data = f"{kind}-damaged", mutations.mutate(data, rng)
     if rng.random() < 0.1:
@@ -108,7 +109,7 @@ def models(rng: random.Random, folder: Path, common: Path, canary: Path) -> Case
     kind, data, same = model_files.make(rng, canary)
     suffix = rng.choice((".pth", ".pth", ".safetensors", ".pt", ".bin"))
     (folder / f"model{suffix}").write_bytes(data)
-    picture, ending = picture_files.KINDS["png-rgb8"](rng)
+    picture, ending = picture_kinds.KINDS["png-rgb8"](rng)
     (folder / f"p{ending}").write_bytes(picture)
     argv = ["upscale", f"p{ending}", "-m", f"model{suffix}", "-s", "1", "-o", "out.png"]
     if rng.random() < 0.15:
@@ -169,7 +170,7 @@ TEXTS = (
 
 def arguments(rng: random.Random, folder: Path, common: Path, canary: Path) -> Case:
     """Words in any order."""
-    (folder / "p.png").write_bytes(picture_files.KINDS["png-rgb8"](rng)[0])
+    (folder / "p.png").write_bytes(picture_kinds.KINDS["png-rgb8"](rng)[0])
     (folder / "d").mkdir()
     (folder / "d" / "a.png").write_bytes(picture_files.raw_png(8, 2)(rng)[0])
     command = rng.choice(

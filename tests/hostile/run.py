@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 import hostile_cases as cases  # noqa: E402
-import model_files  # noqa: E402
+import identity_model  # noqa: E402
 import properties  # noqa: E402
 import training_files  # noqa: E402
 from forkserver import Client, Request  # noqa: E402
@@ -101,7 +101,7 @@ class Runner:
 
 def prepare(common: Path) -> Path:
     """The files that all cases share."""
-    model_files.write_identity(common / cases.MODEL)
+    identity_model.write_identity(common / cases.MODEL)
     training_files.make_images(common / cases.IMAGES)
     (common / "cache").mkdir()
     return common

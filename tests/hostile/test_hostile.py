@@ -10,7 +10,7 @@ from pathlib import Path
 
 import config_files
 import hostile_cases as cases
-import picture_files
+import picture_kinds
 import plants
 import pytest
 import run
@@ -37,7 +37,7 @@ def test_a_case_depends_on_seed_and_index_alone(tmp_path):
 
 
 def test_sixty_kinds_of_pictures():
-    assert len(picture_files.KINDS) >= 60
+    assert len(picture_kinds.KINDS) >= 60
     assert len(config_files.TEXTS) > 30
 
 
