@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from liif_fast import atomic, images, result_folder, weight_files
+from liif_fast.triton import choices
 
 fcntl = pytest.importorskip("fcntl", reason="without locks only age decides")
 
@@ -31,8 +32,16 @@ with atomic.replacing(sys.argv[2]) as scratch, atomic.scratch_folder(pathlib.Pat
 WRITERS = {
     "image": lambda folder: images.write(folder / "x.png", np.zeros((2, 2, 3), np.uint8)),
     "weights": lambda folder: weight_files.write(folder / "x.png", b"whole"),
+    "tuning": lambda folder: _tuned(folder),
     "results": lambda folder: result_folder.write(folder, {"x.png": b"whole"}, ["x.png"]),
 }
+
+
+def _tuned(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choices, "path", lambda: folder / "x.png")
+        patch.setattr(choices, "card", lambda device=None: "a card")
+        choices.save({})
 
 
 @pytest.fixture(autouse=True)

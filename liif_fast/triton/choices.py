@@ -9,14 +9,13 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
-import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .. import atomic
 from .configs import KINDS, WIDTHS, Config, candidates, family
 from .eligible import interpreted
 
@@ -90,9 +89,8 @@ def save(measured: dict[str, Config], device: torch.device | None = None) -> Pat
     cards[card(device)] = {**cards.get(card(device), {}), **measured}
     entries = {name: {key: c._asdict() for key, c in entry.items()} for name, entry in cards.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".json", delete=False) as part:
-        json.dump({"version": VERSION, "cards": entries}, part, indent=1)
-    os.replace(part.name, file)
+    with atomic.replacing(file) as part:
+        Path(part).write_text(json.dumps({"version": VERSION, "cards": entries}, indent=1))
     choose.cache_clear()
     _ignored.cache_clear()
     return file
