@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build the library once against the oldest torch that is supported, then run the operators' tests with that very file
-# under each of several torch versions:
+# Build the library once against the oldest torch that is supported, then run, with that very file, the tests of the
+# operators and of what uses parts of torch that it does not promise to keep, under each of several torch versions:
 #
 #     tools/check_torch_versions.sh 2.11.0 2.13.0 ""        # "": the newest
 #
@@ -34,7 +34,7 @@ for version in "${versions[@]}"; do
   torch=$("$folder/bin/python" -c 'import torch; print(torch.__version__)')
   # from another folder, so that the installed package and not the source tree is imported
   if result=$(cd "$work" && "../../$folder/bin/python" -m pytest -q -p no:cacheprovider -c ../../pyproject.toml \
-    ../../tests/test_{ops,decode,cpu_kernels,quantized}.py 2>&1 | tail -1); then
+    ../../tests/test_{ops,decode,cpu_kernels,quantized,transforms,folding,kept,renderer,torch_files}.py 2>&1 | tail -1); then
     echo "torch $torch: $result"
   else
     echo "torch $torch: FAILED: $result"
