@@ -28,10 +28,10 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from .data import pair_names
 from .data.folders import SUFFIXES
+from .data.opening import opened
 from .resize import imresize, pil_bicubic
 from .shown import shown
 
@@ -183,7 +183,7 @@ def _images_in(folder: Path) -> list[Path]:
 @contextmanager
 def _opened(file: Path):
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             yield image
     except Exception as error:  # Pillow's decoders raise many kinds on broken files
         reason = " ".join(str(error).split()) or type(error).__name__

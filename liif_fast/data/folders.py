@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,6 +17,7 @@ from ..shown import named, shown
 from ..text_files import read_text
 from .cache import Packed, decode, in_memory, mapped
 from .errors import DataError, MissingError
+from .opening import opened
 from .pair_names import paired
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -220,7 +220,7 @@ def _headers(files: list[Path]) -> tuple[list[tuple[int, int]], list[str]]:
         if not file.is_file():  # a pipe would be waited for
             raise DataError(f"{file}: cannot be read as an image (it is no regular file); take it out")
         try:
-            with Image.open(file) as image:
+            with opened(file) as image:
                 mode, (width, height) = image.mode, image.size
         except Exception as error:  # Pillow's decoders raise many kinds on broken files
             reason = " ".join(str(error).split()) or type(error).__name__

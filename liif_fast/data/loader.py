@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .. import distributed
+from .. import distributed, interruption
 from .errors import DataError
 from .samples import expand
 
@@ -149,9 +149,8 @@ def _leave_signals_to_the_parent(ended: mmap.mmap, worker: int) -> None:
         if ended[0]:
             os._exit(0)
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), obey)
+    for number in interruption.NUMBERS:
+        signal.signal(number, obey)
 
 
 def close(loader: Any) -> None:
