@@ -11,7 +11,7 @@ import pytest
 from image_bytes import chunk, cmyk_profile, png, profile, tiff
 from PIL import Image
 
-from liif_fast import images
+from liif_fast.image_containers import depth
 from liif_fast.images import ImageError, read
 
 RNG = np.random.default_rng(7)
@@ -148,11 +148,11 @@ def test_jpeg2000_and_avif_of_more_than_8_bits_are_noted(tmp_path):
     for name, find, patch, bits in (("y.jp2", b"\xff\x4f\xff\x51", {42: 11}, 12), ("y.avif", b"av1C", {6: 0x40}, 10)):
         path = saved(tmp_path, Image.fromarray(SMOOTH), name)
         data = bytearray(path.read_bytes())
-        for offset, value in patch.items():  # claims a depth; the decoders need not agree, so only _depth is asked
+        for offset, value in patch.items():  # claims a depth; the decoders need not agree, so only depth is asked
             data[data.index(find) + offset] = value
         with Image.open(path) as image:
-            assert images._depth(image, io.BytesIO(path.read_bytes())) == 8
-            assert images._depth(image, io.BytesIO(data)) == bits
+            assert depth(image, io.BytesIO(path.read_bytes())) == 8
+            assert depth(image, io.BytesIO(data)) == bits
 
 
 def test_lab_is_converted(tmp_path):
