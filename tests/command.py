@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from liif_fast import cli
+from liif_fast.cli import common
+from liif_fast.cli import main as cli
 
 
 def photo(path: str | os.PathLike, seed: int = 0, size: tuple[int, int] = (14, 10)):
@@ -20,7 +21,7 @@ def photo(path: str | os.PathLike, seed: int = 0, size: tuple[int, int] = (14, 1
 
 def runner(monkeypatch, model: torch.nn.Module, command: str = "upscale"):
     """run(*arguments) -> exit code of ``liif-fast COMMAND`` with this model."""
-    monkeypatch.setattr(cli, "_load", lambda *_: (model, torch.float32))
+    monkeypatch.setattr(common, "load", lambda *_: (model, torch.float32))
 
     def run(*arguments: object) -> int:
         try:

@@ -14,9 +14,12 @@ import training_files as files
 from PIL import Image
 
 import liif_fast
-from liif_fast import charts, cli, compare, crops, metrics, pairs, result_folder, sheet, weight_files
-from liif_fast.compare import Method
-from liif_fast.evaluate import bicubic, evaluate
+from liif_fast.cli import main as cli
+from liif_fast.images import sheet
+from liif_fast.quality import charts, compare, crops, metrics, pairs, result_folder
+from liif_fast.quality.compare import Method
+from liif_fast.quality.evaluate import bicubic, evaluate
+from liif_fast.weights import files as weight_files
 
 SRCNN = {"name": "srcnn", "args": {"kernels": [5, 1, 3], "width": [8, 4]}}
 SRRESNET = {"name": "srresnet", "args": {"scale": 2, "n_resblocks": 1, "n_feats": 8}}
@@ -445,7 +448,7 @@ def test_half_precision_and_int8(plain, models, capsys):
 
 def test_a_plot_of_its_default_scales(data_dir):
     """They fit images as large as Set5's."""
-    from liif_fast import cli_compare
+    from liif_fast.cli import compare as cli_compare
 
     scales = [float(text) for text in cli_compare._PLOT.split(",")]
     assert (min(scales), max(scales)) == (1.5, 12)
@@ -493,7 +496,7 @@ def test_usage_errors(plain, models, tmp_path, capsys, monkeypatch):
 
 
 def test_labels(tmp_path, monkeypatch):
-    from liif_fast import cli_compare
+    from liif_fast.cli import compare as cli_compare
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd=name.pth").touch()

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import liif_fast
 from liif_fast import registry
-from liif_fast.encoders import rdn
+from liif_fast.models.encoders import rdn
 
 # blocks, convolutions in each, growth: A and B as in the RDN paper, tiny for what does not depend on the size
 RDN = {"A": (20, 6, 32), "B": (16, 8, 64), "tiny": (2, 3, 4)}

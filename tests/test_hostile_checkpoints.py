@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 import liif_fast
-from liif_fast import CheckpointError, pickles
+from liif_fast import CheckpointError
+from liif_fast.weights import pickles
 
 SPEC = checkpoint_mutants.SPEC
 SECONDS = 10  # of the processor, against a hang; each takes a few hundredths

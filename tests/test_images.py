@@ -12,7 +12,7 @@ import pytest
 from image_bytes import chunk, exif, png, profile
 from PIL import Image, ImageFile
 
-from liif_fast.images import ImageError, find_images, read
+from liif_fast.images.files import ImageError, find_images, read
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (4, 5, 3), dtype=np.uint8)

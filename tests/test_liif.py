@@ -14,7 +14,8 @@ from PIL import Image
 from torch.testing import assert_close
 
 import liif_fast
-from liif_fast import functional, ops, reference
+from liif_fast import functional, reference
+from liif_fast.head import precision
 
 FLAGS = [
     dict(zip(("local_ensemble", "feat_unfold", "cell_decode"), values, strict=True))
@@ -290,7 +291,7 @@ def test_compile_fullgraph(tiny, grad):
 @pytest.mark.long
 def test_compile_with_inductor_and_autocast(tiny, monkeypatch):
     """Whole model, forward and backward, dynamic shapes, once with the real backend."""
-    monkeypatch.setattr(ops, "FAST_BFLOAT16_CPU", True)  # or nothing of it would be in half precision
+    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", True)  # or nothing of it would be in half precision
     model = tiny()
     inp, (coord, cell) = torch.randn(2, 3, 6, 6), queries(2, 20)
     compiled = torch.compile(model, fullgraph=True, dynamic=True)

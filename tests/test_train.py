@@ -21,12 +21,15 @@ import training_files as files
 from torch import nn
 
 import liif_fast
-from liif_fast import cli, data, train, weight_files
+from liif_fast import data
+from liif_fast.cli import main as cli
 from liif_fast.data.loader import Batches, make_loader
 from liif_fast.data.samples import expand
+from liif_fast.training import run as train
 from liif_fast.training import setup, signals
 from liif_fast.training.config import check
 from liif_fast.training.step import Step
+from liif_fast.weights import files as weight_files
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ import pytest
 import torch
 from cpu_paths import sample
 
-from liif_fast import doctor, triton
-from liif_fast.triton import choices, configs
+from liif_fast.cli import doctor
+from liif_fast.head import triton
+from liif_fast.head.triton import choices, configs
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_the_reason_in_the_arguments(changed, reason, monkeypatch):
 
 def test_hidden_must_lie_in_the_map():
     pytest.importorskip("triton")
-    from liif_fast.triton import render
+    from liif_fast.head.triton import render
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(render, "eligible", lambda *arguments: (True, ""))
@@ -84,7 +85,7 @@ def test_hidden_must_lie_in_the_map():
 )
 def test_what_stops_the_compiler_does_not_stop_the_user(error, falls_back, monkeypatch):
     pytest.importorskip("triton")
-    from liif_fast.triton import render
+    from liif_fast.head.triton import render
 
     def broken(*arguments):
         raise error
@@ -303,7 +304,7 @@ def test_renderer_records_anew_after_a_failure(tiny, graphs, monkeypatch):
 
 
 def test_tune_names_what_is_missing(capsys):
-    from liif_fast import cli
+    from liif_fast.cli import main as cli
 
     assert cli.main(["tune", "--device", "cpu"]) == 2
     assert "--device cpu: a CUDA device is wanted" in capsys.readouterr().err
