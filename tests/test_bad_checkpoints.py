@@ -53,7 +53,7 @@ def test_code_in_a_pickle_never_runs(model, tmp_path):
                 assert "\n" not in str(caught.value)
     assert not marker.exists()
     torch.save(model, path)  # a whole module
-    with pytest.raises(CheckpointError, match=r"needs liif_fast\.liif\.LIIF"):
+    with pytest.raises(CheckpointError, match=r"needs liif_fast\.models\.liif\.LIIF"):
         liif_fast.load(path)
 
 

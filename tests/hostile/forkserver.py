@@ -142,9 +142,8 @@ def _warm() -> None:
 
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
-    names = "cli_compare cli_eval doctor evaluate images official_eval pretrained quantized resize train upscale"
-    for name in names.split():
-        importlib.import_module(f"liif_fast.{name}")
+    for name in ("compare", "doctor", "evaluate", "train", "tune", "upscale"):
+        importlib.import_module(f"liif_fast.cli.{name}")
     from PIL import Image
 
     import liif_fast
