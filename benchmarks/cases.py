@@ -13,7 +13,8 @@ from measure import INPUTS, Bar, Case, Contender
 from torch import Tensor
 from training_cases import step, train
 
-from liif_fast import functional, ops
+from liif_fast import functional
+from liif_fast.head import precision
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def upscale(low: tuple[int, int], high: tuple[int, int], model, setup: Setup, ra
 
     def work(kind: str) -> dict[str, float]:  # int8 is the head's; the encoder takes what the device is good at
         own = getattr(torch, kind) if kind != "int8" else torch.float32
-        own = ops.matmul_dtype(own, setup.device.type) or torch.float32
+        own = precision.matmul_dtype(own, setup.device.type) or torch.float32
         amount = {str(own)[6:]: encoder}
         amount[kind] = amount.get(kind, 0) + heads.matrix_work(coord)
         return amount

@@ -9,7 +9,8 @@ import torch
 from heads import LIB, OURS
 from measure import Bar, Case, Contender, gradients_apart
 
-from liif_fast import ops, reference
+from liif_fast import reference
+from liif_fast.head import ops
 
 
 def gather(model, setup) -> Iterator[Case]:

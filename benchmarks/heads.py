@@ -13,7 +13,8 @@ from measure import INPUTS, Contender
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from liif_fast import functional, int8, ops, reference
+from liif_fast import functional, reference
+from liif_fast.head import int8, ops
 
 CHUNK = 30_000  # queries at a time, as the official code runs
 OURS, REFERENCE, FOLD = "liif_fast", "reference", "fold"

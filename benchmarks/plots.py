@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from rows import grouped
 
-from liif_fast.charts import COLOURS, Chart, draw
+from liif_fast.quality.charts import COLOURS, Chart, draw
 
 _INK = "#333333"
 

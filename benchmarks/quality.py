@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from liif_fast import evaluate
+from liif_fast.quality import evaluate
 
 
 def decibels(model, kinds: tuple[str, ...]) -> dict[str, float]:

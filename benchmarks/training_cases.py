@@ -23,7 +23,8 @@ from heads import (
 from measure import INPUTS, Bar, Case, Contender, gradients_apart
 from torch import Tensor
 
-from liif_fast import chain, functional, reference
+from liif_fast import functional, reference
+from liif_fast.head import chain
 
 # Norms of the gradients' differences. A ReLU at zero may switch, and the loss's sign with it; bfloat16 rounds every
 # layer to 2^-8 and switches some percent of the small ones.

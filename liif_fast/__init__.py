@@ -5,28 +5,53 @@
     large = model.upscale(PIL.Image.open("photo.jpg"), scale=4)
 
 ``LIIF`` is the module to train with, ``functional`` its head as functions, ``reference`` the specification.
+
+The rooms, each of which imports only those after it: ``cli``, ``integrations``, ``upscaling``, ``training``,
+``quality``, ``data``, ``models``, ``head``, ``weights``, ``images``, ``base``; ``registry``, ``sizes`` and
+``distributed`` are for all. Each says in its ``__init__`` what lives there.
 """
 
-# ruff: noqa: E402
+from __future__ import annotations
 
-from . import interruption
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
 
-interruption.guard()  # before torch, whose import takes seconds
+from .base import interruption
+from .base.version import VERSION
 
-import importlib.metadata
+if TYPE_CHECKING:
+    from .head import functional as functional
+    from .head import reference as reference
+    from .head.functional import make_coord as make_coord
+    from .models import baselines as baselines
+    from .models import encoders as encoders
+    from .models import quantized as quantized
+    from .models.liif import LIIF as LIIF
+    from .models.mlp import MLP as MLP
+    from .registry import make as make
+    from .registry import register as register
+    from .weights.checkpoints import CheckpointError as CheckpointError
+    from .weights.checkpoints import load as load
 
-from . import baselines, encoders, functional, quantized, reference
-from .checkpoints import CheckpointError, load
-from .functional import make_coord
-from .liif import LIIF
-from .mlp import MLP
-from .registry import make, register
-
-try:
-    __version__ = importlib.metadata.version("liif-fast")
-except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
-
+__version__ = VERSION
+# public names and where they are; the modules among them are known as liif_fast.NAME, to import statements too
+_MODULES = {
+    "baselines": ".models.baselines",
+    "encoders": ".models.encoders",
+    "functional": ".head.functional",
+    "quantized": ".models.quantized",
+    "reference": ".head.reference",
+}
+_NAMES = {
+    "LIIF": ".models.liif",
+    "MLP": ".models.mlp",
+    "CheckpointError": ".weights.checkpoints",
+    "load": ".weights.checkpoints",
+    "make": ".registry",
+    "make_coord": ".head.functional",
+    "register": ".registry",
+}
 __all__ = [
     "LIIF",
     "MLP",
@@ -41,3 +66,24 @@ __all__ = [
     "reference",
     "register",
 ]
+
+
+def _load() -> None:
+    """Import all public names, and with them torch; operators and models are registered from then on."""
+    importlib.import_module(".models", __name__)
+    for name, module in _MODULES.items():
+        globals()[name] = sys.modules[f"{__name__}.{name}"] = importlib.import_module(module, __name__)
+    for name, module in _NAMES.items():
+        globals()[name] = getattr(importlib.import_module(module, __name__), name)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _load()
+    return globals()[name]
+
+
+# The command imports torch, which takes seconds, when it must: not to say its version or a mistake in its arguments.
+if not interruption.guard():
+    _load()

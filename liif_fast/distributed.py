@@ -1,14 +1,17 @@
-"""Who this process is among those that torchrun started, and what they tell each other. Alone: rank 0 of 1."""
+"""Who this process is among those that torchrun started, and what they tell each other. Alone: rank 0 of 1.
+
+The numbers need no torch, so that the command can ask for them while it parses its arguments.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.distributed as dist
+if TYPE_CHECKING:
+    import torch
 
 
 class PeerError(RuntimeError):
@@ -40,6 +43,8 @@ def local_world() -> int:
 
 def connected() -> bool:
     """Whether the processes can talk to each other: there are several, and ``connect`` has been called."""
+    import torch.distributed as dist
+
     return dist.is_available() and dist.is_initialized()
 
 
@@ -49,6 +54,9 @@ def connect(device: torch.device) -> None:
     Raises:
         RuntimeError: torch was built without distributed.
     """
+    import torch
+    import torch.distributed as dist
+
     if world() == 1 or connected():
         return
     if not dist.is_available():
@@ -60,12 +68,16 @@ def connect(device: torch.device) -> None:
 
 def disconnect() -> None:
     """The end of what ``connect`` began."""
+    import torch.distributed as dist
+
     if connected():
         dist.destroy_process_group()
 
 
 def gather(value: Any) -> list[Any]:
     """``value`` of every process, in the order of their ranks, in each of them."""
+    import torch.distributed as dist
+
     if not connected():
         return [value]
     values = [None] * world()
@@ -75,6 +87,8 @@ def gather(value: Any) -> list[Any]:
 
 def sum_(tensor: torch.Tensor) -> torch.Tensor:
     """Sum over the processes, in place."""
+    import torch.distributed as dist
+
     if connected():
         dist.all_reduce(tensor)
     return tensor
@@ -83,6 +97,8 @@ def sum_(tensor: torch.Tensor) -> torch.Tensor:
 @contextlib.contextmanager
 def first_here() -> Iterator[None]:
     """The machine's first process runs the block before its others do, so that what it writes is there for them."""
+    import torch.distributed as dist
+
     if connected() and local_rank() > 0:
         dist.barrier()
     try:

@@ -6,7 +6,11 @@ import math
 import numbers
 from collections.abc import Sequence
 
-from .shown import shown
+from .base.shown import shown
+
+# of pictures in files: larger ones are refused unless a caller raises the limit
+MAX_PIXELS = 2**28
+MAX_OUTPUT_PIXELS = 2**28
 
 
 def checked_size(size: Sequence[int]) -> tuple[int, int]:

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 import liif_fast
-from liif_fast import cli
+from liif_fast.cli import common
+from liif_fast.cli import main as cli
 
 
 def photo(path: str | os.PathLike, seed: int = 0, size: tuple[int, int] = (14, 10)):
@@ -22,7 +23,7 @@ def photo(path: str | os.PathLike, seed: int = 0, size: tuple[int, int] = (14, 1
 
 def runner(monkeypatch, model: torch.nn.Module, command: str = "upscale"):
     """run(*arguments) -> exit code of ``liif-fast COMMAND`` with this model."""
-    monkeypatch.setattr(cli, "_load", lambda *_: (model, torch.float32))
+    monkeypatch.setattr(common, "load", lambda *_: (model, torch.float32))
 
     def run(*arguments: object) -> int:
         try:

@@ -6,6 +6,7 @@ Under pytest-xdist each worker, and each process that it starts, has its share o
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,11 @@ def _of_gpu(path: Path) -> bool:
 
 
 def pytest_configure(config):
-    """Who names tests/gpu is told why it cannot run."""
+    """Signals do here what they do in a terminal (nohup and a shell's background jobs begin with some of them ignored,
+    and so would the processes that tests start); who names tests/gpu is told why it cannot run."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     named = [Path(os.path.abspath(config.invocation_params.dir / arg.split("::")[0])) for arg in config.args]
     if not _gpu_tests_run() and any(map(_of_gpu, named)):
         raise pytest.UsageError(
@@ -66,10 +71,10 @@ def official(data_dir):
 
 @pytest.fixture(params=["bfloat16", "float32"])
 def products(request, monkeypatch) -> torch.dtype:
-    """In which precision plain PyTorch multiplies bfloat16 (``ops.matmul_dtype``): each choice, on any processor."""
-    from liif_fast import ops
+    """In which precision plain PyTorch multiplies bfloat16 (``matmul_dtype``): each choice, on any processor."""
+    from liif_fast.head import precision
 
-    monkeypatch.setattr(ops, "FAST_BFLOAT16_CPU", request.param == "bfloat16")
+    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", request.param == "bfloat16")
     return getattr(torch, request.param)
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 import liif_fast  # noqa: F401 - loads the library
-from liif_fast import ops, reference
+from liif_fast import reference
+from liif_fast.head import ops, precision
 
 COMPILED = hasattr(torch.ops.liif_fast, "cpu_info")
 WHY = "the compiled library is not loaded: `liif-fast doctor` says why"
@@ -53,7 +54,7 @@ class Sample(NamedTuple):
 
 def sample(dtype=torch.float32, *, B=2, h=5, w=7, D=16, Q=37, L=3, out=3, cell=True, ensemble=True) -> Sample:
     """Random numbers of about unit size in every layer."""
-    geometry = ops.geometry_dtype(dtype)
+    geometry = precision.geometry_dtype(dtype)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     return Sample(
         torch.randn(B, h, w, D).to(dtype),

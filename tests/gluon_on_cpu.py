@@ -1,4 +1,4 @@
-"""As much of Gluon's language as ``liif_fast.triton.specialised`` speaks, on top of triton's interpreter, on the CPU.
+"""As much of Gluon's language as the fused kernel (``specialised``) speaks, on top of triton's interpreter, on the CPU.
 
 Layouts mean nothing here (the compiler checks them); order does. What is asynchronous on the card happens as late, or
 as early, as the card may do it: a product when it is waited for, a store to shared memory when it is fenced, a copy at
@@ -212,7 +212,7 @@ def install() -> types.ModuleType:
     """Have ``specialised`` speak it; gives it."""
     gluon_jit, gluon.jit = gluon.jit, triton.jit
     try:
-        from liif_fast.triton import specialised
+        from liif_fast.head.triton import specialised
     finally:
         gluon.jit = gluon_jit
     specialised.gl = types.SimpleNamespace(

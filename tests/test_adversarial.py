@@ -14,8 +14,8 @@ from torch import nn
 from training_files import SRRESNET
 
 import liif_fast
-from liif_fast import cli
-from liif_fast.baselines import losses
+from liif_fast.cli import main as cli
+from liif_fast.models.baselines import losses
 
 GAN = {
     "discriminator": {"name": "srgan-discriminator", "args": {"n_feats": 4, "hidden": 8}},

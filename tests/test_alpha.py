@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from liif_fast.alpha import settle
+from liif_fast.images.alpha import settle
 
 RNG = np.random.default_rng(7)
 

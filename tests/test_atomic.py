@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from liif_fast import atomic, images, result_folder, weight_files
-from liif_fast.triton import choices
+from liif_fast.base import atomic
+from liif_fast.head.triton import choices
+from liif_fast.images import files as images
+from liif_fast.quality import result_folder
+from liif_fast.weights import files as weight_files
 
 fcntl = pytest.importorskip("fcntl", reason="without locks only age decides")
 

@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 
 import liif_fast
-from liif_fast import CheckpointError, checkpoints
+from liif_fast import CheckpointError
+from liif_fast.weights import checkpoints
 
 SPEC = {
     "name": "liif",

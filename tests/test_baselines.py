@@ -16,9 +16,9 @@ from torch import nn
 from training_files import METASR, SRCNN, SRRESNET
 
 import liif_fast
-from liif_fast import cli
-from liif_fast.baselines import metasr
-from liif_fast.baselines.common import at, enlarged
+from liif_fast.cli import main as cli
+from liif_fast.models.baselines import metasr
+from liif_fast.models.baselines.common import at, enlarged
 
 
 def test_enlarged_is_pillows_bicubic():
@@ -92,7 +92,7 @@ def test_samples_of_different_sizes():
 @pytest.mark.parametrize("spec", [SRCNN, SRRESNET], ids=lambda s: s["name"])
 def test_strips_are_exact(spec, monkeypatch):
     """In strips of few rows the same pixels, to float32 rounding of convolutions of another size."""
-    from liif_fast.baselines import common, srcnn, srgan
+    from liif_fast.models.baselines import common, srcnn, srgan
 
     model = liif_fast.make(spec).eval()
     image = torch.rand(1, 3, 40, 11)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import liif_fast
-from liif_fast import checkpoints
+from liif_fast.weights import checkpoints
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"

@@ -7,8 +7,8 @@ import tracemalloc
 
 import image_bytes
 
-from liif_fast import images
-from liif_fast.bounded_file import BoundedFile
+from liif_fast.images import files as images
+from liif_fast.images.bounded_file import BoundedFile
 
 
 def test_reads_as_a_file(tmp_path):

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from liif_fast import _extension, doctor
+from liif_fast.cli import doctor
+from liif_fast.head import library as _extension
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "liif_fast" / "_C.abi3.so"
@@ -119,7 +120,7 @@ def test_a_library_that_does_not_load_warns_once_with_the_linkers_words(monkeypa
 
 
 def test_switched_off():
-    code = "import liif_fast, torch; print(liif_fast._extension.status, hasattr(torch.ops.liif_fast, 'cpu_info'))"
+    code = "import liif_fast, torch; print(liif_fast.head.library.status, hasattr(torch.ops.liif_fast, 'cpu_info'))"
     environment = {**os.environ, "LIIF_FAST_EXTENSION": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "switched off by LIIF_FAST_EXTENSION=0 False"

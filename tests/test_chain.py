@@ -8,7 +8,8 @@ import pytest
 import torch
 from test_decode import SHAPES, arguments, error
 
-from liif_fast import chain, functional
+from liif_fast import functional
+from liif_fast.head import chain
 
 VARIANTS = list(itertools.product((False, True), repeat=2))
 NAMES = ("recompute", "blend_first")

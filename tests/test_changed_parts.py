@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import liif_fast
-from liif_fast import tile_size, tiles
+from liif_fast.models import tile_size, tiles
 
 IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16, 16]}}
 

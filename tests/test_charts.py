@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from liif_fast import charts
+from liif_fast.quality import charts
 
 
 def inked(image, colour: str) -> np.ndarray:

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 import liif_fast
-from liif_fast import CheckpointError, checkpoints
+from liif_fast import CheckpointError
+from liif_fast.weights import checkpoints
 
 SPEC = {
     "name": "liif",

@@ -12,8 +12,8 @@ from command import outcome
 from PIL import Image
 
 import liif_fast
-from liif_fast import compare, pairs
-from liif_fast.evaluate import evaluate
+from liif_fast.quality import compare, pairs
+from liif_fast.quality.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_half_precision_and_int8(plain, models, capsys):
 
 def test_a_plot_of_its_default_scales(data_dir):
     """They fit images as large as Set5's."""
-    from liif_fast import cli_compare
+    from liif_fast.cli import compare as cli_compare
 
     scales = [float(text) for text in cli_compare._PLOT.split(",")]
     assert (min(scales), max(scales)) == (1.5, 12)
@@ -135,7 +135,7 @@ def test_usage_errors(plain, models, tmp_path, capsys, monkeypatch):
 
 
 def test_labels(tmp_path, monkeypatch):
-    from liif_fast import cli_compare
+    from liif_fast.cli import compare as cli_compare
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd=name.pth").touch()

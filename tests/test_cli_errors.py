@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 import liif_fast
-from liif_fast import cli, upscale
+from liif_fast.cli import main as cli
+from liif_fast.upscaling import files as upscale
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import re
 import pytest
 import torch
 
-from liif_fast import charts, compare
-from liif_fast.compare import Method
-from liif_fast.evaluate import bicubic, evaluate
+from liif_fast.quality import charts, compare
+from liif_fast.quality.compare import Method
+from liif_fast.quality.evaluate import bicubic, evaluate
 
 
 def nearest(image, size):

@@ -8,7 +8,9 @@ import tracemalloc
 import pytest
 import training_files as files
 
-from liif_fast import cli, data, shown
+from liif_fast import data
+from liif_fast.base import shown
+from liif_fast.cli import main as cli
 from liif_fast.training import yaml_file
 from liif_fast.training.config import ConfigError, check, load_config
 from liif_fast.training.values import number_if_one

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cpu_paths import COMPILED, PATHS, WHY, exact, forced, sample
-
-from liif_fast import ops
 from liif_fast.reference import make_coord
+
+from liif_fast.head import ops
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason=WHY)
 LIB = torch.ops.liif_fast
@@ -68,17 +68,17 @@ class TestValues:
     def test_gather(self, path, dtype, D):
         for s in variants(dtype, D):
             h, weight = LIB.corner_gather(*s.gather())
-            h_plain, weight_plain = ops._corner_gather(*s.gather())
+            h_plain, weight_plain = ops.PLAIN["corner_gather"](*s.gather())
             assert torch.equal(weight, weight_plain)
             assert h.dtype == dtype
             assert_near(h, h_plain, H_TOLERANCE[dtype])
 
     def test_backward(self, path, dtype, D):
         for s in variants(dtype, D):
-            h = ops._corner_gather(*s.gather())[0]
+            h = ops.PLAIN["corner_gather"](*s.gather())[0]
             args = (torch.randn(h.shape).to(dtype), h, *s.gather()[1:4], s.hidden.shape[1:3], *s.gather()[4:])
             grad_hidden, grad_w_pos = LIB.corner_gather_backward(*args)
-            plain_hidden, plain_w_pos = ops._corner_gather_backward(*args)
+            plain_hidden, plain_w_pos = ops.PLAIN["corner_gather_backward"](*args)
             assert grad_hidden.dtype == dtype
             assert grad_w_pos.dtype == s.w_pos.dtype
             assert_near(grad_hidden, plain_hidden, GRAD_TOLERANCE[dtype])
@@ -131,7 +131,7 @@ def test_official_weights(path, data_dir):
 def test_all_pixels_of_one_feature_pixel(path):
     """Backward's sums continue over many blocks when every row goes to the same pixel."""
     s = sample(B=2, h=1, w=1, D=20, Q=1500)
-    h = ops._corner_gather(*s.gather())[0]
+    h = ops.PLAIN["corner_gather"](*s.gather())[0]
     grad_h = torch.randn_like(h)
     grad_hidden, _ = LIB.corner_gather_backward(grad_h, h, *s.gather()[1:4], (1, 1), *s.gather()[4:])
     expected = (grad_h.double() * (h > 0)).sum((1, 2))
@@ -141,7 +141,7 @@ def test_all_pixels_of_one_feature_pixel(path):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_same_bits_with_any_number_of_threads(path, threads, dtype):
     s = sample(dtype, B=3, h=4, w=3, D=40, Q=900)
-    h = ops._corner_gather(*s.gather())[0]
+    h = ops.PLAIN["corner_gather"](*s.gather())[0]
     args = (torch.randn_like(h), h, *s.gather()[1:4], (4, 3), *s.gather()[4:])
     results = []
     for n in (1, 2, 3):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from liif_fast import compare, crops, metrics, sheet
-from liif_fast.compare import Method
-from liif_fast.evaluate import bicubic
+from liif_fast.images import sheet
+from liif_fast.quality import compare, crops, metrics
+from liif_fast.quality.compare import Method
+from liif_fast.quality.evaluate import bicubic
 
 
 def planted(image, places):

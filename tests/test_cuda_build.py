@@ -96,7 +96,7 @@ def test_the_library_loads_on_this_torch(built):
     code = """
 import torch, liif_fast
 from liif_fast import doctor, ops
-assert ops.CPU_KERNELS and ops.CUDA_KERNELS, liif_fast._extension.status
+assert ops.CPU_KERNELS and ops.CUDA_KERNELS, liif_fast.head.library.status
 args = torch.randn(1, 4, 5, 16), torch.rand(1, 7, 2) * 2 - 1, None, torch.randn(16, 4), (4, 5), (0, 0)
 for got, want in zip(torch.ops.liif_fast.corner_gather(*args), ops.PLAIN["corner_gather"](*args)):
     torch.testing.assert_close(got, want)

@@ -17,7 +17,8 @@ import torch
 from built_once import built_once, sources, version
 from torch.testing import assert_close
 
-from liif_fast import ops, reference
+from liif_fast import reference
+from liif_fast.head import ops, precision
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -101,7 +102,7 @@ def segments(kernels, grad_h, h, coord, hidden_size, size, origin, ensemble=True
 
 
 def sample(dtype, B, hidden_size, d, Q, cell=True, grid=False):
-    geometry = ops.geometry_dtype(dtype)
+    geometry = precision.geometry_dtype(dtype)
     hidden = torch.randn(B, *hidden_size, d).to(dtype)
     coord = torch.rand(B, Q, 2, dtype=geometry) * 2.2 - 1.1
     if grid:  # neighbours share pixels, and so do corners at the edges

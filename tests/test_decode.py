@@ -10,7 +10,8 @@ import torch
 from cpu_paths import COMPILED, PATHS, WHY, forced
 from test_ops import expected_render, sample
 
-from liif_fast import functional, ops
+from liif_fast import functional
+from liif_fast.head import ops, precision
 
 LIB = torch.ops.liif_fast
 DECODE = LIB.decode.default
@@ -27,9 +28,9 @@ SHAPES = [
 
 @pytest.fixture(params=["plain, bfloat16 products", "plain, float32 products", *PATHS])
 def path(request, monkeypatch):
-    """What computes: plain PyTorch with either choice of ``ops.matmul_dtype``, or one instruction set's kernels."""
+    """What computes: plain PyTorch with either choice of ``matmul_dtype``, or one instruction set's kernels."""
     if request.param.startswith("plain"):
-        monkeypatch.setattr(ops, "FAST_BFLOAT16_CPU", "bfloat16" in request.param)
+        monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", "bfloat16" in request.param)
         yield "plain"
         return
     with forced(request.param):

@@ -10,9 +10,12 @@ import torch
 from PIL import Image
 
 import liif_fast
-from liif_fast import evaluate, functional, metrics, reference, tiles, unit_order
+from liif_fast import functional, reference
 from liif_fast.data import ImageFolder
 from liif_fast.data.wrappers import SRImplicitDownsampled
+from liif_fast.head import unit_order
+from liif_fast.models import tiles
+from liif_fast.quality import evaluate, metrics
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import training_files as files
 
-from liif_fast import cli
+from liif_fast.cli import main as cli
 
 GAN = {
     "discriminator": {"name": "srgan-discriminator", "args": {}},
@@ -45,7 +45,8 @@ def test_what_cannot_run(name, tmp_path, capsys, monkeypatch):
     changes, words = NOT_RUN[name]
     monkeypatch.chdir(tmp_path)
     if name.startswith("init"):
-        from liif_fast import checkpoints, make
+        from liif_fast import make
+        from liif_fast.weights import checkpoints
 
         checkpoints.save_official(make({"name": "srcnn", "args": {}}), tmp_path / "m.pth")
     images = files.make_images(tmp_path / "images")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from small_encoders import RDN, STEPS, TINY, make
 from torch.testing import assert_close
 
-from liif_fast.encoders import rdn
+from liif_fast.models.encoders import rdn
 
 
 @pytest.fixture(autouse=True)

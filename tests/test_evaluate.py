@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from liif_fast import metrics
-from liif_fast.evaluate import Report, Row, bicubic, check_arguments, evaluate
-from liif_fast.resize import imresize, pil_bicubic
+from liif_fast.images.resize import imresize, pil_bicubic
+from liif_fast.quality import metrics
+from liif_fast.quality.evaluate import Report, Row, bicubic, check_arguments, evaluate
 
 
 def noise(h, w, seed=0):

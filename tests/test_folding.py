@@ -12,7 +12,7 @@ from liif_queries import by_reference, queries
 from torch import nn
 from torch.testing import assert_close
 
-from liif_fast import folding
+from liif_fast.models import folding
 
 
 class Low(nn.Linear):

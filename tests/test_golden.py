@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from liif_fast.evaluate import evaluate
+from liif_fast.quality.evaluate import evaluate
 
 # PSNR (luma, unquantised, border of S) and SSIM of the official code in float32; x6 and x8 from Pillow's reduction
 GOLDEN = {2: (37.988, 0.9604), 3: (34.400, 0.9273), 4: (32.238, 0.8956), 6: (28.955, 0.8318), 8: (26.982, 0.7763)}

@@ -16,7 +16,7 @@ from refusals import refused
 from torch import nn
 
 import liif_fast
-from liif_fast import pickles
+from liif_fast.weights import pickles
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liif_fast import image_writing
-from liif_fast.images import ImageError, read, write
+from liif_fast.images import writing as image_writing
+from liif_fast.images.files import ImageError, read, write
 
 RNG = np.random.default_rng(7)
 GREY, RGB = (RNG.integers(0, 256, (40, 30, c), dtype=np.uint8) for c in (1, 3))
@@ -154,7 +154,7 @@ def test_writes_that_the_system_cuts_short_are_noticed(tmp_path):
     script = """
         import resource, signal, sys
         import numpy as np
-        from liif_fast.images import ImageError, write
+        from liif_fast.images.files import ImageError, write
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
         noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)

@@ -13,9 +13,9 @@ import pytest
 from image_bytes import chunk, exif, png, profile
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from liif_fast.image_avif import primaries_and_transfer
-from liif_fast.image_colour import Colour
-from liif_fast.images import read, write
+from liif_fast.images.avif import primaries_and_transfer
+from liif_fast.images.colour import Colour
+from liif_fast.images.files import read, write
 
 SRGB = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 WIDE = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)  # Display P3

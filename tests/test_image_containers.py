@@ -11,8 +11,8 @@ import pytest
 from image_bytes import chunk, exif, png
 from PIL import Image
 
-from liif_fast.images import ImageError, read, write
-from liif_fast.photo import as_kind, as_photo
+from liif_fast.images.files import ImageError, read, write
+from liif_fast.images.photo import as_kind, as_photo
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (2, 3, 3), dtype=np.uint8)
 

@@ -14,8 +14,8 @@ import pytest
 from image_bytes import chunk, exif, png
 from PIL import Image, PngImagePlugin
 
-from liif_fast.image_exif import HEIGHT, ORIENTATION, WIDTH, is_sound, patched
-from liif_fast.images import ImageError, read
+from liif_fast.images.exif import HEIGHT, ORIENTATION, WIDTH, is_sound, patched
+from liif_fast.images.files import ImageError, read
 
 # A hang takes minutes to hours; a pass takes under a second alone and a few on a loaded machine.
 SECONDS = 10

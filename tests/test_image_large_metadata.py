@@ -10,8 +10,8 @@ import pytest
 from image_bytes import chunk, png, profile
 from PIL import Image, PngImagePlugin
 
-from liif_fast.image_writing import MAX_TEXT
-from liif_fast.images import Photo, read, write
+from liif_fast.images.files import Photo, read, write
+from liif_fast.images.writing import MAX_TEXT
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (4, 5, 3), dtype=np.uint8)
 MB = 1 << 20

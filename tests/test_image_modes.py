@@ -11,8 +11,8 @@ from image_bytes import chunk, cmyk_profile, png, profile, tiff
 from image_files import SMOOTH, saved, wrote
 from PIL import Image
 
-from liif_fast.image_containers import depth
-from liif_fast.images import ImageError, read
+from liif_fast.images.containers import depth
+from liif_fast.images.files import ImageError, read
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (4, 5, 3), dtype=np.uint8)
@@ -49,7 +49,7 @@ def test_every_mode_becomes_grey_or_rgb_with_alpha_apart(tmp_path, mode, format,
 
 
 def test_images_larger_than_a_strip_are_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("liif_fast.image_modes.STRIP_PIXELS", 12)  # two rows of five at a time, the last one alone
+    monkeypatch.setattr("liif_fast.images.modes.STRIP_PIXELS", 12)  # two rows of five at a time, the last one alone
     pixels = RNG.integers(0, 256, (5, 5, 4), dtype=np.uint8)
     photo = read(saved(tmp_path, Image.fromarray(pixels), "x.png"))
     np.testing.assert_array_equal(np.dstack((photo.pixels, photo.alpha)), pixels)

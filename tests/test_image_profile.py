@@ -10,7 +10,7 @@ import pytest
 from image_bytes import profile
 from PIL import Image
 
-from liif_fast.images import read, write
+from liif_fast.images.files import read, write
 
 PIXELS = np.random.default_rng(8).integers(0, 256, (8, 9, 3), dtype=np.uint8)
 ICC = profile(b"RGB ")

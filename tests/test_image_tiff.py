@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liif_fast.images import ImageError, read
+from liif_fast.images.files import ImageError, read
 
 RNG = np.random.default_rng(3)
 SMALL, LARGE = RNG.integers(0, 256, (3, 4), dtype=np.uint8), RNG.integers(0, 256, (6, 8), dtype=np.uint8)

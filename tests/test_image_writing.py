@@ -12,7 +12,7 @@ import pytest
 from image_bytes import exif, profile
 from PIL import Image, JpegImagePlugin
 
-from liif_fast.images import ImageError, Photo, check_output, read, write
+from liif_fast.images.files import ImageError, Photo, check_output, read, write
 
 RNG = np.random.default_rng(7)
 GREY, RGB = (RNG.integers(0, 256, (40, 30, c), dtype=np.uint8) for c in (1, 3))
@@ -189,7 +189,7 @@ def test_memory_stays_near_one_copy(tmp_path):
     script = """
         import resource, sys
         import numpy as np
-        from liif_fast.images import Photo, write
+        from liif_fast.images.files import Photo, write
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         write(sys.argv[1] + ".small.png", Photo(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)))
         photo = Photo(np.ones((4000, 4000, 3), np.uint8), np.ones((4000, 4000), np.uint8))

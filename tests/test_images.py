@@ -12,7 +12,7 @@ from image_bytes import chunk, exif, png, profile
 from image_files import SMOOTH, saved, wrote
 from PIL import Image, ImageFile
 
-from liif_fast.images import ImageError, find_images, read
+from liif_fast.images.files import ImageError, find_images, read
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (4, 5, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ from command import photo, runner
 from PIL import Image
 
 import liif_fast
-from liif_fast import atomic, interruption
+from liif_fast.base import atomic, interruption
 from liif_fast.training.signals import Signals
 
 SIGHUP = getattr(signal, "SIGHUP", None) or pytest.skip("needs POSIX signals", allow_module_level=True)
@@ -141,7 +141,7 @@ def test_a_second_interrupt_is_no_traceback(two, capsys, monkeypatch):
     def again(*_):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("liif_fast.reporting.say", again)
+    monkeypatch.setattr("liif_fast.cli.reporting.say", again)
     assert two(lambda: signal.raise_signal(signal.SIGINT)) == 130
 
 

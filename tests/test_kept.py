@@ -10,7 +10,7 @@ from liif_queries import by_reference, queries
 from torch.testing import assert_close
 
 import liif_fast
-from liif_fast import kept, unit_order
+from liif_fast.head import kept, unit_order
 
 
 def fused(kind, **options):

@@ -7,7 +7,8 @@ import torch
 from liif_queries import queries
 from torch.testing import assert_close
 
-from liif_fast import functional, ops
+from liif_fast import functional
+from liif_fast.head import precision
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -28,7 +29,7 @@ def test_compile_fullgraph(tiny, grad):
 @pytest.mark.long
 def test_compile_with_inductor_and_autocast(tiny, monkeypatch):
     """Whole model, forward and backward, dynamic shapes, once with the real backend."""
-    monkeypatch.setattr(ops, "FAST_BFLOAT16_CPU", True)  # or nothing of it would be in half precision
+    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", True)  # or nothing of it would be in half precision
     model = tiny()
     inp, (coord, cell) = torch.randn(2, 3, 6, 6), queries(2, 20)
     compiled = torch.compile(model, fullgraph=True, dynamic=True)

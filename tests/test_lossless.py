@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liif_fast import image_containers, images
+from liif_fast.images import containers as image_containers
+from liif_fast.images import files as images
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (24, 31, 4), dtype=np.uint8)
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from liif_fast import functional, reference, tile_size, tiles
+from liif_fast import functional, reference
+from liif_fast.models import tile_size, tiles
 
 
 class Largest(TorchDispatchMode):

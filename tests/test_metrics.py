@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from liif_fast import metrics
+from liif_fast.quality import metrics
 
 
 def pair(*shape):

@@ -10,7 +10,9 @@ import training_files
 from cpu_paths import COMPILED, PATHS, forced, sample
 
 import liif_fast
-from liif_fast import cli, evaluate, int8, ops
+from liif_fast.cli import main as cli
+from liif_fast.head import int8, ops
+from liif_fast.quality import evaluate
 
 NAN, INF = float("nan"), float("inf")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)

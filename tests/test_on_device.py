@@ -9,11 +9,12 @@ import pytest
 import torch
 import training_files as files
 
-from liif_fast import cli, data
+from liif_fast import data
+from liif_fast.cli import main as cli
 from liif_fast.data.loader import Batches
 from liif_fast.data.on_device import Crops, OnDevice, hashed, reduced
 from liif_fast.data.samples import centres
-from liif_fast.resize import pil_bicubic, pil_weights
+from liif_fast.images.resize import pil_bicubic, pil_weights
 from liif_fast.training.config import ConfigError, check
 from liif_fast.training.setup import build_samples
 from liif_fast.training.step import hash_seed

@@ -19,12 +19,13 @@ import yaml
 from PIL import Image
 
 import liif_fast
-from liif_fast import checkpoints, pretrained, train
+from liif_fast.training import run as train
 from liif_fast.training import signals
 from liif_fast.training.config import load_config
 from liif_fast.training.dry_run import dry_run
 from liif_fast.training.run_folder import Start
 from liif_fast.training.setup import build_model
+from liif_fast.weights import checkpoints, pretrained
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tools" / "open_weights"

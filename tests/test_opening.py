@@ -7,8 +7,9 @@ import training_files as files
 from PIL import Image
 from test_image_tiff import LARGE, SMALL, trees, wrote
 
-from liif_fast import data, pairs
-from liif_fast.evaluate import evaluate
+from liif_fast import data
+from liif_fast.quality import pairs
+from liif_fast.quality.evaluate import evaluate
 
 PREVIEWS = {
     "thumbnail first": trees("<", ((SMALL, {254: 1}), []), ((LARGE, {254: 0}), [])),

@@ -9,7 +9,8 @@ import torch
 from torch.testing import assert_close
 
 import liif_fast  # noqa: F401 - registers the operators
-from liif_fast import ops, reference
+from liif_fast import reference
+from liif_fast.head import ops, precision
 
 GATHER = torch.ops.liif_fast.corner_gather.default
 BACKWARD = torch.ops.liif_fast.corner_gather_backward.default
@@ -28,7 +29,7 @@ SHAPES = [
 def sample(shape, dtype=torch.float32, cell=True, ensemble=True, strided=False):
     """(gather arguments, render arguments)"""
     B, (h, w), D, Q, L, out = shape
-    geometry = ops.geometry_dtype(dtype)
+    geometry = precision.geometry_dtype(dtype)
     hidden = torch.randn(B, h, w, D).to(dtype)
     coord = torch.rand(B, Q, 2, dtype=geometry) * 2 - 1
     if strided:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from liif_fast import checkpoints, cli
-from liif_fast.out_of_memory import out_of_memory
+from liif_fast.base.out_of_memory import out_of_memory
+from liif_fast.cli import main as cli
+from liif_fast.weights import checkpoints
 
 
 @pytest.mark.parametrize(

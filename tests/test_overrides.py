@@ -81,7 +81,7 @@ def test_every_way_to_a_picture(name, monkeypatch):
     plain.imnet = model.imnet
     assert (want - official(plain, inp, size)).abs().max() > 1e-2
     # the same computation, in other pieces
-    monkeypatch.setattr("liif_fast.overrides._BLOCK", 20)
+    monkeypatch.setattr("liif_fast.models.overrides._BLOCK", 20)
     assert_close(model.render(inp, size), want, rtol=1e-5, atol=1e-6)
     assert_close(model.renderer(size)(inp), want, rtol=1e-5, atol=1e-6)
     image = (model.render(inp * 2 - 1, size) / 2 + 0.5).clamp(0, 1)
@@ -178,7 +178,7 @@ def test_files_keep_no_methods_and_no_changed_layers(tmp_path):
         (on_instance, r"imnet\.layers\.0"),
         (without_bias, r"imnet\.layers\.2\.bias"),
     ]:
-        for save in (model.save, lambda p, m=model: liif_fast.checkpoints.save_official(m, p)):
+        for save in (model.save, lambda p, m=model: liif_fast.weights.checkpoints.save_official(m, p)):
             with pytest.raises(ValueError, match=f"cannot be saved.*{words}"):
                 save(path)
             assert not path.exists()

@@ -11,9 +11,11 @@ import torch
 import training_files as files
 from PIL import Image
 
-from liif_fast import cli, data, pairs
+from liif_fast import data
+from liif_fast.cli import main as cli
 from liif_fast.data import pair_names
-from liif_fast.evaluate import evaluate
+from liif_fast.quality import pairs
+from liif_fast.quality.evaluate import evaluate
 
 
 def save(file: Path, height: int, width: int, value: int = 0) -> None:
@@ -218,7 +220,7 @@ def test_another_ending_in_lr_bicubic(tmp_path):
 
 def test_compare_by_names(tmp_path):
     selfexsr(tmp_path / "set" / "image_SRF_2", 2)
-    from liif_fast import compare
+    from liif_fast.quality import compare
 
     result = compare.compare([compare.Method("copy", Copy())], [tmp_path / "set"], [2])
     assert "files beside HR, such as img_001_SRF_2_LR.png" in result.markdown()

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from image_bytes import exif, profile
 from PIL import Image, ImageDraw, ImageOps
 
-from liif_fast.photo import Photo, as_kind, as_photo, convert_depth, fill_transparent
+from liif_fast.images.photo import Photo, as_kind, as_photo, convert_depth, fill_transparent
 
 RNG = np.random.default_rng(7)
 

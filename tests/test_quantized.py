@@ -13,8 +13,8 @@ from cpu_paths import COMPILED, PATHS, forced, sample
 from torch.testing import assert_close
 
 import liif_fast
-from liif_fast import int8, ops
-from liif_fast.evaluate import evaluate
+from liif_fast.head import int8, ops
+from liif_fast.quality.evaluate import evaluate
 
 INT8 = torch.ops.liif_fast.render_int8.default
 

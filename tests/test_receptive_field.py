@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_encoders import RDN, make
 
-from liif_fast.encoders import rdn
+from liif_fast.models.encoders import rdn
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from liif_fast import LIIF
-from liif_fast.renderer import Renderer
+from liif_fast.models.renderer import Renderer
 
 SIZE = (8, 6)
 

@@ -13,8 +13,9 @@ import pytest
 from command import photo, runner
 
 import liif_fast
-from liif_fast import pretrained, reporting
+from liif_fast.cli import reporting
 from liif_fast.training.journal import LOG, Journal
+from liif_fast.weights import pretrained
 
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 NAME = os.fsdecode(b"na\xffm\xc3\xa9\n\x1b[31m.png")  # not UTF-8, two lines, and what colours a terminal

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from liif_fast.resize import imresize, pil_bicubic
+from liif_fast.images.resize import imresize, pil_bicubic
 
 
 def noise(*shape):

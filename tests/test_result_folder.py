@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from liif_fast import result_folder, weight_files
+from liif_fast.quality import result_folder
+from liif_fast.weights import files as weight_files
 
 
 def test_all_files_or_none(tmp_path, monkeypatch):

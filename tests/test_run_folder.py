@@ -11,11 +11,13 @@ import pytest
 import torch
 import training_files as files
 
-from liif_fast import cli, result_folder, weight_files
+from liif_fast.cli import main as cli
+from liif_fast.quality import result_folder
 from liif_fast.training import setup, state
 from liif_fast.training.config import load_config
 from liif_fast.training.optimizer import Average
 from liif_fast.training.restore import restore
+from liif_fast.weights import files as weight_files
 
 EPOCHS = {"epoch_max": 3, "epoch_save": 1}
 

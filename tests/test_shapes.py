@@ -12,7 +12,9 @@ from PIL import Image
 from torch import nn
 
 import liif_fast
-from liif_fast import cli, ops, quantized
+from liif_fast import quantized
+from liif_fast.cli import main as cli
+from liif_fast.head import ops
 
 EDSR = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}}
 RDN = {"name": "rdn", "args": {"G0": 8, "RDNconfig": "A", "no_upsampling": True}}

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 import liif_fast
-from liif_fast import reference, state_dicts
+from liif_fast import reference
+from liif_fast.weights import state_dicts
 
 # Other orders of addition than the library's: float32 rounding of values of about 1, over at most 120 convolutions.
 CLOSE = {"atol": 2e-5, "rtol": 0}

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import liif_fast
-from liif_fast import heap, tile_size, tiles
+from liif_fast.models import heap, tile_size, tiles
 
 EDSR_BASELINE = {"name": "edsr-baseline", "args": {"no_upsampling": True}}
 RDN = {"name": "rdn", "args": {"no_upsampling": True}}

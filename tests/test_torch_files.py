@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from liif_fast import torch_files
-from liif_fast.pickle_names import Inert, NeedsCodeError
+from liif_fast.weights import torch_files
+from liif_fast.weights.pickle_names import Inert, NeedsCodeError
 
 
 def contents():

@@ -13,7 +13,7 @@ import training_files as files
 import yaml
 from PIL import Image
 
-from liif_fast import cli
+from liif_fast.cli import main as cli
 from liif_fast.training.config import Config, EvalConfig, check, load_config
 
 OWN = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))

@@ -14,7 +14,7 @@ import torch
 import training_files as files
 from PIL import Image
 
-from liif_fast import cli
+from liif_fast.cli import main as cli
 from liif_fast.data import loader as loaders
 from liif_fast.training.journal import Journal
 from liif_fast.training.loop import Trainer
@@ -182,7 +182,7 @@ def test_half_an_update_is_not_saved(tmp_path, capsys, monkeypatch):
 
 def test_evaluation_ends_its_workers(tmp_path, capsys, watched):
     import liif_fast
-    from liif_fast import checkpoints
+    from liif_fast.weights import checkpoints
 
     images = jpegs(tmp_path / "images")
     checkpoints.save_official(liif_fast.make(files.TINY_LIIF), tmp_path / "m.pth")

@@ -12,7 +12,7 @@ import training_files as files
 from torch import nn
 
 import liif_fast
-from liif_fast import weight_files
+from liif_fast.weights import files as weight_files
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch
 import training_files as files
 from PIL import Image
 
-from liif_fast import cli
+from liif_fast.cli import main as cli
 
 pytestmark = pytest.mark.long
 
@@ -123,7 +123,7 @@ def _official_psnr(images: Path, model_file: Path) -> float:
 
 def _model(tmp_path: Path) -> Path:
     import liif_fast
-    from liif_fast import checkpoints
+    from liif_fast.weights import checkpoints
 
     torch.manual_seed(0)
     path = tmp_path / "model.pth"

@@ -12,7 +12,8 @@ from liif_queries import by_reference, queries
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.testing import assert_close
 
-from liif_fast import functional, ops
+from liif_fast import functional
+from liif_fast.head import precision
 
 F64 = torch.float64
 TIGHT = {"rtol": 1e-9, "atol": 1e-10}  # float64: the same sums in another order
@@ -129,7 +130,7 @@ def test_autograd_functional(case):
 
 
 def test_autocast_keeps_coordinates_in_float32(tiny, monkeypatch):
-    monkeypatch.setattr(ops, "FAST_BFLOAT16_CPU", True)  # or little would be in half precision
+    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", True)  # or little would be in half precision
     errors = []
     for _ in range(8):
         model = tiny([16, 16], 6)

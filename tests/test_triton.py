@@ -9,7 +9,8 @@ import pytest
 import torch
 from cpu_paths import sample
 
-from liif_fast import doctor, triton
+from liif_fast.cli import doctor
+from liif_fast.head import triton
 
 
 def _eligible(s):
@@ -51,7 +52,7 @@ def test_the_reason_in_the_arguments(changed, reason, monkeypatch):
 
 def test_hidden_must_lie_in_the_map():
     pytest.importorskip("triton")
-    from liif_fast.triton import render
+    from liif_fast.head.triton import render
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(render, "eligible", lambda *arguments: (True, ""))
@@ -72,7 +73,7 @@ def test_hidden_must_lie_in_the_map():
 )
 def test_what_stops_the_compiler_does_not_stop_the_user(error, falls_back, monkeypatch):
     pytest.importorskip("triton")
-    from liif_fast.triton import render
+    from liif_fast.head.triton import render
 
     def broken(*arguments):
         raise error

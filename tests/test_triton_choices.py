@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 
-from liif_fast.triton import choices, configs
+from liif_fast.head.triton import choices, configs
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_damaged_file_is_ignored_with_one_warning(cache, text, reason):
 
 
 def test_tune_names_what_is_missing(capsys):
-    from liif_fast import cli
+    from liif_fast.cli import main as cli
 
     assert cli.main(["tune", "--device", "cpu"]) == 2
     assert "--device cpu: a CUDA device is wanted" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from liif_fast.triton.configs import KINDS, SHARED, WIDTHS, candidates
+from liif_fast.head.triton.configs import KINDS, SHARED, WIDTHS, candidates
 
 HERE = Path(__file__).parent
 TENSOR_MEMORY = 512  # columns that a multiprocessor of sm_100 has

@@ -10,7 +10,8 @@ import torch
 from cpu_paths import PATHS, forced, sample
 from torch.testing import assert_close
 
-from liif_fast import functional, make, ops, unit_order
+from liif_fast import functional, make
+from liif_fast.head import ops, unit_order
 
 
 def test_units_that_are_zero_together_stand_together():
@@ -39,7 +40,7 @@ def test_the_result_stays(L):
     before, feat = head(L, 32), torch.randn(2, 3, 5, 6)
     s = sample(h=5, w=6, D=32, Q=150)
     hidden = functional.hidden_map(feat, before)
-    h = ops._corner_gather(hidden, s.coord, s.cell, before.w_pos, (5, 6), (0, 0))[0]
+    h = ops.PLAIN["corner_gather"](hidden, s.coord, s.cell, before.w_pos, (5, 6), (0, 0))[0]
     after = unit_order.applied(before, unit_order.find(before, h[0]))
     colours = [functional.query(functional.hidden_map(feat, x), x, s.coord, s.cell) for x in (before, after)]
     assert_close(colours[0], colours[1], rtol=1e-5, atol=1e-5)  # sums in another order
@@ -53,7 +54,7 @@ def test_more_groups_are_zero():
 
     def zero_groups(x):
         hidden = functional.hidden_map(feat, x)
-        h = ops._corner_gather(hidden, coord, cell, x.w_pos, (12, 12), (0, 0))[0][0]
+        h = ops.PLAIN["corner_gather"](hidden, coord, cell, x.w_pos, (12, 12), (0, 0))[0][0]
         tiles = (h.unflatten(0, (-1, 48)).transpose(1, 2).reshape(-1, 6, 16, 4) == 0).all(3).all(1)
         return tiles.float().mean(), h
 

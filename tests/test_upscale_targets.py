@@ -10,7 +10,9 @@ import pytest
 from command import photo, runner
 from PIL import Image
 
-from liif_fast import images, reporting, upscale
+from liif_fast.cli import reporting
+from liif_fast.images import files as images
+from liif_fast.upscaling import files as upscale
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_results_over_the_limit_are_refused_before_the_work(run, tmp_path, monke
     wide = tmp_path / "wide.gif"
     Image.new("P", (65535, 17)).save(wide)
     worked = []
-    monkeypatch.setattr("liif_fast.tiles.upscale", lambda *a, **k: worked.append(a))
+    monkeypatch.setattr("liif_fast.models.tiles.upscale", lambda *a, **k: worked.append(a))
     assert run(wide, "-o", tmp_path / "o.png", "-s", "20") == 1
     assert "65535x17 -> 1310700x340: the output is over the limit of 268435456 pixels" in (e := capsys.readouterr().err)
     assert "--max-output-pixels" in e
@@ -200,7 +202,7 @@ def test_a_bar_where_somebody_watches(monkeypatch, capsys):
 def test_what_a_format_cannot_hold_is_refused_before_the_work(run, tmp_path, monkeypatch, capsys):
     """Also where the output's folder is still to be made, and rows that Pillow cannot hold in any format."""
     photo(tmp_path / "photo.png")
-    monkeypatch.setattr("liif_fast.liif.LIIF.upscale", lambda *args, **kwargs: pytest.fail("worked"))
+    monkeypatch.setattr("liif_fast.models.liif.LIIF.upscale", lambda *args, **kwargs: pytest.fail("worked"))
     for form, size, words in (
         ("webp", "17000x100", "17000x100 is too large for WEBP"),
         ("png", "200000000x1", "200000000x1 is too wide to be written (up to 67108856)"),

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 import liif_fast
-from liif_fast import CheckpointError, checkpoints, cli
+from liif_fast import CheckpointError
+from liif_fast.cli import main as cli
 from liif_fast.training import setup
+from liif_fast.weights import checkpoints
 
 ENCODER = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 64, "no_upsampling": True}}
 SPEC = {

@@ -23,9 +23,9 @@ from cpu_paths import Sample, sample
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from liif_fast import int8
-from liif_fast.triton import render
-from liif_fast.triton.configs import KINDS, WIDTHS, Config, candidates
+from liif_fast.head import int8
+from liif_fast.head.triton import render
+from liif_fast.head.triton.configs import KINDS, WIDTHS, Config, candidates
 
 DTYPES = {"half": torch.bfloat16, "float32": torch.float32, "int8": torch.float32}
 

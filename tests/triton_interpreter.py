@@ -20,9 +20,10 @@ import triton.language as tl
 from cpu_paths import Sample, exact, sample
 from triton.runtime import interpreter
 
-from liif_fast import int8, ops, reference
-from liif_fast.triton import render
-from liif_fast.triton.configs import Config
+from liif_fast import reference
+from liif_fast.head import int8, ops, precision
+from liif_fast.head.triton import render
+from liif_fast.head.triton.configs import Config
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 STRUCTURES = {"pairs": Config("pairs", 64, 32, 32, 4), "chain": Config("chain", 32, 64, 64, 4)}
@@ -207,7 +208,7 @@ def row(name: str, ours: torch.Tensor, want: torch.Tensor, plain: torch.Tensor) 
 def main() -> None:
     repair_interpreter()
     specialised = gluon_on_cpu.install()
-    ops.matmul_dtype = lambda dtype, device: dtype  # plain PyTorch in half precision also where CPUs avoid it
+    precision.matmul_dtype = lambda dtype, device: dtype  # plain PyTorch in half precision also where CPUs avoid it
     for name, s, config in float_cases():
         row(name, render.render(*s, config=config), exact(s), ops.PLAIN["render"](*s))
     for name, s in (("part of a map", part_of_a_map()), ("edges", edges()), ("nan", nan()), ("infinite", infinite())):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .. import atomic
+from ..base import atomic
 from .errors import DataError
 
 _AT_ONCE = 64  # images decoded before they are stored, which bounds the memory beside the cache itself

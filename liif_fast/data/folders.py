@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..base.shown import named, shown
+from ..base.text_files import read_text
 from ..registry import register_dataset
-from ..shown import named, shown
-from ..text_files import read_text
 from .cache import Packed, decode, in_memory, mapped
 from .errors import DataError, MissingError
 from .opening import opened

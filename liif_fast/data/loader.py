@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .. import distributed, interruption
+from .. import distributed
+from ..base import interruption
 from .errors import DataError
 from .samples import expand
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..base.shown import shown
 from ..registry import dataset_factory
-from ..shown import shown
 
 
 def make(dataset_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..resize import PIL_BITS, pil_weights
+from ..images.resize import PIL_BITS, pil_weights
 from .errors import DataError
 from .folders import ImageFolder
 from .loader import Batch, Batches, Key, WholeBatches

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..image_tiff import full_page
+from ..images.tiff import full_page
 
 
 @contextmanager

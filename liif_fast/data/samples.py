@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..reference import make_coord
-from ..shown import shown
+from ..base.shown import shown
+from ..head.reference import make_coord
 from .errors import DataError
 from .folders import ImageFolder, PairedImageFolders
 

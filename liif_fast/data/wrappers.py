@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..base.shown import shown
+from ..images.resize import pil_bicubic
 from ..registry import register_dataset
-from ..resize import pil_bicubic
-from ..shown import shown
 from .errors import DataError
 from .samples import Samples, whole
 

@@ -37,22 +37,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import registry, state_dicts
-from ..shown import named, shown
+from .. import registry
+from ..base.shown import named, shown
+from ..weights import state_dicts
 from . import yaml_file
-from .values import (
-    ConfigError,
-    arguments,
-    flag,
-    from_zero,
-    keys,
-    meant,
-    number_if_one,
-    one_of,
-    positive,
-    text,
-    whole,
-)
+from .values import ConfigError, arguments, flag, from_zero, keys, meant, number_if_one, one_of, positive, text, whole
 
 _MOST_WORKERS = 256  # for each training process; a slip of the key must not fork until nothing moves any more
 

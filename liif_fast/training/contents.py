@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import state_dicts
-from ..shown import named, shown
+from ..base.shown import named, shown
+from ..weights import state_dicts
 from .values import ConfigError, finite, whole
 
 

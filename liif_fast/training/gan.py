@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import distributed
-from ..baselines.losses import content_loss
+from ..models.baselines.losses import content_loss
 from ..registry import make
 from .optimizer import make_optimizer, make_schedule
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from .. import charts, reporting, sheet, weight_files
+from ..images import sheet
+from ..quality import charts
+from ..weights import files as weight_files
 from .state import TrainingError, cannot_write
 from .values import finite
 
+_log = logging.getLogger(__name__)
 METRICS, LOG, CURVES, PICTURES = "metrics.jsonl", "log.txt", "curves.png", "pictures.png"
 
 
@@ -45,10 +49,10 @@ class Journal:
         self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def say(self, text: str) -> None:
-        """A line for the terminal and log.txt."""
+        """A line for log.txt and for who listens to this module's logger."""
         if self.folder is None:
             return
-        reporting.result(text)
+        _log.info(text)
         self._written(lambda: _append(self.folder / LOG, text + "\n"))
 
     def record(self, **figures: Any) -> None:
@@ -145,11 +149,6 @@ def time_text(seconds: float) -> str:
         if seconds >= unit:
             return f"{seconds / unit:.1f}{name}"
     return f"{seconds:.1f}s"
-
-
-def on_terminal() -> bool:
-    """Whether somebody watches, so that a progress bar is of use."""
-    return reporting.watched()
 
 
 def _append(path: Path, text: str) -> None:

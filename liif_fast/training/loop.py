@@ -13,9 +13,10 @@ import tqdm
 from torch import nn
 
 from .. import distributed
+from ..base.version import VERSION
 from ..data.loader import Feed, batches_in, close
 from . import state
-from .journal import Journal, on_terminal, time_text
+from .journal import Journal, time_text
 from .optimizer import Average
 from .restore import restore
 from .run_folder import BEST, LAST
@@ -35,10 +36,14 @@ class Trainer:
 
     Args:
         checkpoint: of ``state.read``, to go on from; None: from the beginning.
+        path: its file, for messages.
+        bar: show a progress bar on standard error.
     """
 
-    def __init__(self, setup: Setup, folder: Path, checkpoint: dict[str, Any] | None, path: Path | None) -> None:
-        self.setup, self.config, self.folder = setup, setup.config, folder
+    def __init__(
+        self, setup: Setup, folder: Path, checkpoint: dict[str, Any] | None, path: Path | None, bar: bool = False
+    ) -> None:
+        self.setup, self.config, self.folder, self.bar = setup, setup.config, folder, bar
         self.module, self.optimizer, self.schedule = setup.module, setup.optimizer, setup.schedule
         batches = len(setup.train_batches)
         self.progress = Progress(batches=batches) if checkpoint is None else state.progress_of(checkpoint, batches)
@@ -104,13 +109,11 @@ class Trainer:
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything, see ``liif_fast.training.state``."""
-        from .. import __version__
-
         self.progress.seconds = time.perf_counter() - self._began
         model = self.module if self.average is None else self.average.model
         training = {
             "format": state.FORMAT,
-            "version": __version__,
+            "version": VERSION,
             "seed": self.setup.seed,
             "progress": dataclasses.asdict(self.progress),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
@@ -167,7 +170,7 @@ class Trainer:
         saved = logged = time.perf_counter()
         bar = tqdm.tqdm(
             total=len(batches), initial=p.batch, desc=f"epoch {p.epoch + 1}", leave=False,
-            disable=distributed.rank() > 0 or not on_terminal(),
+            disable=not self.bar,
         )  # fmt: skip
         with bar:
             while (batch := feed.take(stand_in=together)) is not None:

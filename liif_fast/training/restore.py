@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..shown import named
+from ..base.shown import named
 from . import contents
 from .optimizer import Average
 from .state import Progress, TrainingError

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from .. import weight_files
+from ..weights import files as weight_files
 from . import state
 from .config import ConfigError
 from .journal import CURVES, LOG, METRICS, PICTURES

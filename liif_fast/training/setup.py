@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .. import data, distributed, reporting
+from .. import data, distributed
+from ..base.shown import shown
 from ..data import on_device
 from ..data.loader import Batches, WholeBatches, make_loader, workers
 from ..data.samples import Samples
 from ..registry import dataset_factory, make
-from ..shown import shown
-from ..weight_files import first_line
+from ..weights.files import first_line
 from . import trial
 from .config import Config, ConfigError, Data
 from .gan import Critic
@@ -221,7 +222,7 @@ def _loader(samples: Any, batches: Any, config: Config, seed: int, device: torch
 
 
 def _load_init(module: nn.Module, path: Path) -> None:
-    from .. import checkpoints
+    from ..weights import checkpoints
     from .restore import load_weights
     from .state import TrainingError
 
@@ -233,4 +234,4 @@ def _load_init(module: nn.Module, path: Path) -> None:
         raise ConfigError(f"init: {error}") from error
     if distributed.rank() == 0:
         for note in notes:
-            reporting.say(f"note: init: {note}")
+            warnings.warn(f"init: {note}", checkpoints.CheckpointNote, stacklevel=2)

@@ -7,7 +7,7 @@ import threading
 import time
 from types import FrameType
 
-from .. import interruption
+from ..base import interruption
 
 
 class Signals:

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from .. import weight_files
-from ..shown import shown
+from ..base.shown import shown
+from ..weights import files as weight_files
 from . import contents
 from .values import ConfigError
 

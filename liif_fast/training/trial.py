@@ -14,7 +14,7 @@ from ..data.errors import DataError
 from ..data.folders import ImageFolder
 from ..data.loader import Keyed
 from ..data.samples import expand
-from ..weight_files import first_line
+from ..weights.files import first_line
 from .config import Config, ConfigError, EvalConfig
 from .gan import Critic
 from .step import LOSSES, check_colours, half_precision, norm_tensors

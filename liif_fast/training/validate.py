@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from .. import distributed, metrics, state_dicts
+from .. import distributed
 from ..data.samples import expand
+from ..quality import metrics
+from ..weights import state_dicts
 from .step import check_colours, norm_tensors
 
 

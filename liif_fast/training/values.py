@@ -9,7 +9,7 @@ import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..shown import named, shown
+from ..base.shown import named, shown
 
 
 class ConfigError(ValueError):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..baselines.common import enlarged
 from ..data.samples import expand
+from ..models.baselines.common import enlarged
 from .config import Config
 from .step import norm_tensors
 
@@ -48,7 +48,7 @@ def views(model: nn.Module, samples: Any, config: Config, device: torch.device, 
 
 
 def _coord(size: torch.Size) -> Tensor:
-    from ..reference import make_coord
+    from ..head.reference import make_coord
 
     return make_coord(size, device="cpu")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from ..shown import named
-from ..text_files import read_text
+from ..base.shown import named
+from ..base.text_files import read_text
 from .values import ConfigError
 
 MOST_BYTES = 1 << 18

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from liif_fast import ops, reference
+from liif_fast import reference
+from liif_fast.head import precision
 
 # what one rounding may change, relative to the value
 UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
@@ -24,7 +25,7 @@ SHAPES = [
 def sample(device, shape, dtype, cell=True, ensemble=True, strided=False):
     """Arguments of corner_gather, the same for every device; ``strided``: nothing is contiguous."""
     B, (h, w), D, Q = shape
-    random, geometry = torch.Generator().manual_seed(0), ops.geometry_dtype(dtype)
+    random, geometry = torch.Generator().manual_seed(0), precision.geometry_dtype(dtype)
 
     def numbers(make, *sizes):
         return make(*sizes, generator=random, dtype=geometry)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import exact
 
 import liif_fast  # noqa: F401 - registers the operators
-from liif_fast import int8
+from liif_fast.head import int8
 
 LIB = torch.ops.liif_fast
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -9,7 +9,7 @@ import torch
 
 from gpu import exact
 from gpu.exact import SHAPES, assert_within, sample
-from liif_fast import ops
+from liif_fast.head import ops
 
 GATHER = torch.ops.liif_fast.corner_gather.default
 BACKWARD = torch.ops.liif_fast.corner_gather_backward.default

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gpu.test_training_gpu import model
-from liif_fast.evaluate import evaluate
+from liif_fast.quality.evaluate import evaluate
 
 
 @pytest.mark.parametrize("size", [(37, 41), (90, 52), (11, 13)])

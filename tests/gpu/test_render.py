@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import liif_fast
-from liif_fast import int8, ops, reference
-from liif_fast.triton import available, choices, configs
+from liif_fast import reference
+from liif_fast.head import int8, ops
+from liif_fast.head.triton import available, choices, configs
 
 pytestmark = [
     pytest.mark.gpu,
@@ -73,7 +74,7 @@ def test_values(dtype, D, changed):
 @pytest.mark.parametrize("kind", configs.KINDS)
 @pytest.mark.parametrize("D", configs.WIDTHS)
 def test_every_configuration(kind, D):
-    from liif_fast.triton import render
+    from liif_fast.head.triton import render
 
     family = configs.family(torch.cuda.get_device_capability())
     dtype = torch.bfloat16 if kind == "half" else torch.float32
@@ -150,7 +151,7 @@ def test_renderer_replays_what_render_gives(int_layers):
 
 
 def test_tune_keeps_the_fastest(tmp_path, monkeypatch):
-    from liif_fast.triton import tune
+    from liif_fast.head.triton import tune
 
     monkeypatch.setenv("LIIF_FAST_CACHE", str(tmp_path))
     rows = list(tune.tune(torch.device("cuda"), widths=(64,), kinds=("half",), queries=1 << 14, rounds=2))

@@ -253,7 +253,7 @@ def _run(request: Request) -> int:
     if request.function is not None:
         Path(request.argument["answer"]).write_text(json.dumps(_named(request.function)(request.argument["argument"])))
         return 0
-    from liif_fast import cli
+    from liif_fast.cli import main as cli
 
     sys.argv = ["liif-fast", *request.argv]
     try:

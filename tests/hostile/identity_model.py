@@ -60,7 +60,7 @@ def ours() -> bytes:
     import tempfile
 
     import liif_fast
-    from liif_fast import checkpoints
+    from liif_fast.weights import checkpoints
 
     model = liif_fast.make(SPEC)
     model.load_state_dict(identity())

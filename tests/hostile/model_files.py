@@ -71,7 +71,7 @@ def with_code(rng: random.Random, canary: Path) -> bytes:
             ("torch save", (1, str(canary))),
             ("torch._utils._rebuild_tensor_v2 __globals__", ()),
             ("torch.nn.modules.linear Linear", (1, 1)),
-            ("liif_fast.weight_files write", (str(canary), b"x")),
+            ("liif_fast.weights.files write", (str(canary), b"x")),
             ("pathlib Path.touch", (str(canary),)),
         )
     )

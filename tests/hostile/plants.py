@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from liif_fast import cli, images, train
+from liif_fast.cli import main as cli
+from liif_fast.images import files as images
+from liif_fast.training import run as train
 
 
 def _behind(act: Callable[[], int | None]) -> None:

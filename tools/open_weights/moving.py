@@ -7,8 +7,8 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from liif_fast import checkpoints
 from liif_fast.training.loop import LAST
+from liif_fast.weights import checkpoints
 
 PART, MOST = 15 * 2**20, 60 * 2**20  # bytes of a part, and of all
 STATE = "state.tar"

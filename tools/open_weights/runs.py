@@ -35,7 +35,7 @@ import torch
 import training_speed
 import yaml
 
-from liif_fast import cli
+from liif_fast.cli import main as cli
 from liif_fast.training.journal import METRICS, read_metrics
 from liif_fast.training.loop import LAST
 

@@ -24,9 +24,9 @@ from PIL import Image
 from runs import RUNS
 from torch import nn
 
-from liif_fast import checkpoints, pretrained
-from liif_fast.evaluate import to_tensor
+from liif_fast.quality.evaluate import to_tensor
 from liif_fast.training.loop import LAST
+from liif_fast.weights import checkpoints, pretrained
 
 MOST = 3_500_000  # bytes of a file
 # dB between what the weights give in float16 and as trained: at 60 an image of 35 dB loses less than 0.02 dB

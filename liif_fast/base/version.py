@@ -1,0 +1,8 @@
+"""The version of the package that is installed."""
+
+import importlib.metadata
+
+try:
+    VERSION = importlib.metadata.version("liif-fast")
+except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed
+    VERSION = "0+unknown"

@@ -1,0 +1,47 @@
+"""The head in PyTorch's own operations, of which each has every kind of derivative: see ``transforms``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import reference
+from .precision import geometry_dtype
+
+if TYPE_CHECKING:
+    from .functional import Head
+
+
+def query(
+    hidden: Tensor,
+    head: Head,
+    coord: Tensor,
+    cell: Tensor | None,
+    size: Sequence[int],
+    origin: Sequence[int],
+    ensemble: bool,
+) -> Tensor:
+    """``functional.query``; arguments as of ``functional.render``: ``[B, h, w, D], [B, Q, 2] -> [B, Q, O]``."""
+    coord, cell, w_pos = (None if t is None else t.to(geometry_dtype(hidden.dtype)) for t in (coord, cell, head.w_pos))
+    index, pos, weight = reference.corners(coord, size, ensemble)
+    row = (index[..., 0] - origin[0]) * hidden.shape[2] + (index[..., 1] - origin[1])  # [B, Q, K]
+    if cell is not None:
+        scaled = torch.stack([cell[..., 0] * size[0], cell[..., 1] * size[1]], -1)
+        pos = torch.cat([pos, scaled.unsqueeze(-2).expand_as(pos)], -1)
+    h = hidden.flatten(1, 2).gather(1, row.flatten(1).unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+    with torch.autocast(hidden.device.type, enabled=False):  # geometry is never in half precision
+        h = h.unflatten(1, row.shape[1:]).to(w_pos.dtype) + pos @ w_pos[:, : pos.shape[-1]].t()
+    return colours(h.relu().to(hidden.dtype), weight, head)
+
+
+def colours(h: Tensor, weight: Tensor, head: Head) -> Tensor:
+    """[B, Q, K, D], [B, Q, K] -> [B, Q, O]: hidden layers, output layer, blend."""
+    for w, b in head.mlp:
+        h = F.relu(F.linear(h, w, b))
+    # The output layer before the blend: [B, Q, K, O] is small, a blend of [B, Q, K, D] in float32 is not.
+    out = F.linear(h, head.w_out, head.b_out).to(weight.dtype)
+    return (out * weight.unsqueeze(-1)).sum(-2)

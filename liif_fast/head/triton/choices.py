@@ -1,0 +1,96 @@
+"""Which configuration runs on a card: what ``liif-fast tune`` measured there, else the table's first.
+
+The measurements are kept as JSON in the user's cache folder (``LIIF_FAST_CACHE`` moves it), one entry for each card and
+version of triton. A file that cannot be used is left alone, with one warning.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...base import atomic
+from .configs import KINDS, WIDTHS, Config, candidates, family
+from .eligible import interpreted
+
+VERSION = 1  # of the file
+
+
+def path() -> Path:
+    """Where the measurements are kept; the file need not exist."""
+    from ...weights.pretrained import cache_dir
+
+    return cache_dir() / "triton.json"
+
+
+def card(device: torch.device | None = None) -> str:
+    """What a measurement holds for: the card and triton's version."""
+    return f"{torch.cuda.get_device_name(device)}, triton {importlib.metadata.version('triton')}"
+
+
+@functools.cache
+def choose(kind: str, D: int, device: torch.device) -> Config:
+    """The configuration for a kind of numbers and a width of the hidden layers on a device."""
+    if device.type != "cuda":
+        assert interpreted()
+        return candidates(80, kind, D)[0]
+    architecture = family(torch.cuda.get_device_capability(device))
+    measured = load().get(card(device), {}).get(f"{kind}-{D}")
+    return measured or candidates(architecture, kind, D)[0]
+
+
+def load(file: Path | None = None) -> dict[str, dict[str, Config]]:
+    """{card: {"half-256": configuration}} of the user's file; empty without one, or if it cannot be used."""
+    file = file or path()
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        return _ignored(file, str(error))
+    try:
+        found = json.loads(text)
+        if found["version"] != VERSION:
+            return _ignored(file, f"it is of version {found['version']}, {VERSION} is wanted")
+        return {name: {key: _config(key, c) for key, c in entry.items()} for name, entry in found["cards"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _ignored(file, f"{type(error).__name__}: {error}")
+
+
+def _config(key: str, fields: Any) -> Config:
+    """A configuration that this version ships for some architecture: any other could be wrong or not fit a card."""
+    kind, D = key.rsplit("-", 1)
+    config = Config(**fields)
+    if kind not in KINDS or int(D) not in WIDTHS:
+        raise ValueError(f"{key} is no kind of numbers and width")
+    if not any(config in candidates(architecture, kind, int(D)) for architecture in (80, 89, 90, 100, 120)):
+        raise ValueError(f"{key} has a configuration that this version does not know")
+    return config
+
+
+@functools.cache
+def _ignored(file: Path, why: str) -> dict[str, dict[str, Config]]:
+    warnings.warn(f"{file} is not used: {why}. `liif-fast tune` makes it anew.", stacklevel=2)
+    return {}
+
+
+def save(measured: dict[str, Config], device: torch.device | None = None) -> Path:
+    """Keep what was measured on a card; other cards' entries stay."""
+    file = path()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a file that cannot be read is replaced
+        cards = load()
+    cards[card(device)] = {**cards.get(card(device), {}), **measured}
+    entries = {name: {key: c._asdict() for key, c in entry.items()} for name, entry in cards.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(file) as part:
+        Path(part).write_text(json.dumps({"version": VERSION, "cards": entries}, indent=1))
+    choose.cache_clear()
+    _ignored.cache_clear()
+    return file

@@ -1,0 +1,273 @@
+"""Writing image files: what each format holds, and a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from ..base import atomic
+from ..base.shown import shown
+from .exif import HEIGHT, WIDTH, descriptive_tags, patched
+from .modes import strips
+from .photo import ImageError, Photo, as_photo, convert_depth, to_image
+
+COMMON = ".png, .jpg, .webp, .tif, .bmp"
+_ALL, _OPAQUE = ("L", "LA", "RGB", "RGBA"), ("L", "RGB")
+# What each format holds so that it is read back the same; a format not named here (a plug-in's) gets _OPAQUE.
+_MODES = {
+    **dict.fromkeys(("PNG", "TIFF", "JPEG2000", "IM"), (*_ALL, "I;16")),
+    **dict.fromkeys(("WEBP", "AVIF", "TGA", "DDS"), _ALL),
+    **{"SGI": ("L", "RGB", "RGBA"), "QOI": ("RGB", "RGBA"), "PPM": (*_OPAQUE, "I;16")},
+}
+_METADATA = {
+    **dict.fromkeys(("JPEG", "MPO", "TIFF"), ("exif", "icc", "xmp", "dpi")),
+    "PNG": ("exif", "icc", "xmp", "dpi", "text"),
+    **dict.fromkeys(("WEBP", "AVIF"), ("exif", "icc", "xmp")),
+    **dict.fromkeys(("BMP", "DIB"), ("dpi",)),
+}
+# Formats whose writers in Pillow resize the image, want another kind of image, or are only stubs.
+_UNFIT = {"ICO", "ICNS", "SPIDER", "MSP", "XBM", "PALM", "BLP", "BUFR", "GRIB", "HDF5", "WMF"}
+_LONGEST_SIDE = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "PCX": 65535, "SGI": 65535}
+_WIDEST = (2**31 - 1) // 32 - 7  # pixels in a row: Pillow counts its bits, 32 with alpha, in an int
+_TIFF_BYTES = 2**32 - 2**24  # of pixels: TIFF has 32-bit offsets, and this leaves room for the rest
+_MARKER = 65533  # bytes that one JPEG segment holds
+_JPEG_PROFILE = 255 * (_MARKER - 14)  # an ICC profile goes into up to 255 segments, each with a header of 14 bytes
+MAX_TEXT = 2**25  # bytes of one text field or profile in a PNG that `images.read` takes, four times that for all
+
+
+def write(
+    path: str | os.PathLike[str],
+    image: Photo | Image.Image | np.ndarray,
+    *,
+    format: str | None = None,
+    quality: int | None = None,
+    overwrite: bool = False,
+) -> list[str]:
+    """Write an image so that the file appears whole or not at all.
+
+    The data go to a temporary file in the same folder, which is then renamed, or removed if anything fails. Without
+    `overwrite` an existing file is never touched, even one that appears while this function works.
+
+    Args:
+        path: the file; its folder must exist. With `overwrite` a symbolic link is followed.
+        image: a `Photo`, or anything that `as_photo` takes. Floating-point samples become 8 bit.
+        format: Pillow's name of a format ("PNG") or a suffix ("jpg"); by default the suffix of `path` decides.
+        quality: 1 to 100 for JPEG, WebP and AVIF, by default 95; others are written without loss and ignore it.
+            JPEG and AVIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below. WebP is without
+            loss at 100, and by default where the source was such a WebP (``Photo.lossless``).
+
+    Returns:
+        What the file could not hold, one sentence each.
+
+    Raises:
+        ImageError: an unknown or unfit format, too large for it, an existing file, a full disk, no permission, ...
+        TypeError, ValueError: as `as_photo`; a quality out of range.
+    """
+    photo = as_photo(image)
+    if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
+        raise ValueError(f"quality: got {shown(quality)}; pass a whole number from 1 to 100")
+    height, width = photo.pixels.shape[:2]
+    format = check_output(path, size=(height, width), format=format, overwrite=overwrite)
+    notes: list[str] = []
+    picture = _fit(photo, format, notes)
+    options = {**_metadata(photo, format, picture.mode, notes), **_encoding(format, quality, photo.lossless)}
+    try:
+        _write_whole(picture, os.fspath(path), format, options, overwrite)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise ImageError(_why_not_written(path, error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders raise nearly anything
+        reason = str(error).split("\n")[0]
+        raise ImageError(f"{path}: Pillow cannot write this image as {format} ({reason}); use PNG") from error
+    return notes
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """The format that `write` would use; raises its `ImageError` before any work is done.
+
+    Args:
+        path, format, overwrite: as for `write`.
+        size: (H, W) of the image to be written, where known.
+    """
+    chosen = output_format(path, format) if size is None else check_size(path, size, format)
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ImageError(f"{path}: there is no folder {folder}; create it first")
+    if os.path.isdir(path):
+        raise ImageError(f"{path}: is a folder; give the name of a file")
+    if os.path.lexists(path) and not overwrite:
+        raise _exists(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # renaming over a device would remove it
+        raise ImageError(f"{path}: is not a regular file; give another name")
+    return chosen
+
+
+def check_size(path: str | os.PathLike[str], size: tuple[int, int], format: str | None = None) -> str:
+    """The format that `write` would use; ImageError if ``size`` (H, W) is too large for it, or for Pillow."""
+    chosen, (height, width) = output_format(path, format), size
+    longest = _LONGEST_SIDE.get(chosen)
+    if longest is not None and max(size) > longest:
+        fits = "PNG or TIFF" if max(size) > 65500 else "PNG, TIFF or JPEG"
+        raise ImageError(f"{path}: {width}x{height} is too large for {chosen} (sides up to {longest}); use {fits}")
+    if chosen == "TIFF" and height * width * 3 > _TIFF_BYTES:
+        raise ImageError(f"{path}: {width}x{height} is too large for TIFF (4 GB uncompressed); use PNG")
+    if width > _WIDEST:
+        raise ImageError(f"{path}: {width}x{height} is too wide to be written (up to {_WIDEST}); give a smaller size")
+    return chosen
+
+
+def _exists(path: Any) -> ImageError:
+    return ImageError(f"{path}: already exists; give another name, or overwrite=True (--overwrite) to replace it")
+
+
+def output_format(path: str | os.PathLike[str], format: str | None = None) -> str:
+    """Pillow's name of the format that `write` would use; raises ImageError if there is none."""
+    Image.init()  # loads all of Pillow's plug-ins
+    suffixes = Image.registered_extensions()
+    name = format if format is not None else os.path.splitext(path)[1]
+    chosen = name.upper() if name.upper() in Image.SAVE else suffixes.get("." + name.lower().lstrip("."), "")
+    if chosen in Image.SAVE and chosen not in _UNFIT:
+        return chosen
+    what = f"format {format!r}" if format is not None else f"suffix {name!r}" if name else "a name without suffix"
+    raise ImageError(f"{path}: {what} is none that an image can be written in; use one of {COMMON}")
+
+
+def _fit(photo: Photo, format: str, notes: list[str]) -> Image.Image:
+    """The photo as a Pillow image of a mode that the format holds."""
+    modes = _MODES.get(format, _OPAQUE)
+    pixels, alpha = photo.pixels, photo.alpha
+    deep = pixels.dtype == np.uint16 and pixels.shape[2] == 1 and alpha is None and "I;16" in modes
+    if not deep:
+        if pixels.dtype == np.uint16:
+            only = "16 only for grey without alpha here" if "I;16" in modes else "no more"
+            notes.append(f"16 bits per channel are written as 8: {format} holds {only}")
+        pixels, alpha = convert_depth(pixels, np.uint8), convert_depth(alpha, np.uint8)
+    mode = ("L" if pixels.shape[2] == 1 else "RGB") + ("A" if alpha is not None else "")
+    if alpha is not None and mode not in modes and "RGBA" not in modes:
+        if int(alpha.min()) < 255:
+            notes.append(f"{format} has no alpha: transparent parts are laid on white")
+            pixels = _on_white(pixels, alpha)
+        alpha = None
+    if format == "GIF":
+        notes.append("GIF holds 256 colours: colours are reduced")
+    picture = to_image(pixels, alpha)
+    if deep or picture.mode in modes:
+        return picture
+    return picture.convert("RGBA" if alpha is not None else "RGB")  # grey in a format of colours only
+
+
+def _on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """uint8 pixels [H, W, C] over white, rounded to nearest."""
+    out = np.empty_like(pixels)
+    for rows in strips(*alpha.shape):
+        a = alpha[rows, :, None].astype(np.uint16)  # at most 255 * 255 + 127 < 2^16
+        out[rows] = (pixels[rows] * a + 255 * (255 - a) + 127) // 255
+    return out
+
+
+def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[str, Any]:
+    """Pillow's save options for what goes along with the pixels."""
+    held = set(_METADATA.get(format, ()))
+    exif, icc, xmp, dpi, text = photo.exif, photo.icc, photo.xmp, photo.dpi, dict(photo.text)
+    grey = mode in ("L", "LA", "I;16") and format != "WEBP"
+    height, width = photo.pixels.shape[:2]
+    dropped = []
+    if icc and ("icc" not in held or (icc[16:20] == b"GRAY") != grey):
+        dropped.append("ICC profile")
+        icc = None
+    if icc and len(icc) > {"JPEG": _JPEG_PROFILE, "MPO": _JPEG_PROFILE, "PNG": MAX_TEXT}.get(format, len(icc)):
+        dropped.append(f"ICC profile of {len(icc)} bytes")
+        icc = None
+    if exif and ("exif" not in held or (format in ("JPEG", "MPO") and len(exif) > _MARKER)):
+        dropped.append("EXIF")
+        exif = None
+    exif = exif and patched(exif, {WIDTH: width, HEIGHT: height})  # these tags describe the file that is written
+    if xmp and ("xmp" not in held or (format in ("JPEG", "MPO") and len(xmp) > _MARKER - 29)):
+        dropped.append("XMP")
+        xmp = None
+    if dpi and "dpi" not in held:
+        if {round(value) for value in dpi} - {72, 96}:  # these two only say that nothing is known
+            dropped.append("resolution (dpi)")
+        dpi = None
+    comment = text.pop("Comment", "").encode() if format in ("JPEG", "MPO") else b""
+    if photo.colour and format != "PNG":
+        notes.append(f"{format} cannot hold the colour description ({photo.colour}): colours will look different")
+    if format == "PNG" and xmp and len(xmp) > MAX_TEXT:
+        dropped.append(f"XMP of {len(xmp)} bytes")
+        xmp = None
+    if format == "PNG" and sum(map(len, text.values())) > MAX_TEXT:
+        dropped.append("text fields of too many bytes")
+        text = {}
+    if (text and "text" not in held) or len(comment) > _MARKER:
+        dropped.append("text fields")
+        comment = comment[:_MARKER]
+    if dropped:
+        notes.append(f"{format} cannot hold this image's {', '.join(dropped)}: dropped")
+    options: dict[str, Any] = {"exif": exif, "icc_profile": icc, "dpi": dpi, "xmp": xmp, "comment": comment}
+    if format == "PNG":
+        chunks = PngImagePlugin.PngInfo()
+        if photo.colour:
+            photo.colour.add_to(chunks)
+        for key, value in text.items():
+            chunks.add_text(key, value)
+        if options.pop("xmp"):
+            chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+        options["pnginfo"] = chunks
+    elif format == "TIFF":
+        options["exif"] = tags = descriptive_tags(exif)
+        if options.pop("xmp"):
+            tags[700] = xmp
+    return {key: value for key, value in options.items() if value}
+
+
+def _encoding(format: str, quality: int | None, lossless: bool) -> dict[str, Any]:
+    """Pillow's save options for the encoder; ``lossless``: of the source."""
+    if format == "WEBP" and (quality == 100 or (quality is None and lossless)):
+        return {"lossless": True, "exact": True}  # exact: colours under transparent pixels too
+    quality = 95 if quality is None else quality
+    if format in ("JPEG", "MPO", "AVIF"):
+        return {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
+    if format == "WEBP":
+        return {"quality": quality}
+    # TIFF stays uncompressed: compressing, Pillow cannot write EXIF's nested directories and keeps the file in memory
+    return {}
+
+
+class _Stream(io.BufferedWriter):
+    """A file that hides its descriptor: Pillow's encoders take a short write to a descriptor for a whole one."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
+
+
+def _write_whole(picture: Image.Image, path: str, format: str, options: dict[str, Any], overwrite: bool) -> None:
+    with atomic.replacing(path, overwrite=overwrite) as temporary, _Stream(io.FileIO(temporary, "w")) as stream:
+        if format == "JPEG2000":  # its encoder loops for ever when a write fails
+            memory = io.BytesIO()
+            picture.save(memory, format, **options)
+            stream.write(memory.getbuffer())
+        else:
+            picture.save(stream, format, **options)
+
+
+def _why_not_written(path: Any, error: OSError) -> str:
+    folder = os.path.dirname(os.path.abspath(path))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{path}: the disk is full ({error.strerror}); free some space or write to another folder"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path}: no permission to write in {folder} ({error.strerror}); write to another folder"
+    return f"{path}: cannot be written ({error.strerror or error}); write to another folder or in another format"

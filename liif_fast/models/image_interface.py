@@ -1,0 +1,70 @@
+"""What every model of images has: ``upscale`` of all kinds of pictures, ``save``, where it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..weights import checkpoints
+
+
+class ImageInterface(nn.Module):
+    """A module that enlarges pictures by its ``_upscale_tensor``."""
+
+    def upscale(
+        self,
+        image: Any,
+        scale: float | None = None,
+        size: Sequence[int] | None = None,
+        *,
+        tile: int | str = "auto",
+        dtype: torch.dtype | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Any:
+        """Enlarge an image (or reduce it: any scale above 0), in bounded memory; returns the same kind as it gets.
+
+        Args:
+            image: PIL image; NumPy array ``[H, W]`` or ``[H, W, 1 | 3 | 4]``, uint8, uint16 or float in [0, 1]; tensor
+                ``[3, H, W]`` or ``[B, 3, H, W]``, uint8, uint16 or float in [0, 1] (colours are clamped to [0, 1]). The
+                images of a batch are computed one after the other as far as memory wants it.
+            scale: factor for both sides, or
+            size: (height, width) of the result; PIL images are first turned upright, as their EXIF says.
+            tile: side of the tiles in input pixels; 0: no tiles; "auto": as large as a memory budget allows. The
+                result is the same for any, to float32 rounding (``liif_fast.models.tiles``), so a side that is not
+                worth the border around it is raised (to 64 for the encoders of liif_fast, to 32 for those that see
+                less). Other models than LIIF compute large images in strips of rows with "auto".
+            dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all. int8, of
+                LIIF only: ``quantize(image)`` first.
+            progress: called with the share of the output that is done, in parts that add up to 1.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what came and what is wanted.
+        """
+        from ..images import pictures  # brings Pillow, which takes longer to import than all the rest
+
+        return pictures.apply(image, lambda pixels: self._upscale_tensor(pixels, scale, size, tile, dtype, progress))
+
+    def _upscale_tensor(
+        self,
+        pixels: Tensor,
+        scale: float | None,
+        size: Sequence[int] | None,
+        tile: int | str,
+        dtype: torch.dtype | None,
+        progress: Callable[[float], None] | None,
+    ) -> Tensor:
+        """[B, 3 or 1, H, W] -> [B, 3 or 1, OH, OW] of the same dtype."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, spec and ``data_norm`` as safetensors; ``liif_fast.load(path)`` gives the model back."""
+        checkpoints.save(self, path)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the parameters are; None without any."""
+        return next((p.device for p in self.parameters()), None)

@@ -1,0 +1,297 @@
+"""The LIIF module: constructor, methods, state-dict keys and numbers of the official ``models/liif.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..base.methods import replaced
+from ..head import functional, ops, precision, transforms, unit_order
+from ..head.hidden_cache import kept_hidden_map
+from ..head.kept import Kept
+from ..head.precision import HALF
+from ..registry import factory, make, register
+from ..sizes import checked_size, output_size
+from ..weights.state_dicts import default_norm
+from . import folding, overrides, padding, tile_size, tiles
+from .checks import check_features, check_input
+from .image_interface import ImageInterface
+from .parts import encode_part
+from .renderer import Renderer
+
+
+@register("liif")
+class LIIF(ImageInterface):
+    """Local Implicit Image Function (CVPR 2021): the colour of an image at any continuous coordinate.
+
+    Drop-in for the official ``LIIF``; the first MLP layer runs once per feature pixel (``liif_fast.functional``).
+
+    Args:
+        encoder_spec: ``{'name': ..., 'args': {...}}`` of a registered encoder, or an nn.Module with ``out_dim`` (its
+            number of output channels) that maps ``[B, 3, H, W]`` to ``[B, out_dim, H, W]``; see
+            ``liif_fast.encoders`` for what else it may say.
+        imnet_spec: spec of the decoding MLP without ``in_dim``; None: queries return the nearest feature.
+        local_ensemble: blend the predictions of the four nearest features (paper, equation 4).
+        feat_unfold: each feature together with its 3x3 neighbourhood (equation 2).
+        cell_decode: the size of the output pixel is an input of the MLP (equation 5).
+        pad_to: side of the encoder's windows, where it needs whole ones (8 for SwinIR): inputs are padded to multiples
+            by reflection at the bottom and the right, and the feature map is cut back to the image (``padding``). None:
+            the encoder's own attribute ``pad_to`` if it has one, else no padding. Not in the official class; saved with
+            the model only if given.
+
+    Attributes:
+        data_norm: how images in [0, 1] become inputs and outputs become images, in the form of the official YAML
+            files: input = (image - sub) / div with ``data_norm['inp']``, image = output * div + sub with ``['gt']``.
+        feat: the features of the last ``gen_feat``.
+    """
+
+    def __init__(
+        self,
+        encoder_spec: Mapping[str, Any] | nn.Module,
+        imnet_spec: Mapping[str, Any] | None = None,
+        local_ensemble: bool = True,
+        feat_unfold: bool = True,
+        cell_decode: bool = True,
+        pad_to: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.local_ensemble = local_ensemble
+        self.feat_unfold = feat_unfold
+        self.cell_decode = cell_decode
+        self.data_norm = default_norm()
+        self.encoder = encoder_spec if isinstance(encoder_spec, nn.Module) else make(encoder_spec)
+        if not hasattr(self.encoder, "out_dim"):
+            raise TypeError(
+                f"encoder_spec: {type(self.encoder).__name__} has no attribute 'out_dim': set it to the number of "
+                "channels that the encoder puts out"
+            )
+        self._spec_args = {
+            "encoder_spec": encoder_spec,
+            "imnet_spec": imnet_spec,
+            "local_ensemble": local_ensemble,
+            "feat_unfold": feat_unfold,
+            "cell_decode": cell_decode,
+        }
+        if pad_to is not None:
+            self._spec_args["pad_to"] = padding.checked(pad_to)
+        self.imnet = None
+        if imnet_spec is not None:
+            self.imnet = make(imnet_spec, args={"in_dim": self._in_dim()})
+        self._order = unit_order.Remembered()
+        self._forget()
+
+    # --- the official interface ---
+
+    def gen_feat(self, inp: Tensor) -> Tensor:
+        """Encode images for ``query_rgb``: ``[B, 3, H, W]``, normalised (see ``data_norm``), to ``[B, C, H, W]``."""
+        self._forget()
+        self.feat = self._encode(inp)
+        return self.feat
+
+    def query_rgb(self, coord: Tensor, cell: Tensor | None = None) -> Tensor:
+        """Colours of the last ``gen_feat``'s images at ``coord``; see ``query``.
+
+        Without gradients the hidden map is kept between calls, so that querying in chunks costs little more; it is made
+        anew when a value of the features or of the MLP's first layer is another, however that was written.
+        """
+        if self.feat is None:
+            raise RuntimeError("query_rgb: there are no features yet; call gen_feat(inp) first")
+        if self._own("query"):
+            return self.query(self.feat, coord, cell)
+        return self._query(self.feat, coord, cell, cached=True)
+
+    def forward(self, inp: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
+        """``gen_feat(inp)``, then ``query_rgb(coord, cell)``: ``[B, 3, H, W], [B, Q, 2] -> [B, Q, out_dim]``."""
+        stateless = torch.compiler.is_compiling() or transforms.active()  # keep no state in a graph or a transform
+        if stateless and not self._own("gen_feat", "query_rgb", "query"):
+            return self._query(self._encode(inp), coord, cell)
+        self.gen_feat(inp)
+        return self.query_rgb(coord, cell)
+
+    # --- stateless ---
+
+    def query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
+        """Colours (normalised) at any coordinates.
+
+        Args:
+            feat: ``[B, C, H, W]`` from the encoder.
+            coord: ``[B, Q, 2]``, (y, x), the image spans [-1, 1]; used in float32 whatever the model's dtype.
+            cell: ``[B, Q, 2]``, height and width of an output pixel, 2 / output size; needed with ``cell_decode``.
+
+        Returns:
+            ``[B, Q, out_dim]``, float32 (float64 for float64 features); with gradients when they are enabled.
+
+        Equivalent to: ``reference.liif(feat, coord, cell, self.imnet)``.
+
+        Raises:
+            TypeError, ValueError: wrong shape, dtype or device, NaN coordinates (seen on the CPU), missing cell.
+        """
+        return self._query(feat, coord, cell)
+
+    def render(self, inp: Tensor, size: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+        """A whole image at ``size`` (height, width), without gradients: ``[B, 3, H, W] -> [B, out_dim, *size]``.
+
+        Input and output are normalised as the network's own (see ``data_norm``); ``upscale`` takes images. Neither
+        coordinates nor intermediate values of the whole grid ever exist at once on the CPU; a batch is encoded at once.
+
+        Args:
+            dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
+
+        Equivalent to: ``forward(inp, make_coord(size), cell=2 / size)``, reshaped.
+        """
+        size = checked_size(size)
+        check_input(inp, self.encoder)
+        h, w = inp.shape[-2:]
+        return encode_part(self, inp, (h, w), (0, 0), None, size, dtype)(((0, size[0]), (0, size[1])))
+
+    def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None) -> Renderer:
+        """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there."""
+        return Renderer(self, checked_size(size), dtype)
+
+    def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
+        """Inference: [B, h, w, D], [B, Q, 2] -> [B, Q, out_dim]."""
+        return functional.render(
+            hidden, head, coord, cell, size=size, origin=origin, local_ensemble=self.local_ensemble
+        )
+
+    def _upscale_tensor(self, pixels: Tensor, scale, size, tile, dtype, progress) -> Tensor:
+        """[B, 3 or 1, H, W] -> [B, 3 or 1, OH, OW] of the same dtype."""
+        out_size = output_size(pixels.shape[-2:], scale, size)
+        device = self.device or pixels.device
+        if dtype is None:
+            own = next((p.dtype for p in self.parameters()), torch.float32)
+            dtype = own if own in HALF else torch.float32
+        if dtype == torch.int8:
+            return self.quantize(pixels if len(pixels) else None)._upscale_tensor(
+                pixels, scale, size, tile, None, progress
+            )
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
+        if not self._own(*overrides.COLOURS, "render"):  # those are asked later
+            tiles.check_channels(self._out_dim())
+        tile = tile_size.chosen(self, tile, device)
+        layout = torch.channels_last if pixels.stride(1) == 1 else torch.contiguous_format
+        shape = (*pixels.shape[:2], *out_size)
+        out = torch.empty(shape, dtype=pixels.dtype, device=pixels.device, memory_format=layout)
+        if not len(pixels):
+            return out
+        with torch.no_grad():
+            return tiles.upscale(self, pixels, out, tile=tile, dtype=dtype, progress=progress)
+
+    def quantize(self, images: Any = None) -> LIIF:
+        """A copy for inference whose hidden layers run on 8-bit integers (see ``liif_fast.quantized``).
+
+        Args:
+            images: an image, or a list of images, of any kind that ``upscale`` takes, to calibrate with; None: the
+                first image that the copy upscales. The calibration is saved with the copy.
+        """
+        if own := replaced(self, LIIF):
+            raise ValueError(f"quantize: {overrides.described(self, own)}, which 8-bit layers would leave out")
+        return factory("liif-int8").of(self, images)
+
+    # --- weights ---
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """``{'name': 'liif', 'args': {...}}``, from which ``liif_fast.make`` builds the same model."""
+        if isinstance(self._spec_args["encoder_spec"], nn.Module):
+            raise ValueError(
+                "this model has no spec: its encoder was given as a module; register the encoder's class with "
+                "liif_fast.register and build the model from encoder_spec={'name': ..., 'args': {...}}"
+            )
+        return {"name": "liif", "args": self._arguments()}
+
+    # --- inside ---
+
+    def _arguments(self) -> dict[str, Any]:
+        """Those of the constructor that build this model, with the flags as they are now."""
+        flags = {name: getattr(self, name) for name in ("local_ensemble", "feat_unfold", "cell_decode")}
+        return {**self._spec_args, **flags}
+
+    def _own(self, *names: str) -> list[str]:
+        """Which of these methods a subclass or this instance has replaced."""
+        return overrides.own(self, LIIF, names)
+
+    def head(self) -> functional.Head | None:
+        """The MLP with its first layer folded; None where its layers may do more than their weights say (``folding``):
+        then it runs as it is, by the reference computation."""
+        layers = folding.layers(self.imnet)
+        if layers is None:
+            return None
+        return functional.fold(layers, self.encoder.out_dim, self.feat_unfold, self.cell_decode)
+
+    def ordered(self, head: functional.Head, feat: Tensor, dtype: torch.dtype | None, queries: int) -> functional.Head:
+        """The head with its hidden units in the order in which a CPU's bfloat16 kernels leave out most work
+        (``unit_order``), where those compute with integers: colours are the same to the bit. Elsewhere as it is."""
+        half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else feat.dtype
+        if feat.device.type != "cpu" or (dtype or half) != torch.bfloat16 or torch.compiler.is_compiling():
+            return head
+        if not ops.integer_bfloat16():
+            return head
+        return self._order.head(head, feat, queries, self.cell_decode, self.local_ensemble)
+
+    @property
+    def pad_to(self) -> int:
+        """Inputs are padded to multiples of this; 1: they are not."""
+        if "pad_to" in self._spec_args:
+            return self._spec_args["pad_to"]
+        return padding.checked(getattr(self.encoder, "pad_to", None), f"{type(self.encoder).__name__}.pad_to")
+
+    @property
+    def hidden_width(self) -> int:
+        """Channels of the hidden map; 0 where there is none."""
+        head = self.head()
+        return 0 if head is None else head.b_conv.shape[0]
+
+    def _in_dim(self) -> int:
+        return self.encoder.out_dim * (9 if self.feat_unfold else 1) + 2 + (2 if self.cell_decode else 0)
+
+    def _out_dim(self) -> int:
+        if self.imnet is None:
+            return self.encoder.out_dim
+        head = self.head()
+        if head is not None:
+            return head.b_out.shape[0]
+        like = next(self.imnet.parameters(), torch.empty(0, dtype=torch.float32))
+        with torch.no_grad():  # any module: ask it
+            return self.imnet(like.new_zeros(1, self._in_dim())).shape[-1]
+
+    def _encode(self, inp: Tensor) -> Tensor:
+        check_input(inp, self.encoder)
+        # half-precision models take float32 images, as under autocast
+        whole = padding.padded(inp, self.pad_to)
+        with precision.fastest_autocast(inp.device.type):
+            feat = self.encoder(whole.to(next(self.encoder.parameters(), inp).dtype))
+        return padding.cut(feat, whole, inp, type(self.encoder).__name__)
+
+    def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
+        check_features(feat, self.encoder.out_dim, self.imnet)
+        if self.imnet is None or not self.cell_decode:
+            cell = None
+        elif cell is None:
+            raise ValueError("cell: this model has cell_decode=True and needs the cell of every query, [B, Q, 2]")
+        functional.check_queries(coord, cell, feat.shape[0], feat.device)
+        ensemble = self.local_ensemble
+        head = self.head()
+        if head is None:
+            return functional.query_reference(
+                feat, self.imnet, coord, cell, local_ensemble=ensemble, feat_unfold=self.feat_unfold
+            )
+        # the head's tensors, not the module's parameters: a DataParallel replica has none
+        tensors = (feat, coord, cell, *head[:3], *(t for layer in head.mlp for t in layer), *head[4:])
+        needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+        if needs_grad:
+            return functional.query(functional.hidden_map(feat, head), head, coord, cell, local_ensemble=ensemble)
+        hidden = kept_hidden_map(self._hidden, feat, head) if cached else functional.hidden_map(feat, head)
+        return self._colours(hidden, head, coord, cell)
+
+    def _forget(self) -> None:
+        self.feat: Tensor | None = None
+        self._hidden = Kept()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # features of some last image are neither worth copying nor, with a gradient, possible to copy
+        return {**self.__dict__, "feat": None, "_hidden": Kept(), "_order": unit_order.Remembered()}

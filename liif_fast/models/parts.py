@@ -1,0 +1,90 @@
+"""A part of an image: encoded once, then rendered piece by piece. The whole is one of its parts."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..head import functional, precision, transforms
+from ..head.precision import HALF
+from . import overrides
+from .checks import check_input
+from .overrides import Spans
+
+if TYPE_CHECKING:
+    from .liif import LIIF
+
+
+@torch.no_grad()
+def encode_part(
+    model: LIIF,
+    inp: Tensor,
+    in_size: Sequence[int],
+    origin: Sequence[int],
+    hidden_span: Spans | None,
+    size: Sequence[int],
+    dtype: torch.dtype | None = None,
+) -> Callable[[Spans], Tensor]:
+    """Encode the part of an input that some pixels of the image at ``size`` depend on; render them with the result.
+
+    Args:
+        inp: ``[B, 3, h, w]``, the part of an input of ``in_size`` that starts at ``origin``.
+        hidden_span: rows and columns of the feature map (in the whole map) that are right in this part and
+            that the outputs need, see ``tiles.plan``; None: all.
+        dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
+
+    Returns:
+        a function: spans of rows and columns of the output to its pixels there, ``[B, out_dim, rows, columns]``;
+        its second argument is called with the share of these pixels that is done, in parts that add up to 1.
+    """
+    check_input(inp, model.encoder)
+    transforms.refuse_gradient("render", (inp, *model.parameters()))
+    if own := model._own(*overrides.COLOURS):
+        if tuple(in_size) != tuple(inp.shape[-2:]):
+            raise ValueError(f"inp: {overrides.described(model, own)}, so it renders from whole inputs only")
+        return overrides.renderer(model, inp, size, lambda: _half_precision(inp.device.type, dtype), "forward" in own)
+    head = model.head()
+    fast = dtype if head is None else precision.matmul_dtype(dtype, inp.device.type)
+    with _half_precision(inp.device.type, fast):
+        feat = model._encode(inp)
+        if head is not None and len(feat):
+            head = model.ordered(head, feat, dtype, math.prod(size))
+        hidden = None if head is None else functional.hidden_map(feat, head)
+    options = {"dtype": functional.geometry_dtype(feat.dtype), "device": feat.device}
+    map_size = tuple(feat.shape[2:])
+    if tuple(in_size) != tuple(inp.shape[-2:]) and (head is None or map_size != tuple(inp.shape[-2:])):
+        why = "imnet does not fold" if head is None else "encoder changes the size"
+        raise ValueError(f"inp: this model's {why}, so it renders from whole inputs only")
+    if head is None:
+
+        def colours(coord: Tensor, cell: Tensor) -> Tensor:
+            with _half_precision(feat.device.type, fast):  # its features are of that precision
+                return model._query(feat, coord, cell)
+    else:
+        hidden = hidden.to(dtype) if dtype in HALF else hidden
+        if hidden_span is not None and map_size == tuple(inp.shape[-2:]):
+            (a, b), (c, d) = hidden_span
+            hidden = hidden[:, a - origin[0] : b - origin[0], c - origin[1] : d - origin[1]].contiguous()
+            origin, map_size = (a, c), tuple(in_size)
+        feat = None  # its memory
+
+        def colours(coord: Tensor, cell: Tensor) -> Tensor:
+            return model._colours(hidden, head, coord, cell if model.cell_decode else None, map_size, origin)
+
+    @torch.no_grad()
+    def render(out_span: Spans, progress: Callable[[float], None] | None = None) -> Tensor:
+        rows, cols = out_span
+        out = torch.empty(len(inp), model._out_dim(), rows[1] - rows[0], cols[1] - cols[0], **options)
+        return functional.render_grid(colours, size, out, rows, cols, progress=progress)
+
+    return render
+
+
+def _half_precision(device: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
+    """Autocast for a half-precision dtype; for others, whatever holds outside."""
+    return torch.autocast(device, dtype=dtype) if dtype in HALF else contextlib.nullcontext()

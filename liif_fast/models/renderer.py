@@ -1,0 +1,112 @@
+"""Rendering one size again and again, as for the frames of a video: on CUDA as a graph with fixed buffers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..head import transforms, triton
+from . import folding, overrides
+
+if TYPE_CHECKING:
+    from .liif import LIIF
+
+
+class Renderer:
+    """``model.render(inp, size)`` for inputs of one shape after the other; made by ``model.renderer``.
+
+    On CUDA the first call with a shape records encoder and head as one CUDA graph, together with the memory they need;
+    further calls copy the input there, replay the graph, and copy the result out. A recording is made anew when the
+    input's shape, dtype or device, autocast, torch's switches for tf32, ``LIIF_FAST_TRITON``, a part of the model (its
+    class, mode, numbers, ``forward``), or the storage of a parameter has changed; new values in place, as of
+    ``load_state_dict`` or any optimizer, are seen without. Elsewhere, and where Python has to run for every image
+    (hooks, methods of LIIF's that a subclass or the model itself has replaced), it is ``model.render``.
+    """
+
+    def __init__(self, model: LIIF, size: Sequence[int], dtype: torch.dtype | None = None) -> None:
+        self.model = model
+        self.size = size
+        self.dtype = dtype
+        self._key: object = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inp: Tensor | None = None
+        self._out: Tensor | None = None
+
+    def __call__(self, inp: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` -> ``[B, out_dim, *size]``, a new tensor, normalised as ``model.render``'s."""
+        if inp.device.type != "cuda":
+            return self._render(inp)
+        parts = list(self.model.modules())
+        if not self._recordable(parts):
+            return self._render(inp)
+        with torch.cuda.device(inp.device):
+            return self._replay(inp, parts)
+
+    @torch.no_grad()
+    def _render(self, inp: Tensor) -> Tensor:
+        return self.model.render(inp, self.size, dtype=self.dtype)
+
+    def _replay(self, inp: Tensor, parts: list[nn.Module] | None = None) -> Tensor:
+        key = self._describe(inp, list(self.model.modules()) if parts is None else parts)
+        if self._key != key:
+            self._record(inp)
+            self._key = key
+        self._inp.copy_(inp)
+        self._graph.replay()
+        return self._out.clone()
+
+    def _recordable(self, parts: list[nn.Module]) -> bool:
+        """Whether the model's Python code needs to run but once."""
+        if self.model._own(*overrides.COLOURS, "render") or transforms.active() or folding.hooked_globally():
+            return False
+        return not any(map(folding.hooked, parts))
+
+    def _describe(self, inp: Tensor, parts: list[nn.Module]) -> tuple:
+        state = [t for m in parts for of in (m._parameters, m._buffers) for t in of.values() if t is not None]
+        return (
+            tuple(inp.shape), inp.dtype, inp.device,
+            torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"),
+            torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision, triton.setting(),
+            *((t.data_ptr(), t.dtype, t.shape, t.stride()) for t in state),
+            *map(_code, parts),
+        )  # fmt: skip
+
+    def _record(self, inp: Tensor) -> None:
+        self._key = self._graph = self._out = None  # the old recording's memory first
+        self._inp = inp.detach().clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        graph = torch.cuda.CUDAGraph()
+        with _no_autocast_cache():
+            with torch.cuda.stream(stream):  # kernels are compiled and chosen before the recording
+                for _ in range(2):
+                    self._render(self._inp)
+            torch.cuda.current_stream().wait_stream(stream)
+            with torch.cuda.graph(graph):
+                self._out = self._render(self._inp)
+        self._graph = graph
+
+
+@contextlib.contextmanager
+def _no_autocast_cache() -> Iterator[None]:
+    """A graph must hold autocast's conversions of the weights, not their results, which an autocast outside of it
+    would keep: old values, in memory that is freed at its end."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
+
+
+_NUMBERS = frozenset((bool, int, float, str, tuple))
+
+
+def _code(module: nn.Module) -> list[object]:
+    """What decides a module's computation beside its tensors: its code, and flags, factors, sizes that it may read."""
+    own = vars(module)
+    return [module, type(module), own.get("forward"), [v for v in own.values() if type(v) in _NUMBERS]]

@@ -1,0 +1,3 @@
+"""Files in, larger files out. Start with ``files``: ``upscale_files`` goes through inputs one by one and tells what
+became of each. May import: models, head, weights, images, base.
+"""
