@@ -12,7 +12,8 @@ from command import outcome
 from PIL import Image
 
 import liif_fast
-from liif_fast.quality import compare, pairs
+from liif_fast.cli.arguments import PLOT
+from liif_fast.quality import compare, compare_files, pairs
 from liif_fast.quality.evaluate import evaluate
 
 
@@ -39,7 +40,7 @@ def test_command(plain, paired, models, tmp_path, capsys):
         arguments += ["-m", path if name == "srcnn" else f"my {name}={path}"]
     code, stdout, stderr = run(capsys, *arguments, "--scales-plot", "1.5,2")
     assert (code, stderr) == (0, "")
-    assert sorted(p.name for p in out.iterdir()) == sorted(compare.FILES)
+    assert sorted(p.name for p in out.iterdir()) == sorted(compare_files.FILES)
     assert stdout.startswith((out / "compare.md").read_text())
     assert stdout.endswith(f"\n{out}: compare.md, compare.json, crops.png, scales.png\n")
     data = json.loads((out / "compare.json").read_text())
@@ -55,7 +56,7 @@ def test_command(plain, paired, models, tmp_path, capsys):
         (name, scale, "my srresnet") for name in ("plain", "paired") for scale in (3, 1.5)
     }
     assert len({psnr for key, psnr in figures.items() if key[:2] == ("plain", 2)}) == 5
-    for name in (compare.CROPS, compare.SCALES):
+    for name in (compare_files.CROPS, compare_files.SCALES):
         with Image.open(out / name) as image:
             image.load()
     assert len(data["crops"]) == 2 * (4 + 2)  # no image has room for two
@@ -87,9 +88,7 @@ def test_half_precision_and_int8(plain, models, capsys):
 
 def test_a_plot_of_its_default_scales(data_dir):
     """They fit images as large as Set5's."""
-    from liif_fast.cli import compare as cli_compare
-
-    scales = [float(text) for text in cli_compare._PLOT.split(",")]
+    scales = [float(text) for text in PLOT.split(",")]
     assert (min(scales), max(scales)) == (1.5, 12)
     folder = data_dir / "benchmark" / "Set5"
     assert compare._find({"Set5": folder}, scales, "benchmark", "auto").keys() == {("Set5", s) for s in scales}
