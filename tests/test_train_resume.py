@@ -16,7 +16,7 @@ import pytest
 import torch
 import training_files as files
 
-from liif_fast.training import run as train
+from liif_fast.cli import train
 from liif_fast.training import signals
 
 
