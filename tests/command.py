@@ -1,13 +1,15 @@
-"""The command in this process, with a small model in memory."""
+"""The command in this process, with a small model in memory or in a file."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+import liif_fast
 from liif_fast.cli import common
 from liif_fast.cli import main as cli
 
@@ -30,3 +32,34 @@ def runner(monkeypatch, model: torch.nn.Module, command: str = "upscale"):
             return stop.code
 
     return run
+
+
+def small_model(folder: Path) -> Path:
+    """A small untrained model in a file."""
+    torch.manual_seed(0)
+    encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}}
+    model = liif_fast.LIIF(encoder, {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}})
+    path = folder / "small.safetensors"
+    model.save(path)
+    return path
+
+
+def outcome(capsys, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of ``liif-fast ARGUMENTS``; a traceback fails."""
+    try:
+        code = cli.main(list(map(str, arguments)))
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def caller(model_file: Path, capsys):
+    """run(*arguments) -> (exit code, stdout, stderr) of ``liif-fast upscale``, with the model in this file."""
+
+    def call(*arguments: object, command: str = "upscale") -> tuple[int, str, str]:
+        model = [] if "-m" in arguments or command == "doctor" else ["-m", model_file]
+        return outcome(capsys, command, *arguments, *model)
+
+    return call

@@ -131,3 +131,46 @@ def tiny():
         return liif_fast.LIIF(TinyEncoder(channels), imnet, **flags)
 
     return build
+
+
+# --- files of more than one module's tests ---
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    """A small picture of noise."""
+    import command
+
+    return command.photo(tmp_path / "photo.png")
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory) -> Path:
+    """A small untrained model in a file."""
+    import command
+
+    return command.small_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """A folder of small images to train on."""
+    import training_files
+
+    return training_files.make_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    """A folder of HR images."""
+    import training_files
+
+    return training_files.make_images(tmp_path_factory.mktemp("compare") / "plain")
+
+
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory) -> Path:
+    """A folder with HR and LR_bicubic/X2, whose LR images no filter made."""
+    import training_files
+
+    return training_files.make_pairs(tmp_path_factory.mktemp("compare") / "paired")

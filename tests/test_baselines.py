@@ -1,10 +1,8 @@
-"""SRCNN, SRGAN, MetaSR: what they compute, and that the same command trains them and files and eval take them."""
+"""SRCNN, SRResNet, MetaSR: what they compute, and that the same command trains them and files and eval take them."""
 
 from __future__ import annotations
 
 import math
-import sys
-import types
 
 import numpy as np
 import plain_liif
@@ -12,27 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 import training_files as files
+from liif_queries import grid_of
 from PIL import Image
 from torch import nn
+from training_files import METASR, SRCNN, SRRESNET
 
 import liif_fast
 from liif_fast.cli import main as cli
-from liif_fast.models.baselines import losses, metasr
+from liif_fast.models.baselines import metasr
 from liif_fast.models.baselines.common import at, enlarged
-
-SRCNN = {"name": "srcnn", "args": {"kernels": [5, 1, 3], "width": [8, 4]}}
-SRRESNET = {"name": "srresnet", "args": {"scale": 2, "n_resblocks": 1, "n_feats": 8}}
-METASR = {"name": "metasr", "args": {"encoder_spec": files.TINY_LIIF["args"]["encoder_spec"]}}
-
-
-def grid_of(size: tuple[int, int], batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    coord = liif_fast.make_coord(size).expand(batch, -1, -1)
-    return coord, torch.tensor([2 / size[0], 2 / size[1]]).expand_as(coord)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return files.make_images(tmp_path_factory.mktemp("data") / "images")
 
 
 def test_enlarged_is_pillows_bicubic():
@@ -180,119 +166,6 @@ def test_trained_by_the_same_command(spec, images, tmp_path, capsys):
     assert '"psnr": ' in capsys.readouterr().out
     assert cli.main(["upscale", str(images / "00.png"), "-o", str(tmp_path / "o.png"), *out]) == 0
     assert Image.open(tmp_path / "o.png").size == (140, 120)
-
-
-GAN = {
-    "discriminator": {"name": "srgan-discriminator", "args": {"n_feats": 4, "hidden": 8}},
-    "optimizer": {"name": "adam", "args": {"lr": 1e-3}},
-}
-
-
-def gan(images, **changes):
-    whole = {"inp_size": 12, "scale_min": 2, "augment": True}
-    return files.configuration(
-        images, model=SRRESNET, gan=GAN, train_dataset__wrapper__args=whole, val_dataset=None, epoch_val=None, **changes
-    )
-
-
-def test_adversarial_training_resumes(images, tmp_path, capsys):
-    """Both networks go on bit for bit."""
-    for folder, epochs in (("whole", 3), ("run", 1), ("run", 3)):
-        config = files.write(tmp_path / "c.yaml", gan(images, epoch_max=epochs))
-        assert cli.main(["train", str(config), "--save", str(tmp_path / folder), "--resume"]) == 0
-    assert "content loss:" in capsys.readouterr().out
-    assert files.losses(tmp_path / "run") == files.losses(tmp_path / "whole")
-    whole, run = (torch.load(tmp_path / f / "epoch-last.pth", weights_only=True) for f in ("whole", "run"))
-    assert files.same(whole["model"]["sd"], run["model"]["sd"])
-    assert files.same(*(c["training"]["critic"]["discriminator"] for c in (whole, run)))
-    rate = run["training"]["critic"]["optimizer"]["param_groups"][0]["lr"]
-    assert rate == 5e-4  # halved behind epoch 2, like the generator's
-
-
-def test_the_discriminator_learns(images):
-    """Against a generator that stays as it is, it tells its images from real ones after some steps."""
-    from liif_fast.training import setup
-    from liif_fast.training.config import check
-    from liif_fast.training.step import Step
-
-    config = check(gan(images, optimizer__args__lr=1e-12))
-    parts = setup.setup(config, torch.device("cpu"), 0)
-    step = Step(config, parts.module, parts.module, parts.optimizer, parts.device, 0, parts.critic)
-    batch = liif_fast.data.samples.expand(next(iter(parts.train_loader)))
-    found = []
-    for i in range(25):
-        assert step.end(step.begin(batch, i)).updated
-        found.append(parts.critic.loss)
-    assert 1.0 < found[0] < 2.0  # 2 log 2 at random
-    assert found[-1] < 0.3
-
-
-def test_generators_loss(images):
-    """Content + 0.001 * -log D(G), with D's verdict of the image that the queries make."""
-    from liif_fast.training import setup
-    from liif_fast.training.config import check
-
-    config = check(gan(images))
-    critic = setup.build_critic(config, torch.device("cpu"))
-    critic.discriminator.eval()
-    pred, gt = torch.rand(2, 24 * 20, 3) - 0.5, torch.rand(2, 24 * 20, 3) - 0.5
-    _, cell = grid_of((24, 20), 2)
-    got = critic.generator_loss(pred, gt, cell, lambda: torch.autocast("cpu", enabled=False))
-    fake, real = (t.view(2, 24, 20, 3).permute(0, 3, 1, 2) for t in (pred, gt))
-    d = torch.sigmoid(critic.discriminator(fake))
-    want = losses.gradients(fake * 0.5 + 0.5, real * 0.5 + 0.5) - 1e-3 * d.log().mean()
-    assert torch.allclose(got, want, rtol=1e-5)
-    with pytest.raises(ValueError, match="sample_q"):
-        critic.generator_loss(pred[:, :7], gt[:, :7], cell[:, :7], lambda: torch.autocast("cpu", enabled=False))
-
-
-def test_content_losses(monkeypatch):
-    image = torch.rand(1, 3, 16, 16)
-    loss, text = losses.content_loss("gradients", torch.device("cpu"))
-    assert loss(image, image) == 0
-    shifted, blurred = image + 0.1, F.avg_pool2d(image, 3, 1, 1)
-    assert loss(shifted, image).item() == pytest.approx(0.01, rel=1e-4)  # flat: only the pixels count
-    assert loss(blurred, image) > F.mse_loss(blurred, image)  # edges count more
-    assert "gradients" in text
-    monkeypatch.setattr(losses, "_why_no_vgg", lambda: "torchvision is not installed")
-    assert losses.content_loss("auto", torch.device("cpu"))[1].endswith("(torchvision is not installed)")
-    with pytest.raises(FileNotFoundError, match="torchvision is not installed"):
-        losses.content_loss("vgg19", torch.device("cpu"))
-    assert losses.content_loss("none", torch.device("cpu"))[0] is None
-
-
-def test_vgg_loss(monkeypatch, tmp_path):
-    """With torchvision (its network's 37 layers, in fewer channels here) and a file where it keeps the weights."""
-
-    class VGG(nn.Module):
-        def __init__(self):
-            super().__init__()
-            layers, n_in = [], 3
-            for width in (4, 4, 0, 8, 8, 0, *(8,) * 4, 0, *(8,) * 4, 0, *(8,) * 4, 0):
-                layers += [nn.Conv2d(n_in, width, 3, padding=1), nn.ReLU()] if width else [nn.MaxPool2d(2)]
-                n_in = width or n_in
-            self.features = nn.Sequential(*layers)
-
-    torchvision = types.SimpleNamespace(models=types.SimpleNamespace(vgg19=VGG), __spec__=1)
-    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    device = torch.device("cpu")
-    with pytest.raises(FileNotFoundError, match=r"vgg19-dcbb9e9d\.pth are not here"):
-        losses.content_loss("vgg19", device)
-    (tmp_path / "checkpoints").mkdir()
-    network = VGG()
-    torch.save(network.state_dict(), tmp_path / "checkpoints" / "vgg19-dcbb9e9d.pth")
-    loss, text = losses.content_loss("auto", device)
-    assert "VGG19" in text
-    sr, hr = torch.rand(1, 3, 32, 32, requires_grad=True), torch.rand(1, 3, 32, 32)
-    of_sr, of_hr = (x.clone() for x in (sr, hr))
-    for layer in list(network.features)[:-1]:  # all but the last pooling
-        mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-        of_sr, of_hr = (layer((x - mean) / std if layer is network.features[0] else x) for x in (of_sr, of_hr))
-    assert torch.allclose(loss(sr, hr), 0.006 * (of_sr - of_hr).square().mean(), rtol=1e-5)
-    loss(sr, hr).backward()
-    assert sr.grad.abs().sum() > 0
-    assert all(p.grad is None for p in loss.parameters())
 
 
 @pytest.mark.parametrize(

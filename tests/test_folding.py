@@ -8,7 +8,7 @@ import types
 import pytest
 import torch
 import torch.nn.modules.module as global_hooks
-from test_liif import by_reference, queries
+from liif_queries import by_reference, queries
 from torch import nn
 from torch.testing import assert_close
 

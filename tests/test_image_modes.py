@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 from image_bytes import chunk, cmyk_profile, png, profile, tiff
+from image_files import SMOOTH, saved, wrote
 from PIL import Image
 
 from liif_fast.images.containers import depth
@@ -16,18 +16,6 @@ from liif_fast.images.files import ImageError, read
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (4, 5, 3), dtype=np.uint8)
-SMOOTH = np.add.outer(np.arange(48), np.arange(64))[:, :, None].repeat(3, 2).astype(np.uint8)
-
-
-def saved(folder: Path, image: Image.Image, name: str, **options) -> Path:
-    image.save(folder / name, **options)
-    return folder / name
-
-
-def wrote(folder: Path, data: bytes, name: str = "x.png") -> Path:
-    (folder / name).write_bytes(data)
-    return folder / name
-
 
 # Every mode: (mode saved, format, channels, alpha). Values are compared with Pillow's own conversion.
 MODES = [

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from test_liif import by_reference, queries
+from liif_queries import by_reference, queries
 from torch.testing import assert_close
 
 import liif_fast

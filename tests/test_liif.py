@@ -1,39 +1,25 @@
-"""The module against the reference: values, gradients, flags, dtypes, compilation; and its answers to bad input."""
+"""The module against the reference: values, gradients, flags, layouts, the whole image."""
 
 from __future__ import annotations
 
-import copy
 import itertools
-import pickle
 
 import brute_force
 import numpy as np
 import pytest
 import torch
+from liif_queries import by_reference, queries
 from PIL import Image
 from torch.testing import assert_close
 
 import liif_fast
 from liif_fast import functional, reference
-from liif_fast.head import precision
 
 FLAGS = [
     dict(zip(("local_ensemble", "feat_unfold", "cell_decode"), values, strict=True))
     for values in itertools.product((True, False), repeat=3)
 ]
 HIDDEN = [[16, 16, 16], [16], [], [24, 8, 16], [10, 12]]
-
-
-def queries(B, Q, dtype=torch.float32):
-    return torch.rand(B, Q, 2, dtype=dtype) * 2 - 1, torch.rand(B, Q, 2, dtype=dtype) / 8
-
-
-def by_reference(model, inp, coord, cell):
-    """The official computation with the model's own parts."""
-    feat = model.encoder(inp)
-    cell = cell if model.cell_decode else None
-    flags = {"local_ensemble": model.local_ensemble, "feat_unfold": model.feat_unfold}
-    return reference.liif(feat, coord.to(feat.dtype), cell, model.imnet, **flags)
 
 
 @pytest.mark.parametrize("flags", FLAGS, ids=str)
@@ -173,51 +159,6 @@ def test_a_changed_mlp_is_not_folded(tiny, change):
     assert model.render(inp, (5, 4)).shape == (1, 3, 5, 4)
 
 
-def test_a_replica_of_data_parallel_has_gradients(tiny):
-    """Replicas hold plain tensors, no parameters; with a frozen encoder nothing else asks for a gradient."""
-    model = tiny()
-    model.encoder.requires_grad_(False)
-    leaves = dict(model.imnet.named_parameters())
-    replica = model._replicate_for_data_parallel()
-    replica.imnet = copy.deepcopy(model.imnet)
-    for i in (0, 2, 4):
-        for name in ("weight", "bias"):
-            del replica.imnet.layers[i]._parameters[name]
-            setattr(replica.imnet.layers[i], name, leaves[f"layers.{i}.{name}"] * 1)
-    inp, (coord, cell) = torch.rand(1, 3, 5, 4), queries(1, 25)
-    grads = torch.autograd.grad(replica(inp, coord, cell).sum(), list(leaves.values()))
-    assert all(g.abs().max() > 0 for g in grads)
-
-
-def test_official_usage_in_chunks(tiny):
-    """gen_feat, then query_rgb over chunks: the hidden map is computed once, and not kept when anything changes."""
-    model = tiny().eval()
-    inp, (coord, cell) = torch.randn(1, 3, 8, 8), queries(1, 50)
-    with torch.no_grad():
-        want = by_reference(model, inp, coord, cell)
-        model.gen_feat(inp)
-        chunks = [model.query_rgb(c, s) for c, s in zip(coord.split(7, 1), cell.split(7, 1), strict=True)]
-        assert_close(torch.cat(chunks, 1), want, rtol=1e-5, atol=1e-5)
-        kept = model._hidden.result
-        model.query_rgb(coord, cell)
-        assert model._hidden.result is kept
-        model.imnet.layers[0].weight.mul_(2)
-        assert_close(model.query_rgb(coord, cell), by_reference(model, inp, coord, cell), rtol=1e-5, atol=1e-5)
-        model.feat.add_(1)
-        assert_close(model.query_rgb(coord, cell), model.query(model.feat, coord, cell))
-    with torch.inference_mode():
-        model.gen_feat(inp)
-        assert_close(model.query_rgb(coord, cell), by_reference(model, inp, coord, cell), rtol=1e-5, atol=1e-5)
-
-
-def test_copies_and_pickles_after_a_training_step(tiny):
-    model = tiny()
-    inp, (coord, cell) = torch.randn(1, 3, 4, 4), queries(1, 5)
-    model(inp, coord, cell).sum().backward()
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert_close(other(inp, coord, cell), model(inp, coord, cell))
-
-
 @pytest.mark.parametrize("size", [(9, 14), (3, 3), (40, 1)])
 @pytest.mark.parametrize("flags", [FLAGS[0], FLAGS[-1]], ids=str)
 def test_render_is_forward_on_the_grid(tiny, flags, size):
@@ -227,34 +168,6 @@ def test_render_is_forward_on_the_grid(tiny, flags, size):
     cell = torch.tensor([2 / size[0], 2 / size[1]]).expand_as(coord)
     want = model(inp, coord, cell).transpose(1, 2).unflatten(-1, size)
     assert_close(model.render(inp, size), want, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("grad", [True, False])
-def test_half_precision_by_autocast_and_by_to(tiny, products, dtype, grad):
-    model = tiny([32, 32, 32], 16)
-    inp, (coord, cell) = torch.randn(2, 3, 8, 8), queries(2, 500)
-    with torch.set_grad_enabled(grad):
-        want = model(inp, coord, cell)
-        with torch.autocast("cpu", dtype=dtype):
-            cast = model(inp, coord, cell)
-            reference_error = (by_reference(model, inp, coord, cell) - want).abs().max()
-        half = copy.deepcopy(model).to(dtype)(inp, coord, cell)
-    # as good as plain torch in that precision is, twice over for another order of roundings
-    for got in (cast, half):
-        assert got.dtype == torch.float32
-        assert (got - want).abs().max() <= 2 * max(reference_error, torch.finfo(dtype).eps * want.abs().max())
-
-
-def test_half_precision_coordinates_stay_float32(tiny):
-    """At width 2000, float32 queries must not be rounded to bfloat16 (three digits) inside a bfloat16 model."""
-    model = tiny().to(torch.bfloat16)
-    coord = functional.make_coord((1, 2000))[None]
-    feat = torch.randn(1, 6, 1, 2000, dtype=torch.bfloat16)
-    with torch.no_grad():
-        got = model.query(feat, coord, torch.full_like(coord, 1e-3))
-        want = model.float().query(feat.float(), coord, torch.full_like(coord, 1e-3))
-    assert (got - want).abs().mean() <= 2**-7 * want.abs().mean() * 4  # bfloat16's step, a few layers deep
 
 
 @pytest.mark.parametrize("layout", ["strided", "channels_last"])
@@ -271,149 +184,3 @@ def test_non_contiguous_inputs(tiny, layout):
         *(torch.autograd.grad(y.square().sum(), list(model.parameters())) for y in (got, want)), strict=True
     ):
         assert_close(a, b, rtol=1e-4, atol=1e-5 * max(1.0, b.abs().max().item()))  # sums of some hundred terms
-
-
-@pytest.mark.parametrize("grad", [True, False])
-def test_compile_fullgraph(tiny, grad):
-    model = tiny()
-    inp, (coord, cell) = torch.randn(2, 3, 6, 6), queries(2, 20)
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
-    with torch.set_grad_enabled(grad):
-        for Q in (20, 13):
-            got, want = compiled(inp, coord[:, :Q], cell[:, :Q]), model(inp, coord[:, :Q], cell[:, :Q])
-            assert_close(got, want)
-    if grad:
-        parameters = list(model.parameters())
-        for a, b in zip(*(torch.autograd.grad(y.square().sum(), parameters) for y in (got, want)), strict=True):
-            assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.long
-def test_compile_with_inductor_and_autocast(tiny, monkeypatch):
-    """Whole model, forward and backward, dynamic shapes, once with the real backend."""
-    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", True)  # or nothing of it would be in half precision
-    model = tiny()
-    inp, (coord, cell) = torch.randn(2, 3, 6, 6), queries(2, 20)
-    compiled = torch.compile(model, fullgraph=True, dynamic=True)
-    parameters = list(model.parameters())
-
-    def run(module, Q):
-        out = module(inp, coord[:, :Q], cell[:, :Q])
-        return out, *torch.autograd.grad(out.square().sum(), parameters)
-
-    for Q in (20, 13):
-        for a, b in zip(run(compiled, Q), run(model, Q), strict=True):
-            assert_close(a, b, rtol=1e-4, atol=1e-4)  # inductor fuses: sums in another order
-    wanted = run(model, 20)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = run(compiled, 20), run(model, 20)
-    assert not all(torch.equal(eager, want) for eager, want in zip(found[1], wanted, strict=True))
-    for got, eager, want in zip(*found, wanted, strict=True):
-        # twice what eager mode loses here, for another order of roundings, or one rounding of the largest value
-        tolerance = max(2 * (eager - want).abs().max(), torch.finfo(torch.bfloat16).eps * want.abs().max())
-        assert (got - want).abs().max() <= tolerance
-
-
-@pytest.mark.parametrize("grad", [True, False])
-def test_export(tiny, grad):
-    model = tiny()
-    inp, (coord, cell) = torch.randn(2, 3, 6, 6), queries(2, 20)
-    B, H, W, Q = (torch.export.Dim(name, min=1 if name in "BQ" else 2) for name in "BHWQ")
-    shapes = {"inp": {0: B, 2: H, 3: W}, "coord": {0: B, 1: Q}, "cell": {0: B, 1: Q}}
-    with torch.set_grad_enabled(grad):
-        exported = torch.export.export(model, (inp, coord, cell), dynamic_shapes=shapes).module()
-        other, at = torch.randn(3, 3, 9, 7), queries(3, 11)
-        assert_close(exported(other, *at), model(other, *at))
-
-
-@pytest.mark.parametrize("function", [functional.query, functional.render])
-@pytest.mark.filterwarnings("ignore:.*performance drop")
-def test_vmap_of_the_head(tiny, function):
-    """By torch's own fallback, one call for each element. (Encoders run channels last, which vmap does not know.)"""
-    head = functional.Head(*tiny().requires_grad_(False).head())
-    hidden, (coord, cell) = torch.randn(4, 1, 5, 5, 16), queries(1, 9)
-    got = torch.vmap(lambda h: function(h, head, coord, cell))(hidden)
-    for a, h in zip(got, hidden, strict=True):
-        assert_close(a, function(h, head, coord, cell), rtol=1e-5, atol=1e-5)
-
-
-def test_an_official_training_step_learns(tiny):
-    """The official loop's calls, unchanged: forward, L1 loss, Adam."""
-    model = tiny()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    inp, (coord, cell) = torch.rand(2, 3, 8, 8), queries(2, 64)
-    gt = (coord.sum(-1, keepdim=True) > 0).float().expand(-1, -1, 3)  # an edge: a bias alone cannot fit it
-    losses = []
-    for _ in range(150):
-        loss = torch.nn.functional.l1_loss(model(inp, coord, cell), gt)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] / 3  # a constant would leave half of it
-
-
-def test_bad_input(tiny):
-    model = tiny()
-    inp, (coord, cell) = torch.rand(1, 3, 4, 4), queries(1, 5)
-    nan = coord.clone()
-    nan[0, 2, 1] = float("nan")
-    for arguments, error, words in [
-        ((inp[0], coord, cell), ValueError, "inp: shape"),
-        ((inp.to(torch.uint8), coord, cell), TypeError, "inp: a floating-point"),
-        ((inp[..., :0], coord, cell), ValueError, "inp: shape .*empty"),
-        ((inp, coord[0], cell), ValueError, "coord: shape"),
-        ((inp, coord.expand(2, -1, -1), cell), ValueError, "coord: shape .* B = 1"),
-        ((inp, coord[..., :1], cell), ValueError, "coord: shape"),
-        ((inp, coord.long(), cell), TypeError, "coord: a floating-point"),
-        ((inp, coord.tolist(), cell), TypeError, "coord: .*list"),
-        ((inp, nan, cell), ValueError, "coord holds NaN"),
-        ((inp, coord, nan), ValueError, "cell holds NaN"),
-        ((inp, coord), ValueError, "cell: .*cell_decode"),
-        ((inp, coord, cell[:, :2]), ValueError, "cell: the shape of coord"),
-        ((inp, coord.to("meta"), cell), ValueError, "coord is on meta"),
-        ((inp.to("meta"), coord, cell), ValueError, "inp is on meta"),
-        ((inp, None, cell), TypeError, "coord: .*NoneType"),
-    ]:
-        with pytest.raises(error, match=words) as caught:
-            model(*arguments)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(RuntimeError, match="call gen_feat"):
-        tiny().query_rgb(coord, cell)
-    with pytest.raises(ValueError, match=r"feat: shape \[B, 6"):
-        model.query(torch.rand(1, 5, 4, 4), coord, cell)
-    for feat, error in [("x", TypeError), (torch.ones(1, 6, 4, 4, dtype=torch.int32), TypeError)]:
-        with pytest.raises(error, match="feat: a floating-point tensor"):
-            model.query(feat, coord, cell)
-    for feat in (torch.rand(1, 6, 4, 4).half(), torch.rand(1, 6, 4, 4).double()):
-        with pytest.raises(ValueError, match=r"feat is torch\.float.* layers are torch\.float32"):
-            model.query(feat, coord, cell)
-    with pytest.raises(ValueError, match=r"feat: .*not empty"):
-        model.query(torch.rand(1, 6, 0, 4), coord, cell)
-    for bad in ([1], torch.rand(5), np.zeros((1, 3, 4, 4))):
-        with pytest.raises((TypeError, ValueError), match="inp: "):
-            model.render(bad, (4, 4))
-    encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 4, "no_upsampling": True}}
-    with pytest.raises(ValueError, match="inp: 3 channels"):
-        liif_fast.LIIF(encoder).gen_feat(torch.rand(1, 1, 4, 4))
-    with pytest.raises(ValueError, match="puts out 1 channels"):
-        tiny(out_dim=1).upscale(torch.rand(3, 4, 4), scale=2)
-    with pytest.raises(TypeError, match="out_dim"):
-        liif_fast.LIIF(torch.nn.Conv2d(3, 3, 1))
-    with pytest.raises(ValueError, match=r"no spec.*register"):
-        _ = model.spec
-    for size in [(0, 3), (3,), (2.5, 4), "44", None]:
-        with pytest.raises(ValueError, match="size: "):
-            model.render(inp, size)
-
-
-def test_registry():
-    with pytest.raises(KeyError, match=r"no model is registered as 'nothing'; known: .*liif"):
-        liif_fast.make({"name": "nothing", "args": {}})
-    with pytest.raises(TypeError, match="must be a mapping"):
-        liif_fast.make("liif")
-    with pytest.raises(KeyError, match="load_sd"):
-        liif_fast.make({"name": "mlp", "args": {"in_dim": 2, "out_dim": 3, "hidden_list": []}}, load_sd=True)
-    spec = {"name": "mlp", "args": {"in_dim": 2, "out_dim": 3, "hidden_list": [4]}}
-    assert liif_fast.make(spec, args={"out_dim": 5})(torch.zeros(1, 2)).shape == (1, 5)
-    assert spec["args"]["out_dim"] == 3

@@ -162,17 +162,7 @@ def test_the_command_prints_no_figure_of_a_damaged_model(tmp_path, capsys):
     encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}}
     model = liif_fast.LIIF(encoder, {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}})
     damaged(model, "encoder.head.0.bias").save(tmp_path / "m.safetensors")
-    config = {
-        "test_dataset": {
-            "dataset": {"name": "image-folder", "args": {"root_path": str(folder)}},
-            "wrapper": {"name": "sr-implicit-downsampled", "args": {"scale_min": 2}},
-            "batch_size": 1,
-        },
-        "eval_type": "benchmark-2",
-        "eval_bsize": 300,
-        "data_norm": {part: {"sub": [0.5], "div": [0.5]} for part in ("inp", "gt")},
-    }
-    config = training_files.write(tmp_path / "test.yaml", config)
+    config = training_files.write(tmp_path / "test.yaml", training_files.eval_configuration(folder))
     data = ["--data", str(folder), "-s", "2"]
     for arguments in (*([*data, "--dtype", str(dtype)[6:]] for dtype in DTYPES), ["--config", str(config)]):
         with warnings.catch_warnings():

@@ -22,11 +22,6 @@ from liif_fast.training.step import hash_seed
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return files.make_images(tmp_path_factory.mktemp("data") / "images")
-
-
 def source(images, *, repeat=40, seed=3, batch_size=5, **wrapper) -> OnDevice:
     folder = data.ImageFolder(str(images), repeat=repeat, cache="device")
     wrapper = {"inp_size": 12, "scale_max": 4, "augment": True, "sample_q": 100} | wrapper

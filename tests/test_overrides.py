@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from conftest import TinyEncoder
-from test_liif import queries
+from liif_queries import queries
 from torch.testing import assert_close
 
 import liif_fast

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_encoders import RDN, make
+from small_encoders import RDN, make
 
 from liif_fast.models.encoders import rdn
 

@@ -1,4 +1,5 @@
-"""When a recorded CUDA graph is replayed and when it is not: with a graph that only shows what was recorded."""
+"""When a recorded CUDA graph is replayed and when it is not: with a graph that only shows what was recorded, and with
+one that runs it again."""
 
 from __future__ import annotations
 
@@ -107,3 +108,98 @@ def test_no_cached_conversion_of_weights_is_recorded(renderer, monkeypatch):
         assert torch.is_autocast_cache_enabled()
     assert seen
     assert not any(seen)
+
+
+def test_renderer_on_the_cpu_is_render(tiny):
+    model = tiny().eval()
+    renderer = model.renderer((19, 23))
+    for shape in [(1, 3, 7, 9), (2, 3, 5, 4)]:
+        inp = torch.rand(shape)
+        assert torch.equal(renderer(inp), model.render(inp, (19, 23)))
+    with pytest.raises(ValueError, match="size"):
+        model.renderer((0, 4))
+    half = model.renderer((19, 23), dtype=torch.bfloat16)(inp)
+    # features and layers rounded to 8 bits
+    torch.testing.assert_close(half, model.render(inp, (19, 23)), rtol=0, atol=2e-2)
+    assert not torch.equal(half, renderer(inp))
+
+
+class PretendedGraph:
+    """Runs again what was recorded, into the same memory."""
+
+    recordings = 0
+
+    def replay(self):
+        with torch.no_grad():
+            self.renderer._out.copy_(self.renderer._render(self.renderer._inp))
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """As much of CUDA's graphs as Renderer asks for, on the CPU."""
+
+    class Nothing(contextlib.nullcontext):
+        def wait_stream(self, other):
+            pass
+
+    @contextlib.contextmanager
+    def graph(recorded):
+        PretendedGraph.recordings += 1
+        yield
+
+    monkeypatch.setattr(PretendedGraph, "recordings", 0)
+    for name, replacement in {
+        "Stream": Nothing,
+        "current_stream": Nothing,
+        "stream": contextlib.nullcontext,
+        "graph": graph,
+        "CUDAGraph": PretendedGraph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, replacement)
+    return PretendedGraph
+
+
+def test_renderer_records_when_it_must(tiny, graphs, monkeypatch):
+    model = tiny().eval()
+    renderer = graphs.renderer = model.renderer((9, 8))
+    kept = []
+
+    def check(inp, recordings):
+        kept.append((renderer._replay(inp), model.render(inp, (9, 8)).detach()))
+        assert graphs.recordings == recordings
+        for ours, want in kept:  # earlier results are not overwritten by later frames
+            assert torch.equal(ours, want)
+
+    inp = torch.rand(1, 3, 5, 6)
+    check(inp, 1)
+    check(torch.rand(1, 3, 5, 6), 1)  # another frame
+    with torch.no_grad():
+        model.imnet.layers[0].weight.mul_(0.5)
+    check(inp, 1)  # new values in place
+    check(torch.rand(2, 3, 5, 6), 2)  # another shape
+    check(inp, 3)
+    model.imnet.layers[0].weight = torch.nn.Parameter(torch.randn_like(model.imnet.layers[0].weight))
+    check(inp, 4)  # other storage
+    monkeypatch.setenv("LIIF_FAST_TRITON", "0")
+    check(inp, 5)
+    before = torch.backends.cuda.matmul.fp32_precision
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "ieee" if before == "tf32" else "tf32"
+        check(inp, 6)
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
+def test_renderer_records_anew_after_a_failure(tiny, graphs, monkeypatch):
+    model = tiny().eval()
+    renderer = graphs.renderer = model.renderer((9, 8))
+    inp = torch.rand(1, 3, 5, 6)
+
+    def full(inp):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(renderer, "_render", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            renderer._replay(inp)
+    assert torch.equal(renderer._replay(inp), model.render(inp, (9, 8)))

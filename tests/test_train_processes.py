@@ -19,11 +19,6 @@ from liif_fast.cli import main as cli
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory) -> Path:
-    return files.make_images(tmp_path_factory.mktemp("data") / "images")
-
-
 def torchrun(*arguments, processes: int = 2) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m"]
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=120)
@@ -97,17 +92,7 @@ def test_eval_shares_out_its_files(images, tmp_path, capsys):
 def test_eval_of_a_test_configuration(tmp_path, capsys):
     """The official figure: mean of the images' PSNR on luma with a border, here of a model that is plain arithmetic."""
     images = files.make_images(tmp_path / "images", sizes=((40, 48), (44, 40), (64, 52)))
-    config = {
-        "test_dataset": {
-            "dataset": {"name": "image-folder", "args": {"root_path": str(images)}},
-            "wrapper": {"name": "sr-implicit-downsampled", "args": {"scale_min": 2}},
-            "batch_size": 1,
-        },
-        "eval_type": "benchmark-2",
-        "eval_bsize": 300,
-        "data_norm": {part: {"sub": [0.5], "div": [0.5]} for part in ("inp", "gt")},
-    }
-    path, model = files.write(tmp_path / "test.yaml", config), _model(tmp_path)
+    path, model = files.write(tmp_path / "test.yaml", files.eval_configuration(images)), _model(tmp_path)
     assert cli.main(["eval", "--config", str(path), "-m", str(model)]) == 0
     got = float(capsys.readouterr().out.removesuffix(" dB\n"))
     assert got == pytest.approx(_official_psnr(images, model), abs=1e-4)

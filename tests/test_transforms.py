@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.autograd.forward_ad as fwad
 from cpu_paths import sample
-from test_liif import by_reference, queries
+from liif_queries import by_reference, queries
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 from torch.testing import assert_close
 

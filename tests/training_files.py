@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from command import outcome
 from PIL import Image, ImageFilter
 
 TINY_LIIF = {
@@ -19,6 +20,9 @@ TINY_LIIF = {
         "imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}},
     },
 }
+SRCNN = {"name": "srcnn", "args": {"kernels": [5, 1, 3], "width": [8, 4]}}
+SRRESNET = {"name": "srresnet", "args": {"scale": 2, "n_resblocks": 1, "n_feats": 8}}
+METASR = {"name": "metasr", "args": {"encoder_spec": TINY_LIIF["args"]["encoder_spec"]}}
 
 
 def make_images(folder: Path, sizes=((60, 70), (64, 61), (66, 80), (58, 58)), mode: str = "RGB") -> Path:
@@ -28,6 +32,16 @@ def make_images(folder: Path, sizes=((60, 70), (64, 61), (66, 80), (58, 58)), mo
     for i, (h, w) in enumerate(sizes):
         image = Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)).filter(ImageFilter.GaussianBlur(1.5))
         image.convert(mode).save(folder / f"{i:02}.png")
+    return folder
+
+
+def make_pairs(folder: Path) -> Path:
+    """HR images and LR_bicubic/X2, whose LR images no filter made."""
+    make_images(folder / "HR", ((60, 70), (51, 61)))
+    (folder / "LR_bicubic" / "X2").mkdir(parents=True)
+    for name, (h, w) in {"00": (30, 35), "01": (25, 30)}.items():
+        noise = np.random.default_rng(1).integers(0, 256, (h, w, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / "LR_bicubic" / "X2" / f"{name}x2.png")
     return folder
 
 
@@ -71,9 +85,34 @@ def configuration(folder: Path, **changes: Any) -> dict[str, Any]:
     return config
 
 
+def eval_configuration(folder: Path) -> dict[str, Any]:
+    """A test configuration of the official program: PSNR on luma with a border at scale 2."""
+    return {
+        "test_dataset": {
+            "dataset": {"name": "image-folder", "args": {"root_path": str(folder)}},
+            "wrapper": {"name": "sr-implicit-downsampled", "args": {"scale_min": 2}},
+            "batch_size": 1,
+        },
+        "eval_type": "benchmark-2",
+        "eval_bsize": 300,
+        "data_norm": {part: {"sub": [0.5], "div": [0.5]} for part in ("inp", "gt")},
+    }
+
+
 def write(path: Path, config: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
+
+
+def runner(images: Path, where: Path, capsys):
+    """run(*arguments, **changes of the configuration) -> (exit code, standard output, standard error); in
+    where/"run"."""
+
+    def call(*arguments, folder: str = "run", **changes: Any) -> tuple[int, str, str]:
+        config = write(where / f"{folder}.yaml", configuration(images, **changes))
+        return outcome(capsys, "train", config, "--save", where / folder, *arguments)
+
+    return call
 
 
 def losses(run: Path) -> dict[int, float]:

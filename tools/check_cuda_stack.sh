@@ -61,4 +61,4 @@ if readelf -d "$library" | grep -E 'NEEDED.*(c10_cuda|torch_cuda|cudart)'; then
   exit 1
 fi
 "$python" -m pytest --version >/dev/null 2>&1 || "$python" -m pip install -q pytest hypothesis
-"$python" -m pytest -q -p no:cacheprovider -c "$root/pyproject.toml" "$root"/tests/test_{ops,decode,chain,cpu_kernels}.py
+"$python" -m pytest -q -p no:cacheprovider -c "$root/pyproject.toml" "$root"/tests/test_{ops,decode,chain,cpu_kernels,cpu_arguments}.py

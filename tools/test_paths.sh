@@ -5,7 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}
 tests=()
-for name in ops decode chain liif tiles unit_order quantized cpu_kernels golden on_device encoders baselines build not_finite transforms folding kept; do
+names=(
+  ops decode chain liif liif_official liif_half liif_compile liif_errors tiles unit_order quantized cpu_kernels
+  cpu_arguments golden on_device encoders encoder_state_dicts mlp baselines adversarial build not_finite transforms
+  folding kept
+)
+for name in "${names[@]}"; do
   tests+=("tests/test_$name.py")
 done
 

@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from process_facts import cpu_seconds, group_lives, memory
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MIB = 2**20
@@ -122,7 +124,7 @@ def serve() -> None:
         answers.write(json.dumps(value).encode() + b"\n")
         answers.flush()
 
-    base = _memory(os.getpid())[1]
+    base = memory(os.getpid())[1]
     answer({"ready": True})
     for line in iter(requests.readline, b""):
         request = Request(**json.loads(line))
@@ -164,9 +166,9 @@ def _watch(pid: int, request: Request, base: int) -> Outcome:
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
             break
-        rss, virtual = _memory(pid)
+        rss, virtual = memory(pid)
         resident, address_space = max(resident, rss), max(address_space, virtual - base)
-        now, cpu = time.monotonic(), _cpu(pid)
+        now, cpu = time.monotonic(), cpu_seconds(pid)
         if cpu > worked[1] + IDLE:
             worked = (now, cpu)
         if killed is None:
@@ -182,8 +184,8 @@ def _watch(pid: int, request: Request, base: int) -> Outcome:
     address_space = max(address_space, struct.unpack("Q", _peak[:])[0] - base)
     survivors = False
     with contextlib.suppress(ProcessLookupError):
-        time.sleep(0.1 if _group_lives(pid) else 0)
-        survivors = _group_lives(pid)
+        time.sleep(0.1 if group_lives(pid) else 0)
+        survivors = group_lives(pid)
         os.killpg(pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(status)
     resident = max(resident, usage.ru_maxrss * 1024)
@@ -193,32 +195,6 @@ def _watch(pid: int, request: Request, base: int) -> Outcome:
     return Outcome(
         128 - code if code < 0 else code, killed, cpu, time.monotonic() - start, resident, address_space, survivors
     )
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def _memory(pid: int) -> tuple[int, int]:
-    """Bytes in memory, and the largest address space so far."""
-    found = {"VmRSS": 0, "VmPeak": 0}
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status") as file:
-        for line in file:
-            name, _, rest = line.partition(":")
-            if name in found:
-                found[name] = int(rest.split()[0]) * 1024
-    return found["VmRSS"], found["VmPeak"]
-
-
-def _cpu(pid: int) -> float:
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
 
 
 def _child(request: Request, base: int) -> None:
@@ -243,7 +219,7 @@ def _child(request: Request, base: int) -> None:
             traceback.print_exc()
         code = 1
     finally:
-        _peak[:] = struct.pack("Q", _memory(os.getpid())[1])
+        _peak[:] = struct.pack("Q", memory(os.getpid())[1])
         os._exit(code)
 
 
