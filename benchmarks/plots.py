@@ -1,4 +1,4 @@
-"""PNGs of rows, by the charts of liif_fast and bars of our own."""
+"""PNGs of rows, by the charts of liif_fast and bars, in matplotlib (the extra ``plots``) both."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, PngImagePlugin
 from rows import grouped
 
-from liif_fast.quality.charts import COLOURS, Chart, draw
+from liif_fast.quality import charts
+from liif_fast.quality.charts import Chart
 
-_INK = "#333333"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot(rows: Sequence[dict], folder: Path, prefix: str = "", note: str = "") -> list[Path]:
     """throughput.png (bars by contender), size.png (time against queries), scale.png, memory.png: those that the rows
-    have something for. ``note``: kept in the files as "rows". Returns their paths."""
+    have something for. ``note``: kept in the files as "rows". Returns their paths.
+
+    Raises:
+        charts.ChartError: there is no matplotlib.
+    """
     found: dict[str, Image.Image] = {}
     timed = grouped(rows)
     if throughput := _throughput(timed):
@@ -26,12 +33,12 @@ def plot(rows: Sequence[dict], folder: Path, prefix: str = "", note: str = "") -
         ("size.png", r"queries 10\^(\d+)", "queries"),
         ("scale.png", r"scale x(\d+)", "scale"),
     ):
-        charts = []
+        frames = []
         for quantity, y_label in (("median", "seconds"), ("peak", "MiB of memory")):
             if series := _against(timed, pattern, quantity):
-                charts.append(Chart(f"{y_label} against {label}", series, label, y_label, log=True, log_x=True))
-        if charts:
-            found[name] = draw(charts)
+                frames.append(Chart(f"{y_label} against {label}", series, label, y_label, log=True, log_x=True))
+        if frames:
+            found[name] = charts.draw(frames)
     if memory := _memory(timed):
         found["memory.png"] = memory
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,22 +80,26 @@ def _memory(timed: dict) -> Image.Image | None:
 
 def _bars(cases: dict[str, list[tuple[str, str, float]]], label: str, unit: float) -> Image.Image:
     """Horizontal bars from zero, one frame for each case, a colour for each kind of number."""
-    font, bold = ImageFont.load_default(13), ImageFont.load_default(15)
-    kinds = sorted({kind for bars in cases.values() for _, kind, _ in bars})
-    left, width, line = 290, 900, 20
-    height = sum(line * len(bars) + 46 for bars in cases.values())
-    image = Image.new("RGB", (width, height), "white")
-    pen, top = ImageDraw.Draw(image), 8
-    for case, bars in cases.items():
-        pen.text((10, top), f"{case}: {label}", _INK, bold)
-        top += 26
-        most = max(value for _, _, value in bars)
-        for contender, kind, value in bars:
-            end = left + int((width - left - 90) * value / most)
-            pen.text((left - 8, top + line / 2), f"{contender} {kind}", _INK, font, anchor="rm")
-            pen.rectangle((left, top + 3, max(end, left + 1), top + line - 3), COLOURS[kinds.index(kind)])
+    return charts.drawn(lambda: bars(cases, label, unit))
+
+
+def bars(cases: dict[str, list[tuple[str, str, float]]], label: str, unit: float) -> Figure:
+    kinds = sorted({kind for found in cases.values() for _, kind, _ in found})
+    left, width, line, top = 290, 900, 20, 34
+    figure = charts.blank(width, sum(line * len(found) + 46 for found in cases.values()))
+    for case, found in cases.items():
+        bottom = top + line * len(found)
+        axes = charts.frame(figure, (left, top, width - 90, bottom), "")
+        axes.set(xlim=(0, max(value for _, _, value in found)), ylim=(len(found) - 0.5, -0.5))
+        axes.spines[:].set_visible(False)
+        words = charts.text()
+        for y, (contender, kind, value) in enumerate(found):
+            axes.barh(y, value, 0.75, color=charts.COLOURS[kinds.index(kind)], linewidth=0)
             digits = max(0, 2 - math.floor(math.log10(value / unit))) if value > 0 else 0
-            pen.text((end + 6, top + line / 2), f"{value / unit:.{digits}f}", _INK, font, anchor="lm")
-            top += line
-        top += 20
-    return image
+            place = {"textcoords": "offset points", "va": "center", **words}
+            axes.annotate(f"{contender} {kind}", (0, y), (-4, 0), ha="right", **place)
+            axes.annotate(f"{value / unit:.{digits}f}", (value, y), (3, 0), ha="left", **place)
+        axes.annotate(f"{case}: {label}", (0, 1), (10, 5), ("figure pixels", "axes fraction"),
+                      textcoords=("figure pixels", "offset points"), **charts.text(8.5))  # fmt: skip
+        top = bottom + 46
+    return figure

@@ -21,6 +21,8 @@ from PIL import Image
 from plots import plot
 from rows import grouped, load, slopes
 
+from liif_fast.quality import charts
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 HEAD = "head 64x64 -> 256x256"
@@ -181,7 +183,10 @@ def main() -> None:
     path, readme = RESULTS / "cpu.jsonl", ROOT / "README.md"
     rows = load(path)
     readme.write_text(filled(readme.read_text(), grouped(rows)))
-    plot(rows, RESULTS, prefix="speed-", note=digest(path))
+    try:
+        plot(rows, RESULTS, prefix="speed-", note=digest(path))
+    except charts.ChartError as error:
+        sys.exit(f"README is written, the pictures are not: {error}")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from quality import decibels
 from rows import about, append, compare, load, slopes
 
 import liif_fast
+from liif_fast.quality import charts
 
 # What --suite runs. A CPU leaves out what takes a quarter of an hour; any case can be named.
 SUITE = {
@@ -96,7 +97,10 @@ def main() -> None:
         print(f"{met:<13}{value:>8}  {bar['case']}: {bar['bar']}")
     if args.plot:
         shown = load(args.json) if args.json else everything  # of earlier runs too
-        print("plots: " + ", ".join(str(path) for path in plot(shown, args.plot)))
+        try:
+            print("plots: " + ", ".join(str(path) for path in plot(shown, args.plot)))
+        except charts.ChartError as error:
+            print(f"plots: none: {error}")
     raise SystemExit(1 if wrong else 0)
 
 

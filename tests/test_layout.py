@@ -152,7 +152,7 @@ def test_no_file_is_long():
     [
         ("base.shown", "from ..images import files", ["base.shown:1 imports images.files"]),
         ("base.shown", "def f():\n    from .. import registry", ["base.shown:2 imports registry"]),
-        ("head.ops", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import liif_fast.models.liif", ["head.ops:3 imports models.liif"]),
+        ("head.ops", "if TYPE_CHECKING:\n    import liif_fast.models.liif", ["head.ops:2 imports models.liif"]),
         ("models.liif", "from .. import head\nfrom ..head.ops import NAMES\nfrom . import mlp", []),
         ("images.png", "import liif_fast", ["images.png:1 imports liif_fast"]),
     ],

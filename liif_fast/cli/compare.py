@@ -12,8 +12,8 @@ import torch
 
 from .. import distributed
 from ..models.baselines.common import ImageModel
-from ..quality import compare, metrics, pairs, result_folder
-from ..quality.compare_files import FILES
+from ..quality import charts, compare, metrics, pairs, result_folder
+from ..quality.compare_files import FILES, SCALES
 from ..weights import pretrained
 from . import common, reporting
 from .arguments import PLOT
@@ -25,13 +25,16 @@ def run(args: argparse.Namespace) -> int:
     output = None if args.output is None else Path(args.output)
     plot = _check(args, output)
     names = _labels(args.model)
+    why = charts.missing() if output is not None and plot else None
+    if why is not None:  # before the work, so that it can be installed first
+        reporting.say(f"note: {SCALES} is left out: {why}")
     methods = [_method(args, name, model) for name, model in names.items()]
     with reporting.Progress("image", alone=True) as bar:
         result = compare.compare(
             methods, args.data, args.scale, plot, args.protocol, args.lr, args.crops if output else 0, bar.to
         )
     if output is not None:
-        files = result.files()
+        files = result.files(chart=why is None)
         gone = result_folder.write(output, files, FILES, args.overwrite)
         if gone:
             reporting.say(f"note: {output}: deleted of the earlier result: {', '.join(gone)}")

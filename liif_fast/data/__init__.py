@@ -13,8 +13,8 @@ trained on::
 ``register`` adds one's own of either kind: anything with ``__len__`` and ``__getitem__`` that gives what the official
 ones give.
 
-Start with ``folders`` (images) and ``wrappers`` (samples of them); ``loader`` feeds batches, ``on_device`` draws them on
-the GPU, ``pair_names`` finds what belongs together. May import: head, images, base.
+Start with ``folders`` (images) and ``wrappers`` (samples of them); ``loader`` feeds batches, ``on_device`` draws them
+on the GPU, ``pair_names`` finds what belongs together. May import: head, images, base.
 """
 
 from ..registry import dataset_names as names

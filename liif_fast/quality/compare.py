@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -98,7 +99,7 @@ class Comparison:
         return crops.figure(rows) if rows else None
 
     def chart(self) -> Image.Image | None:
-        """PSNR against scale, a frame for each folder; None without scales for it."""
+        """PSNR against scale, a frame for each folder; None without scales for it. ChartError: as `charts.draw`."""
         if not self.plot:
             return None
         frames = []
@@ -114,13 +115,22 @@ class Comparison:
             frames.append(charts.Chart(f"PSNR against scale, {data}", series, "scale", "dB"))
         return charts.draw(frames)
 
-    def files(self) -> dict[str, bytes]:
-        """Contents of the files of `compare_files` that there is something for."""
+    def files(self, chart: bool = True) -> dict[str, bytes]:
+        """Contents of `compare_files` that there is something for; a warning where ``SCALES`` cannot be drawn.
+
+        Args:
+            chart: False: without ``SCALES``, and without the warning.
+        """
         found = {
             MARKDOWN: self.markdown().encode("utf-8", "backslashreplace"),  # names of files may hold any bytes
             JSON: (json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n").encode(),
         }
-        for name, image in ((CROPS, self.figure()), (SCALES, self.chart())):
+        images = {CROPS: self.figure()}
+        try:
+            images[SCALES] = self.chart() if chart else None
+        except charts.ChartError as error:
+            warnings.warn(f"{SCALES} is left out: {error}", stacklevel=2)
+        for name, image in images.items():
             if image is not None:
                 data = io.BytesIO()
                 image.save(data, "PNG")

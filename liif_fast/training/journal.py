@@ -38,10 +38,13 @@ class Journal:
     def __init__(self, folder: Path | None, step: int = 0, pending: bool = False) -> None:
         self.folder = folder
         self.tensorboard = None
+        self._draws = True
         if folder is None:
             return
         self._keep_until(step, pending)
         self._metrics = (folder / METRICS).open("a")
+        if (why := charts.missing()) is not None:
+            self._leave_out(why)
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # an optional extra
@@ -70,8 +73,9 @@ class Journal:
         return read_metrics(self.folder / METRICS) if self.folder is not None else []
 
     def draw(self) -> None:
-        """curves.png from all records: loss and learning rate by step, PSNR of validation by epoch."""
-        if self.folder is None:
+        """curves.png from all records: loss and learning rate by step, PSNR of validation by epoch. Where it cannot be
+        drawn that is said, once."""
+        if self.folder is None or not self._draws:
             return
         records = self.records()
         by_step = _thinned([r for r in records if r["kind"] == "step"])
@@ -85,7 +89,12 @@ class Journal:
             ),
             charts.Chart("learning rate", {"": [(r["step"], r["lr"]) for r in by_step]}, "step"),
         ]
-        self._png(CURVES, charts.draw([c for c in found if any(c.series.values())] or found[:1]))
+        try:
+            image = charts.draw([c for c in found if any(c.series.values())] or found[:1])
+        except charts.ChartError as error:
+            self._leave_out(str(error))
+        else:
+            self._png(CURVES, image)
 
     def pictures(self, rows: Sequence[Sequence[Tensor]]) -> None:
         """pictures.png: rows of images ``[3, H, W]`` in [0, 1]."""
@@ -98,6 +107,11 @@ class Journal:
                 self._metrics.close()
         if self.tensorboard is not None:
             self.tensorboard.close()
+
+    def _leave_out(self, why: str) -> None:
+        self._draws = False
+        old = f"; the {CURVES} that is there is of before" if os.path.lexists(self.folder / CURVES) else ""
+        self.say(f"note: {CURVES} is left out: {why}{old}")
 
     def _png(self, name: str, image: Image.Image) -> None:
         data = io.BytesIO()

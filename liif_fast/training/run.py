@@ -2,7 +2,8 @@
 
 The files of the official repository run as they are (``liif_fast.training.config`` lists the keys). Into the folder of
 the run, ``save/_NAME`` as there, go ``epoch-last.pth``, ``epoch-best.pth``, ``epoch-N.pth``, ``config.yaml``,
-``log.txt``, ``metrics.jsonl``, ``curves.png``, ``pictures.png``, and ``tensorboard/`` if that is installed.
+``log.txt``, ``metrics.jsonl``, ``pictures.png``, and ``curves.png`` and ``tensorboard/`` where matplotlib and
+tensorboard are installed.
 """
 
 from __future__ import annotations
