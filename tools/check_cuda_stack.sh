@@ -40,9 +40,9 @@ cd "$work" # so that the installed package and not the source tree is imported
 import torch
 
 import liif_fast
-from liif_fast import _extension
+from liif_fast.head import library
 
-assert _extension.status == "loaded", _extension.status
+assert library.status == "loaded", library.status
 for name in ("corner_gather", "corner_gather_backward"):
     for key in ("CPU", "CUDA"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"liif_fast::{name}", key), (name, key)
@@ -61,4 +61,4 @@ if readelf -d "$library" | grep -E 'NEEDED.*(c10_cuda|torch_cuda|cudart)'; then
   exit 1
 fi
 "$python" -m pytest --version >/dev/null 2>&1 || "$python" -m pip install -q pytest hypothesis
-"$python" -m pytest -q -p no:cacheprovider -c "$root/pyproject.toml" "$root"/tests/test_{ops,decode,chain,cpu_kernels,cpu_arguments}.py
+"$python" -m pytest -q -p no:cacheprovider -c "$root/pyproject.toml" "$root"/tests/*/test_{ops,decode,chain,cpu_kernels,cpu_arguments}.py

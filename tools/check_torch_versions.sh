@@ -34,7 +34,7 @@ for version in "${versions[@]}"; do
   torch=$("$folder/bin/python" -c 'import torch; print(torch.__version__)')
   # from another folder, so that the installed package and not the source tree is imported
   if result=$(cd "$work" && "../../$folder/bin/python" -m pytest -q -p no:cacheprovider -c ../../pyproject.toml \
-    ../../tests/test_{ops,decode,cpu_kernels,cpu_arguments,quantized,transforms,folding,kept,renderer,torch_files}.py 2>&1 | tail -1); then
+    ../../tests/*/test_{ops,decode,cpu_kernels,cpu_arguments,quantized,transforms,folding,kept,renderer,torch_files}.py 2>&1 | tail -1); then
     echo "torch $torch: $result"
   else
     echo "torch $torch: FAILED: $result"

@@ -15,7 +15,7 @@ for version in "${@:-}"; do
   if [ ! -d "$folder/triton" ]; then
     "$python" -m pip install -q --no-deps --target "$folder" "triton${version:+==$version}" "numpy<2.4"
   fi
-  if result=$(PYTHONPATH="$folder" "$python" -m pytest -q tests/test_triton*.py tests/test_renderer.py 2>&1 | tail -1); then
+  if result=$(PYTHONPATH="$folder" "$python" -m pytest -q tests/head/test_triton*.py tests/models/test_renderer.py 2>&1 | tail -1); then
     echo "triton ${version:-newest}: $result"
   else
     echo "triton ${version:-newest}: FAILED: $result"

@@ -11,7 +11,7 @@ names=(
   folding kept
 )
 for name in "${names[@]}"; do
-  tests+=("tests/test_$name.py")
+  tests+=(tests/*/test_"$name".py)
 done
 
 run() {
@@ -19,7 +19,7 @@ run() {
   env "$@" "$python" -m pytest -q ${WORKERS:-} "${tests[@]}"
 }
 
-paths=$("$python" -c "from liif_fast import ops; print(ops.cpu_kernels()['available'].replace(',', ' '))")
+paths=$("$python" -c "from liif_fast.head import ops; print(ops.cpu_kernels()['available'].replace(',', ' '))")
 for path in $paths; do
   run LIIF_FAST_CPU="$path"
 done

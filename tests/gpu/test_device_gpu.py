@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 import torch
-from test_chain import problem
+from chain_cases import problem
 
 from gpu import exact
 from gpu.exact import assert_within, sample

@@ -8,8 +8,8 @@ import os
 import pytest
 import torch
 import torch.nn.functional as F
-from test_chain import NAMES, VARIANTS, gradients, in_chain, problem, separate
-from test_decode import error
+from chain_cases import NAMES, VARIANTS, gradients, in_chain, problem, separate
+from decode_cases import error
 
 from liif_fast import LIIF, functional, reference
 

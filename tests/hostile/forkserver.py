@@ -76,7 +76,9 @@ class Client:
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **(environment or {})}
-        env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(HERE), str(HERE.parent), env.get("PYTHONPATH", "")])
+        env["PYTHONPATH"] = os.pathsep.join(
+            [str(ROOT), str(HERE), str(HERE.parent / "helpers"), env.get("PYTHONPATH", "")]
+        )
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "forkserver.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
         )

@@ -16,7 +16,7 @@ from PIL import Image
 from liif_fast.cli import main as cli
 from liif_fast.training.config import Config, EvalConfig, check, load_config
 
-OWN = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+OWN = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 
 
 def train(capsys, *arguments) -> tuple[int, str, str]:

@@ -15,7 +15,7 @@ from liif_fast.cli import main as cli
 from liif_fast.quality import charts, compare
 from liif_fast.training.journal import Journal
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import plots
 

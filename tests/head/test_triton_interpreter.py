@@ -1,4 +1,4 @@
-"""The fused kernel's numbers, from triton's interpreter (tests/triton_interpreter.py), against plain PyTorch's."""
+"""The fused kernel's numbers, from triton's interpreter (tests/helpers/triton_interpreter.py), against plain PyTorch's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.xdist_group("triton interpreter"),
     pytest.mark.skipif(
@@ -27,9 +27,9 @@ def rows() -> dict[str, dict]:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
-    command = [sys.executable, str(HERE / "triton_interpreter.py")]
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / "triton_interpreter.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines()]

@@ -13,7 +13,7 @@ import torch
 
 from liif_fast.head import precision
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def python(*arguments, **environment) -> subprocess.CompletedProcess:
@@ -27,7 +27,7 @@ def test_gpu_tests_are_not_collected_without_a_device(monkeypatch):
     monkeypatch.setattr(conftest, "GPU_DEVICE", "cuda")
     assert conftest.pytest_ignore_collect(gpu)
     assert conftest.pytest_ignore_collect(gpu / "test_render.py")
-    assert conftest.pytest_ignore_collect(ROOT / "tests" / "test_ops.py") is None
+    assert conftest.pytest_ignore_collect(ROOT / "tests" / "head" / "test_ops.py") is None
     monkeypatch.setattr(conftest, "GPU_DEVICE", "cpu")
     assert conftest.pytest_ignore_collect(gpu) is None
 

@@ -8,6 +8,7 @@ import copy
 import pytest
 import torch
 from cpu_paths import PATHS, forced, sample
+from random_head import head
 from torch.testing import assert_close
 
 from liif_fast import functional, make
@@ -27,12 +28,6 @@ def test_units_that_are_zero_together_stand_together():
 def test_widths_that_do_not_divide_keep_all_units(units):
     order = unit_order.zero_together(torch.rand(30, units) < 0.5, 4)
     assert order.sort().values.equal(torch.arange(units))
-
-
-def head(L, D, C=3):
-    layers = [(torch.randn(D, 9 * C + 4) / 4, torch.randn(D) * 0.1)]
-    layers += [(torch.randn(D, D) * (2 / D) ** 0.5, torch.randn(D) * 0.1) for _ in range(L)]
-    return functional.fold([*layers, (torch.randn(3, D) / D**0.5, torch.randn(3))], C, True, True)
 
 
 @pytest.mark.parametrize("L", [0, 1, 3])

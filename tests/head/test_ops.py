@@ -6,11 +6,11 @@ import itertools
 
 import pytest
 import torch
+from operator_cases import expected_gather, expected_render, sample
 from torch.testing import assert_close
 
 import liif_fast  # noqa: F401 - registers the operators
-from liif_fast import reference
-from liif_fast.head import ops, precision
+from liif_fast.head import ops
 
 GATHER = torch.ops.liif_fast.corner_gather.default
 BACKWARD = torch.ops.liif_fast.corner_gather_backward.default
@@ -24,47 +24,6 @@ SHAPES = [
     (2, (6, 4), 32, 33, 2, 16),
     (1, (3, 3), 8, 0, 1, 3),
 ]
-
-
-def sample(shape, dtype=torch.float32, cell=True, ensemble=True, strided=False):
-    """(gather arguments, render arguments)"""
-    B, (h, w), D, Q, L, out = shape
-    geometry = precision.geometry_dtype(dtype)
-    hidden = torch.randn(B, h, w, D).to(dtype)
-    coord = torch.rand(B, Q, 2, dtype=geometry) * 2 - 1
-    if strided:
-        hidden = torch.randn(B, D, w, h).to(dtype).permute(0, 3, 2, 1)
-        coord = (torch.rand(2, Q, B, dtype=geometry) * 2 - 1).permute(2, 1, 0)
-    c = torch.rand(B, Q, 2, dtype=geometry) if cell else None
-    w_pos = torch.randn(D, 4, dtype=geometry)
-    mlp = [torch.randn(*s, dtype=geometry) / D**0.5 for s in ((L, D, D), (L, D), (out, D), (out,))]
-    return (hidden, coord, c, w_pos, (h, w), (0, 0), ensemble), (
-        hidden,
-        coord,
-        c,
-        w_pos,
-        *mlp,
-        (h, w),
-        (0, 0),
-        ensemble,
-    )
-
-
-def expected_gather(hidden, coord, cell, w_pos, size, origin, ensemble):
-    index, rel, weight = reference.corners(coord, size, ensemble)
-    b = torch.arange(hidden.shape[0]).view(-1, 1, 1)
-    rows = hidden[b, index[..., 0] - origin[0], index[..., 1] - origin[1]].to(w_pos.dtype)
-    h = rows + rel @ w_pos[:, :2].T
-    if cell is not None:
-        h = h + ((cell * torch.tensor(size)) @ w_pos[:, 2:].T).unsqueeze(-2)
-    return h.relu().to(hidden.dtype), weight
-
-
-def expected_render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble):
-    h, weight = expected_gather(hidden, coord, cell, w_pos, size, origin, ensemble)
-    for w, b in zip(w_mlp, b_mlp, strict=True):
-        h = (h.to(w.dtype) @ w.T + b).relu()
-    return ((h.to(w_out.dtype) @ w_out.T + b_out) * weight.unsqueeze(-1)).sum(-2)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from built_once import built_once, sources, version
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NVCC = shutil.which("nvcc")
 pytestmark = pytest.mark.xdist_group("cuda build")
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
@@ -95,8 +95,9 @@ def test_the_library_loads_on_this_torch(built):
     """Without a GPU, and with a CPU build of torch: the operators' CPU kernels run and doctor shows the CUDA ones."""
     code = """
 import torch, liif_fast
-from liif_fast import doctor, ops
-assert ops.CPU_KERNELS and ops.CUDA_KERNELS, liif_fast.head.library.status
+from liif_fast.cli import doctor
+from liif_fast.head import library, ops
+assert ops.CPU_KERNELS and ops.CUDA_KERNELS, library.status
 args = torch.randn(1, 4, 5, 16), torch.rand(1, 7, 2) * 2 - 1, None, torch.randn(16, 4), (4, 5), (0, 0)
 for got, want in zip(torch.ops.liif_fast.corner_gather(*args), ops.PLAIN["corner_gather"](*args)):
     torch.testing.assert_close(got, want)

@@ -16,7 +16,7 @@ import torch
 import liif_fast
 from liif_fast.weights import checkpoints
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from liif_fast.cli import doctor
-from liif_fast.head import library as _extension
+from liif_fast.head import library
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "liif_fast" / "_C.abi3.so"
 
 
@@ -98,24 +98,24 @@ def test_unknown_mode(tree):
 
 
 def test_a_missing_library_is_silent_but_not_hidden(monkeypatch, tmp_path):
-    monkeypatch.setattr(_extension, "__file__", str(tmp_path / "_extension.py"))
-    monkeypatch.setattr(_extension, "status", "")
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "head" / "library.py"))
+    monkeypatch.setattr(library, "status", "")
     monkeypatch.delenv("LIIF_FAST_EXTENSION", raising=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        _extension.load()
+        library.load()
     assert "not built" in doctor.text(doctor.facts())
 
 
 def test_a_library_that_does_not_load_warns_once_with_the_linkers_words(monkeypatch, tmp_path):
     (tmp_path / "_C.abi3.so").write_text("not a library")
-    monkeypatch.setattr(_extension, "__file__", str(tmp_path / "_extension.py"))
-    monkeypatch.setattr(_extension, "status", "")
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "head" / "library.py"))
+    monkeypatch.setattr(library, "status", "")
     monkeypatch.delenv("LIIF_FAST_EXTENSION", raising=False)
     with pytest.warns(
         UserWarning, match="does not load, plain PyTorch is used instead: .*(invalid ELF|file too short)"
     ):
-        _extension.load()
+        library.load()
     assert "does not load" in doctor.text(doctor.facts())
 
 
@@ -144,7 +144,7 @@ class TestLibrary:
         symbols = subprocess.run(["nm", "-DC", "--defined-only", LIBRARY], capture_output=True, text=True, check=True)
         assert "liif::" not in symbols.stdout
 
-    @pytest.mark.skipif(_extension.status != "loaded", reason=_extension.status)
+    @pytest.mark.skipif(library.status != "loaded", reason=library.status)
     def test_doctor_tells_the_path(self):
         facts = doctor.facts()
         assert facts["operators"]["render"]["cpu"].startswith("compiled kernel")

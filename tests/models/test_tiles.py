@@ -153,7 +153,7 @@ def test_auto_tile_is_as_wide_as_a_wide_border_where_memory_allows(monkeypatch):
 FAULTS = """
 import os, pathlib, resource
 import torch
-from liif_fast import heap
+from liif_fast.models import heap
 
 def faults(passes):  # share of the pages written that the system handed out anew; three blocks at once, like layers
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -27,7 +27,7 @@ from liif_fast.training.run_folder import Start
 from liif_fast.training.setup import build_model
 from liif_fast.weights import checkpoints, pretrained
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools" / "open_weights"
 
 

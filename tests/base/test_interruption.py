@@ -35,7 +35,7 @@ os._exit(0)
 
 def start(tmp_path: Path, torch: str, arguments: list[str], **options) -> tuple[int, str, str]:
     (tmp_path / "torch.py").write_text(torch)
-    (tmp_path / "liif-fast").write_text("import sys\nfrom liif_fast.cli import main\nsys.exit(main())\n")
+    (tmp_path / "liif-fast").write_text("import sys\nfrom liif_fast.cli.main import main\nsys.exit(main())\n")
     (tmp_path / "program.py").write_text("import liif_fast\n")
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60,

@@ -152,7 +152,7 @@ def test_a_comparison_with_a_name_that_is_not_text(folder, tiny, monkeypatch, ca
 @needs_full
 def test_a_whole_process(tmp_path):
     """Neither Python's own end nor a library says or changes anything."""
-    torch_less = "import sys, liif_fast.cli as cli; sys.exit(cli.main(['doctor']))"
+    torch_less = "import sys; from liif_fast.cli.main import main; sys.exit(main(['doctor']))"
     env = {**os.environ, "PYTHONPATH": str(Path(liif_fast.__file__).parent.parent)}
     env.pop("PYTHONUNBUFFERED", None)
     done = subprocess.run(

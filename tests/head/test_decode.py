@@ -8,7 +8,8 @@ import itertools
 import pytest
 import torch
 from cpu_paths import COMPILED, PATHS, WHY, forced
-from test_ops import expected_render, sample
+from decode_cases import SHAPES, arguments, error
+from operator_cases import expected_render
 
 from liif_fast import functional
 from liif_fast.head import ops, precision
@@ -17,13 +18,6 @@ LIB = torch.ops.liif_fast
 DECODE = LIB.decode.default
 BACKWARD = LIB.decode_backward.default
 compiled_only = pytest.mark.skipif(not COMPILED, reason=WHY)
-# B, (h, w), D, Q, L, O: no, one and four hidden layers; columns that fill no vector; one block of queries and many
-SHAPES = [
-    (2, (5, 7), 64, 700, 3, 3),
-    (1, (3, 4), 20, 61, 4, 1),
-    (3, (2, 5), 37, 1, 0, 5),
-    (1, (1, 1), 72, 130, 1, 16),
-]
 
 
 @pytest.fixture(params=["plain, bfloat16 products", "plain, float32 products", *PATHS])
@@ -35,14 +29,6 @@ def path(request, monkeypatch):
         return
     with forced(request.param):
         yield request.param
-
-
-def arguments(shape, dtype=torch.float64, cell=True, ensemble=True, strided=False):
-    """decode's, with coordinates that stay clear of pixel borders, where rounding would choose the pixel."""
-    _, (hidden, coord, c, *parameters, size, _, _) = sample(shape, dtype, cell, ensemble, strided)
-    steps = torch.tensor(size, dtype=coord.dtype) * 64  # multiples of 1/64 pixel, off its borders by 1/256
-    coord = ((coord * steps / 2).round() * 2 + 1 / 4) / steps
-    return (hidden, coord, c, *parameters, ensemble)
 
 
 def gradients(path, args, grad_out):
@@ -61,11 +47,6 @@ def expected(args, grad_out):
     leaves = [hidden.requires_grad_(), *(t.requires_grad_() for t in rest[2:])]
     out = expected_render(hidden, *rest, hidden.shape[1:3], (0, 0), ensemble)
     return out.detach(), torch.autograd.grad(out, leaves, grad_out.double(), allow_unused=True, materialize_grads=True)
-
-
-def error(actual, want):
-    """Norm of the difference relative to the norm."""
-    return ((actual.double() - want).norm() / want.norm().clamp_min(1e-30)).item()
 
 
 @pytest.mark.parametrize("path", ["plain, float32 products", *PATHS], indirect=True)

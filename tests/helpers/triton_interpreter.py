@@ -1,6 +1,6 @@
 """Runs the fused kernel in triton's interpreter, on the CPU; a script, since the interpreter is chosen at import.
 
-python tests/triton_interpreter.py   # one JSON object for each case: name, error, error of plain PyTorch, scale
+python tests/helpers/triton_interpreter.py   # one JSON object for each case: name, error, error of plain PyTorch, scale
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import training_files as files
 from PIL import Image
-from test_image_tiff import LARGE, SMALL, trees, wrote
+from tiff_trees import LARGE, SMALL, trees, wrote
 
 from liif_fast import data
 from liif_fast.quality import pairs

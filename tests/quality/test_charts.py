@@ -160,8 +160,8 @@ def test_the_same_bytes_whatever_the_settings():
 
 QUIET = """
 import sys
-import liif_fast, liif_fast.cli, liif_fast.train, liif_fast.quality.compare
-from liif_fast import charts, cli_compare
+import liif_fast.cli.compare, liif_fast.cli.train
+from liif_fast.quality import charts
 from liif_fast.training import journal
 assert charts.missing() is None
 assert not [name for name in sys.modules if name.startswith("matplotlib")]
@@ -174,7 +174,7 @@ def test_matplotlib_comes_late_and_says_nothing(tmp_path):
     """Not even that its folder cannot be made, and that it does not know a setting."""
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "matplotlibrc").write_text("no.such.setting: 1\n")
-    env = {**os.environ, "MPLCONFIGDIR": str(tmp_path / "file"), "PYTHONPATH": str(Path(charts.__file__).parents[1])}
+    env = {**os.environ, "MPLCONFIGDIR": str(tmp_path / "file"), "PYTHONPATH": str(Path(charts.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, cwd=tmp_path, env=env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     plain = [sys.executable, "-c", "import matplotlib.font_manager"]

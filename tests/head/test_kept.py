@@ -169,7 +169,7 @@ def test_orders_of_units_fit_the_head_whatever_was_remembered(monkeypatch):
     """An order of other weights would be right as well, one of another width would leave out units."""
     monkeypatch.setattr(unit_order, "WORTH", 1)
     remembered, feat = unit_order.Remembered(), torch.randn(1, 3, 6, 6)
-    from test_unit_order import head
+    from random_head import head
 
     first = head(2, 16)
     assert remembered.head(first, feat, 100, True, True).mlp[0][0].shape == (16, 16)

@@ -13,7 +13,7 @@ import pytest
 
 from liif_fast.head.triton.configs import KINDS, SHARED, WIDTHS, candidates
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 TENSOR_MEMORY = 512  # columns that a multiprocessor of sm_100 has
 pytestmark = [
     pytest.mark.long,
@@ -27,10 +27,10 @@ def _run(*arguments: object) -> list[dict]:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
     environment.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, str(HERE / "triton_aot.py"), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / "triton_aot.py"), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
