@@ -1,4 +1,4 @@
-"""The fused kernel on a real card: numbers, graphs, tuning. What a card is not needed for: tests/head/test_triton_*.py."""
+"""The fused kernel on a real card: numbers, graphs, tuning. What needs none: tests/head/test_triton_*.py."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _quantized(arguments):
 
 @pytest.mark.parametrize("changed", [{}, {"cell": False, "ensemble": False}, {"L": 1}, {"L": 2, "out": 9}])
 def test_int8_has_the_same_integers(changed):
-    """As tests/head/test_triton_interpreter.py: 2^-16 of colours below 8; another integer would show as 1e-3 or more."""
+    """As test_triton_interpreter.py: 2^-16 of colours below 8; another integer would show as 1e-3 or more."""
     given = _quantized(_problem(torch.float32, **changed))
     want = int8.render_int8(*(t.cpu() if isinstance(t, torch.Tensor) else t for t in given))
     torch.testing.assert_close(torch.ops.liif_fast.render_int8(*given).cpu(), want, rtol=0, atol=2**-16 * 8)

@@ -1,4 +1,4 @@
-"""The fused kernel's numbers, from triton's interpreter (tests/helpers/triton_interpreter.py), against plain PyTorch's."""
+"""The fused kernel's numbers in triton's interpreter (tests/helpers/triton_interpreter.py) against plain PyTorch's."""
 
 from __future__ import annotations
 

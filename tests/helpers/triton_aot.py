@@ -1,7 +1,7 @@
 """Compiles the fused kernel for cards that need not be there; a script, since triton's driver is one for a process.
 
 python tests/helpers/triton_aot.py 90          # one JSON object for each configuration of sm_90
-python tests/helpers/triton_aot.py 90 flags    # its first configuration of each kind with other dtypes, flags and depths
+python tests/helpers/triton_aot.py 90 flags    # its first one of each kind with other dtypes, flags and depths
 """
 
 from __future__ import annotations
