@@ -11,13 +11,17 @@ The rooms, each of which imports only those after it: ``cli``, ``integrations``,
 ``distributed`` are for all. Each says in its ``__init__`` what lives there.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
+
+from .base import interruption
+
+_is_command = interruption.guard()  # before all that takes time to import
 
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .base import interruption
 from .base.version import VERSION
 
 if TYPE_CHECKING:
@@ -85,5 +89,5 @@ def __getattr__(name: str) -> Any:
 
 
 # The command imports torch, which takes seconds, when it must: not to say its version or a mistake in its arguments.
-if not interruption.guard():
+if not _is_command:
     _load()
