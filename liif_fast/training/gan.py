@@ -17,8 +17,8 @@ With several processes, normalisation layers use each process's own batch.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +28,6 @@ from .. import distributed
 from ..models.baselines.losses import content_loss
 from ..registry import make
 from .optimizer import make_optimizer, make_schedule
-
-if TYPE_CHECKING:
-    from .config import Config
 
 CONTENTS = ("auto", "vgg19", "gradients", "none")
 DEFAULTS: dict[str, Any] = {
@@ -45,16 +42,27 @@ Autocast = Callable[[], contextlib.AbstractContextManager]
 
 
 class Critic:
-    """A discriminator with its optimizer, and the generator's loss."""
+    """A discriminator with its optimizer, and the generator's loss.
+
+    Args:
+        spec: the key ``gan``, complete.
+        milestones: the key ``multi_step_lr``, for both networks.
+        pixel_loss: of predictions and colours.
+        gt_norm: sub and div of the colours, for the last axis.
+    """
 
     def __init__(
-        self, config: Config, pixel_loss: Callable, gt_norm: tuple[Tensor, Tensor], device: torch.device
+        self,
+        spec: Mapping[str, Any],
+        milestones: Mapping[str, Any] | None,
+        pixel_loss: Callable,
+        gt_norm: tuple[Tensor, Tensor],
+        device: torch.device,
     ) -> None:
-        spec = config.gan
         self.spec, self.pixel_loss, self.gt_norm = spec, pixel_loss, gt_norm
         self.discriminator = make(spec["discriminator"]).to(device).train()
         self.optimizer = make_optimizer(self.discriminator.parameters(), spec["optimizer"])
-        self.schedule = make_schedule(self.optimizer, config.multi_step_lr)
+        self.schedule = make_schedule(self.optimizer, milestones)
         self.content, self.content_name = content_loss(spec["content"], device)
         self.loss = float("nan")  # of the discriminator, of the last update
         self._images: tuple[Tensor, Tensor] | None = None

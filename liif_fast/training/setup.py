@@ -97,7 +97,8 @@ def build_critic(config: Config, device: torch.device) -> Critic | None:
     if config.gan is None:
         return None
     try:
-        return Critic(config, LOSSES[config.loss], norm_tensors(config.data_norm["gt"], (-1,), device), device)
+        gt_norm = norm_tensors(config.data_norm["gt"], (-1,), device)
+        return Critic(config.gan, config.multi_step_lr, LOSSES[config.loss], gt_norm, device)
     except Exception as error:  # of the constructor of any registered class
         raise ConfigError(f"gan: {first_line(error)}") from error
 
