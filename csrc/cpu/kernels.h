@@ -139,31 +139,10 @@ const GatherKernel<float>& gather_kernel();
 
 }  // namespace liif
 
-// Table entries out of the templates in gather_impl.h and head_impl.h.
-#define LIIF_GATHER_KERNEL(path, V)                                                 \
-  {path,                                                                            \
-   {gather_forward<V, float>, gather_forward<V, Bf16>, gather_forward<V, Half>},    \
-   {gather_backward<V, float>, gather_backward<V, Bf16>, gather_backward<V, Half>}, \
-   {gather_round<V, float>, gather_round<V, Bf16>, gather_round<V, Half>}}
-
-#define LIIF_HEAD_KERNEL(path, K)                                   \
-  {path,                                                            \
-   K::element,                                                      \
-   K::Vec::N,                                                       \
-   K::panel,                                                        \
-   K::group,                                                        \
-   K::act_bytes,                                                    \
-   {render<K, float>, render<K, Bf16>, render<K, Half>},             \
-   {},                                                              \
-   nullptr}
-
-#define LIIF_TRAINING_KERNEL(path, K)                               \
-  {path,                                                            \
-   K::element,                                                      \
-   K::Vec::N,                                                       \
-   K::panel,                                                        \
-   K::group,                                                        \
-   K::act_bytes,                                                    \
-   {render<K, float>, render<K, Bf16>, render<K, Half>},             \
-   {gradient<K, float>, gradient<K, Bf16>, gradient<K, Half>},       \
-   gradient_scratch<K>}
+// Files for x86's instruction sets leave their kernels out on other processors, and where the compiler does not know the
+// instructions (setup.py).
+#if defined(__x86_64__) && !defined(LIIF_FAST_SKIP)
+#define LIIF_X86_PATHS
+#endif
+#define LIIF_NO_KERNELS(name) \
+  const liif::PathKernels liif::path_##name = {#name, nullptr, nullptr, nullptr, nullptr};
