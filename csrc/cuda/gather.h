@@ -1,5 +1,5 @@
 // corner_gather on NVIDIA GPUs on one page: the way of a query, which file does what, how to add a GPU or a number
-// type. Below it: what the torch-facing code and the kernels agree on. (The whole head on a GPU is Triton's, in Python.)
+// type. Below it: what the torch-facing code and the kernels agree on. The whole head on a GPU is in Python, by Triton.
 //
 // B images, Q queries each, K = 4 corners (1 without local ensemble), D channels.
 //
@@ -32,7 +32,8 @@
 //    backward_kernel    gradients behind the ReLU: queries in a row that share a pixel are added in registers, their
 //        |              sum to grad_hidden by one atomic; each block's share of grad_w_pos
 //    partials_kernel    those shares, in order: grad_w_pos
-//    segments_kernel    in the place of atomics: one group of threads adds all rows of a pixel in their order
+//    segments_kernel    in the place of atomics (backward_kernel then has no grad_hidden): one group of threads adds
+//                       all rows of a pixel in their order
 //
 // ---- to add ----
 //
