@@ -1,10 +1,11 @@
 // Gradients of the whole head for blocks of queries: the layers are computed again, so that the forward pass keeps
 // nothing, then gone through backwards while the block is in cache. Include inside an anonymous namespace, after
-// head_impl.h. A kind that is `dynamic` also gives
+// first_layer.h. A kind that is `dynamic` also gives
 //   where_active(acts, x)                             x where the activation is not zero, else 0
 //   pair_acts(even, odd, columns, to)                 two rows of activations, entry by entry side by side
 //   pair_gradients(even, odd, factors, inverse, columns, to)   two rows of gradients times a factor for each row and
 //                                                     `inverse` for each column, rounded to 16 bits, side by side
+#include "head_impl.h"
 
 // Memory of one thread.
 template <class K>
@@ -149,18 +150,10 @@ void weight_gradient(const HeadGradient<typename K::S>& grad, int64_t l, const c
     a = s.pairs[0];
     g = s.pairs[1];
   }
-  for (int64_t v = 0; v < vectors; v += K::panel) {
-    const auto columns = [&](auto n) {
-      outer_columns<K, n.value>(a + v * kVector, g, value_row, steps, s.scale, grad.constants, d, width,
-                                sums + grad.weight_at(l) + v * N);
-    };
-    switch (vectors - v < K::panel ? vectors - v : K::panel) {
-      case 1: columns(Count<1>{}); break;
-      case 2: columns(Count<2>{}); break;
-      case 3: columns(Count<(K::panel > 2 ? 3 : 1)>{}); break;
-      default: columns(Count<(K::panel > 3 ? 4 : 1)>{});
-    }
-  }
+  each_panel<K>(vectors, [&](int64_t v, auto n) {
+    outer_columns<K, n.value>(a + v * kVector, g, value_row, steps, s.scale, grad.constants, d, width,
+                              sums + grad.weight_at(l) + v * N);
+  });
 }
 
 // The layers again, keeping what each one reads. Leaves the last one's values in values[0].
@@ -227,54 +220,47 @@ void gradient(const HeadGradient<typename K::S>& grad, int64_t begin, int64_t en
   const int64_t d = head.in.d, width = head.in.width, corners = head.in.ensemble ? 4 : 1;
   const int64_t act_row = row_bytes(width, K::act_bytes), value_row = row_bytes(width, sizeof(S));
   const GradientScratch<K> s(scratch, head.layers, width);
-  Geometry<S> g;
-  Block<S> block;
-  for (int64_t start = begin; start < end; start += kGeometryBlock) {
-    const int n = int(end - start < kGeometryBlock ? end - start : kGeometryBlock);
-    geometry(head.in, start, n, g);
-    for (int q = 0; q < n; q += block.queries) {
-      block.take(g, q, n, int(corners));
-      const int rows = (block.rows + K::rows - 1) / K::rows * K::rows;
-      forward_again<K, T>(head, g, q, block, rows, s);
-      char *values = s.values[0], *other = s.values[1];
-      blend_gradient<V>(grad, block, start + q, s.blended, values, sums);
-      for (int64_t l = head.layers - 1; l >= 0; --l) {
-        __builtin_memset(values + block.rows * value_row, 0, size_t((rows - block.rows) * value_row));
-        weight_gradient<K>(grad, l, values, block.rows, s, sums);
-        const char* acts = s.acts + l * kBlockRows * act_row;
-        if constexpr (K::dynamic) {
-          S scales[kBlockRows] = {};
-          for (int m = 0; m < rows; ++m) {
-            const S* row = reinterpret_cast<const S*>(values + m * value_row);
-            scales[m] = K::quantize(row, d, head.act_max, s.grads + m * act_row);
-          }
-          layer<K, kSums>(grad.back, l, s.grads, scales, values, rows, s.lists);
-        } else {
-          layer<K, kSums>(grad.back, l, values, s.scales, other, rows, s.lists);
-          char* swap = values;
-          values = other;
-          other = swap;
+  each_block(head.in, begin, end, [&](const Geometry<S>& g, int first, int64_t query, Block<S>& block) {
+    const int rows = (block.rows + K::rows - 1) / K::rows * K::rows;
+    forward_again<K, T>(head, g, first, block, rows, s);
+    char *values = s.values[0], *other = s.values[1];
+    blend_gradient<V>(grad, block, query, s.blended, values, sums);
+    for (int64_t l = head.layers - 1; l >= 0; --l) {
+      __builtin_memset(values + block.rows * value_row, 0, size_t((rows - block.rows) * value_row));
+      weight_gradient<K>(grad, l, values, block.rows, s, sums);
+      const char* acts = s.acts + l * kBlockRows * act_row;
+      if constexpr (K::dynamic) {
+        S scales[kBlockRows] = {};
+        for (int m = 0; m < rows; ++m) {
+          const S* row = reinterpret_cast<const S*>(values + m * value_row);
+          scales[m] = K::quantize(row, d, head.act_max, s.grads + m * act_row);
         }
-        for (int m = 0; m < block.rows; ++m) {
-          S* row = reinterpret_cast<S*>(values + m * value_row);
-          const char* act = acts + m * act_row;
-          for (int64_t col = 0; col < d; col += V::N) {
-            const typename V::R x = V::load(row + col);
-            if constexpr (K::dynamic) V::store(row + col, K::where_active(act + col * K::act_bytes, x));
-            else V::store(row + col, V::where_positive(V::load(reinterpret_cast<const S*>(act) + col), x));
-          }
-        }
+        layer<K, kSums>(grad.back, l, s.grads, scales, values, rows, s.lists);
+      } else {
+        layer<K, kSums>(grad.back, l, values, s.scales, other, rows, s.lists);
+        char* swap = values;
+        values = other;
+        other = swap;
       }
-      // Back to the order of queries and corners.
-      for (int i = 0, at = 0; i < block.queries; at += block.count[i++]) {
-        T* to = static_cast<T*>(grad.grad_first) + (start + q + i) * corners * d;
-        if (block.count[i] < corners) __builtin_memset(static_cast<void*>(to), 0, size_t(corners * d) * sizeof(T));
-        for (int j = at; j < at + block.count[i]; ++j) {
-          const S* row = reinterpret_cast<const S*>(values + block.row[j] * value_row);
-          T* out = to + block.corner[j] * d;
-          for (int64_t col = 0; col < d; col += V::N) store_columns<V>(out, col, d, V::load(row + col));
+      for (int m = 0; m < block.rows; ++m) {
+        S* row = reinterpret_cast<S*>(values + m * value_row);
+        const char* act = acts + m * act_row;
+        for (int64_t col = 0; col < d; col += V::N) {
+          const typename V::R x = V::load(row + col);
+          if constexpr (K::dynamic) V::store(row + col, K::where_active(act + col * K::act_bytes, x));
+          else V::store(row + col, V::where_positive(V::load(reinterpret_cast<const S*>(act) + col), x));
         }
       }
     }
-  }
+    // Back to the order of queries and corners.
+    for (int i = 0, at = 0; i < block.queries; at += block.count[i++]) {
+      T* to = static_cast<T*>(grad.grad_first) + (query + i) * corners * d;
+      if (block.count[i] < corners) __builtin_memset(static_cast<void*>(to), 0, size_t(corners * d) * sizeof(T));
+      for (int j = at; j < at + block.count[i]; ++j) {
+        const S* row = reinterpret_cast<const S*>(values + block.row[j] * value_row);
+        T* out = to + block.corner[j] * d;
+        for (int64_t col = 0; col < d; col += V::N) store_columns<V>(out, col, d, V::load(row + col));
+      }
+    }
+  });
 }

@@ -95,6 +95,21 @@ struct Block {
   }
 };
 
+// f(g, first, query, block) for every block of queries [begin, end); its first query is number `query`, in g `first`.
+template <class S, class F>
+void each_block(const Queries<S>& in, int64_t begin, int64_t end, const F& f) {
+  Geometry<S> g;
+  Block<S> block;
+  for (int64_t start = begin; start < end; start += kGeometryBlock) {
+    const int n = int(end - start < kGeometryBlock ? end - start : kGeometryBlock);
+    geometry(in, start, n, g);
+    for (int q = 0; q < n; q += block.queries) {
+      block.take(g, q, n, in.ensemble ? 4 : 1);
+      f(g, q, start + q, block);
+    }
+  }
+}
+
 // First layer of the rows of a block, whose first query is query `begin` of g. Weights become NaN where integers would
 // hide that a row is not finite.
 template <class K, class T, bool last>
@@ -195,17 +210,10 @@ template <class K, class T>
 void render(const Head<typename K::S>& head, int64_t begin, int64_t end, char* scratch) {
   using S = typename K::S;
   const Scratch<K> s(scratch, head.in.width);
-  Geometry<S> g;
-  Block<S> block;
-  for (int64_t start = begin; start < end; start += kGeometryBlock) {
-    const int n = int(end - start < kGeometryBlock ? end - start : kGeometryBlock);
-    geometry(head.in, start, n, g);
-    for (int q = 0; q < n; q += block.queries) {
-      block.take(g, q, n, head.in.ensemble ? 4 : 1);
-      if (K::dynamic || head.layers == 0) first_layer<K, T, true>(head, g, q, block, s.values);
-      else if constexpr (!K::dynamic) first_layer<K, T, false>(head, g, q, block, s.acts[0]);
-      hidden_layers<K>(head, block, s);
-      blend<typename K::Vec>(head, block, s.values, s.blended, head.out + (start + q) * head.outputs);
-    }
-  }
+  each_block(head.in, begin, end, [&](const Geometry<S>& g, int first, int64_t query, Block<S>& block) {
+    if (K::dynamic || head.layers == 0) first_layer<K, T, true>(head, g, first, block, s.values);
+    else if constexpr (!K::dynamic) first_layer<K, T, false>(head, g, first, block, s.acts[0]);
+    hidden_layers<K>(head, block, s);
+    blend<typename K::Vec>(head, block, s.values, s.blended, head.out + query * head.outputs);
+  });
 }

@@ -121,6 +121,19 @@ struct Count {
   static constexpr int value = n;
 };
 
+// f(v, Count<n>) for every panel of weights: vectors [v, v + n) of all the columns' `vectors`.
+template <class K, class F>
+void each_panel(int64_t vectors, const F& f) {
+  for (int64_t v = 0; v < vectors; v += K::panel) {
+    switch (vectors - v < K::panel ? vectors - v : K::panel) {
+      case 1: f(v, Count<1>{}); break;
+      case 2: f(v, Count<2>{}); break;
+      case 3: f(v, Count<(K::panel > 2 ? 3 : 1)>{}); break;
+      default: f(v, Count<(K::panel > 3 ? 4 : 1)>{});
+    }
+  }
+}
+
 // One layer for `rows` rows (a multiple of K::rows): panels outside, so that a panel of weights stays in L1.
 template <class K, Result result>
 void layer(const Head<typename K::S>& head, int64_t l, const char* acts, const typename K::S* row_scale, char* out,
@@ -137,19 +150,11 @@ void layer(const Head<typename K::S>& head, int64_t l, const char* acts, const t
     const char* first = acts + t * K::rows * act_row;
     in[t] = {first, act_row, lists, list_groups<K>(first, act_row, groups, head.skip_zeros, lists)};
   }
-  for (int64_t v = 0; v < vectors; v += K::panel) {
-    const auto panel = [&](auto n) {
-      for (int64_t t = 0; t * K::rows < rows; ++t) {
-        tile<K, n.value, result>(in[t], weights, bias + v * N, multiplier + v * N, row_scale + t * K::rows,
+  each_panel<K>(vectors, [&](int64_t v, auto n) {
+    for (int64_t t = 0; t * K::rows < rows; ++t) {
+      tile<K, n.value, result>(in[t], weights, bias + v * N, multiplier + v * N, row_scale + t * K::rows,
                                out + t * K::rows * out_row + v * N * kOut, out_row);
-      }
-    };
-    switch (vectors - v < K::panel ? vectors - v : K::panel) {
-      case 1: panel(Count<1>{}); break;
-      case 2: panel(Count<2>{}); break;
-      case 3: panel(Count<(K::panel > 2 ? 3 : 1)>{}); break;
-      default: panel(Count<(K::panel > 3 ? 4 : 1)>{});
     }
     weights += groups * K::panel * int64_t(sizeof(typename K::Weights));
-  }
+  });
 }

@@ -1,5 +1,85 @@
-// What the torch-facing code and the kernels of each instruction set agree on. Plain data: files compiled with
-// different instruction sets include it, so no function here may be instantiated twice (see corners.h, LIIF_HD).
+// The CPU kernels on one page: the way of a query, which file does what, how to add an instruction set. Below it: what
+// the torch-facing code and the kernels of each instruction set agree on.
+//
+// B images, Q queries each, K = 4 corners (1 without local ensemble), D channels, L hidden layers, O outputs.
+//
+// ---- from an operator to a kernel: compiled once, and the only code that knows torch ----
+//
+//   ../module.cpp    render, decode, render_int8       decode_backward              corner_gather, its backward
+//                               |                             |                                |
+//                          render.cpp                decode_backward.cpp        corner_gather.cpp, scatter.h
+//                               |                             |                                |
+//   ../arguments.h   checks     |                             |                                |
+//   queries.h        tensors -> Queries                       |                                |
+//   parameters.h     weights packed -> Head           -> HeadGradient: the same,               |
+//                               |                     and the layers transposed                |
+//   paths.cpp        head_kernel(precision); decode and its backward: of those that train      gather_kernel()
+//                               |                             |                                |
+//   ../common.h      parallel_tasks: ranges of the B * Q queries on threads                    |
+//                               |                             |                                |
+//   ===== function pointers: HeadKernel::render     HeadKernel::gradient      GatherKernel::forward, backward, round ==
+//                               |                             |                                |
+//                    render<K, T>  head_impl.h     gradient<K, T>  head_grad.h     gather_*<V, T>  gather_impl.h
+//
+// Below the line everything is compiled once for each instruction set: kernels_*.cpp include those templates inside an
+// anonymous namespace. T: hidden's type. V: a vector class (vec_portable.h; vec_avx2.h and vec_avx512.h, which share
+// vec_x86.h). K: a kind of arithmetic (kinds.h, kinds_vnni.h, or the kernels_*.cpp that alone has it).
+//
+// ---- forward: render<K, T> for queries [begin, end) ----
+//
+//    coord, cell
+//        |
+//    geometry         first_layer.h    for kGeometryBlock queries: each corner's pixel, rel_y, rel_x and area weight,
+//        |                             by the index arithmetic that all devices share (../corners.h); cell in pixels
+//    Block::take      head_impl.h      as many queries as fill kBlockRows rows, a row for each corner that counts
+//        |
+//    first_layer      head_impl.h      row = relu(hidden[pixel] + w_pos x (rel_y, rel_x, cell_y, cell_x)): what is left
+//        |                             of the first layer, whose large product was a convolution that gave hidden
+//    hidden_layers    head_impl.h      L times layer():
+//      list_groups    head_tile.h        inputs that are zero in all rows of a tile are left out (weights all finite)
+//      tile           head_tile.h        K::rows x K::panel registers of sums: K::start, then K::dot for each input,
+//        |                               K::value, and K::put, which stores activations for the next layer
+//    blend            head_impl.h      sum of weight x row over a query's corners, output layer
+//        |
+//    out [B, Q, O]
+//
+// Kinds differ in what an activation is between layers:
+//    Float            float32, float64                  as it is (other features are widened as they are loaded)
+//    BFloat16         bfloat16, avx512_bf16             rounded to bfloat16
+//    Fixed16          bfloat16, *_vnni                  16-bit integers and one scale for each row (K::quantize), which
+//                                                       is known when a row is complete: `dynamic`
+//    Int8             render_int8                       0..255, scales given; the roundings are in render.cpp
+//
+// ---- backward: gradient<K, T>, which the kinds that train have: Float and Fixed16 ----
+//
+//    forward_again    head_grad.h      the same way, but every layer's activations of the block are kept
+//    blend_gradient   head_grad.h      gradient of the last layer's values; of w_out
+//    for l = L-1..0:  head_grad.h      weight_gradient: of w_mlp[l] and b_mlp[l]; then layer() with the transposed
+//        |                             weights, whose result counts where the activation was positive
+//    grad_first [B, Q, K, D]           -> scatter.h: rows sorted by pixel, GatherKernel::backward adds them up in that
+//                                      order: gradients of hidden and w_pos, the same with any number of threads
+//
+// corner_gather's backward enters at scatter.h. b_out's gradient is a plain sum, which Python takes.
+//
+// ---- to add an instruction set NEW ----
+//
+//   1. kernels_NEW.cpp, on the pattern of kernels_avx512.cpp: a vector class (that of another path, or vec_NEW.h with
+//      what the head of kinds.h lists), kPath, kinds.h, the kinds, and path_NEW with &FloatKernels::training<K> or
+//      inference<K> for each. Leave null what it does no faster: the best path below it is used there. A new kind gives
+//      what the head of head_tile.h lists; out of Float, Quantized or Fixed (kinds.h) it needs only dot and put.
+//      rows must divide kBlockRows, and panel x N the 64 columns to whose multiple rows are padded.
+//      Another order of packed weights: Element below, and where parameters.h and render.cpp choose by it.
+//   2. path_NEW among the declarations below; in paths.cpp its place in kPaths (from slow to fast) and its bit in
+//      supported(), which is that place: CPUID's flags, and that the system saves the registers.
+//   3. setup.py, INSTRUCTION_SETS: the flags for kernels_NEW.cpp. By a compiler that does not know them the file is
+//      compiled with LIIF_FAST_SKIP, and must then give a table of nulls: LIIF_NO_KERNELS.
+//   4. The name is then one for LIIF_FAST_CPU and cpu_use, and `liif-fast doctor` lists it. By an ending in "vnni"
+//      Python knows that bfloat16 features are multiplied as integers (integer_bfloat16 in ops.py).
+//   5. Tests take their paths from what the processor offers (PATHS in tests' cpu_paths.py): on one that has NEW,
+//      test_cpu_kernels, test_decode and test_quantized run it against exact results with nothing to add.
+//
+// Plain data below: files compiled with different instruction sets include it, so no function here may be instantiated
+// twice (see corners.h, LIIF_HD).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -139,31 +219,10 @@ const GatherKernel<float>& gather_kernel();
 
 }  // namespace liif
 
-// Table entries out of the templates in gather_impl.h and head_impl.h.
-#define LIIF_GATHER_KERNEL(path, V)                                                 \
-  {path,                                                                            \
-   {gather_forward<V, float>, gather_forward<V, Bf16>, gather_forward<V, Half>},    \
-   {gather_backward<V, float>, gather_backward<V, Bf16>, gather_backward<V, Half>}, \
-   {gather_round<V, float>, gather_round<V, Bf16>, gather_round<V, Half>}}
-
-#define LIIF_HEAD_KERNEL(path, K)                                   \
-  {path,                                                            \
-   K::element,                                                      \
-   K::Vec::N,                                                       \
-   K::panel,                                                        \
-   K::group,                                                        \
-   K::act_bytes,                                                    \
-   {render<K, float>, render<K, Bf16>, render<K, Half>},             \
-   {},                                                              \
-   nullptr}
-
-#define LIIF_TRAINING_KERNEL(path, K)                               \
-  {path,                                                            \
-   K::element,                                                      \
-   K::Vec::N,                                                       \
-   K::panel,                                                        \
-   K::group,                                                        \
-   K::act_bytes,                                                    \
-   {render<K, float>, render<K, Bf16>, render<K, Half>},             \
-   {gradient<K, float>, gradient<K, Bf16>, gradient<K, Half>},       \
-   gradient_scratch<K>}
+// Files for x86's instruction sets leave their kernels out on other processors, and where the compiler does not know
+// the instructions (setup.py).
+#if defined(__x86_64__) && !defined(LIIF_FAST_SKIP)
+#define LIIF_X86_PATHS
+#endif
+#define LIIF_NO_KERNELS(name) \
+  const liif::PathKernels liif::path_##name = {#name, nullptr, nullptr, nullptr, nullptr};

@@ -6,6 +6,12 @@ struct PortableVec {
   static constexpr int N = int(16 / sizeof(S));
   typedef S R __attribute__((vector_size(16)));
   typedef decltype(R{} < R{}) Bits;  // integers of the same width
+  using I = Bits;
+#if defined(__aarch64__)
+  static constexpr int rows = 8, panel = 2;  // 16 of 32 registers
+#else
+  static constexpr int rows = 4, panel = 2;  // 8 of 16
+#endif
 
   static R zero() { return R{}; }
   static R set1(S x) { return R{} + x; }
@@ -52,6 +58,15 @@ struct PortableVec {
     for (int i = 1; i < N; ++i) s += x[i];
     return s;
   }
+
+  static I zero_int() { return I{}; }
+  static I set1_int(int32_t x) { return I{} + x; }
+  static I load_int(const char* p) {
+    I x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return x;
+  }
+  static R to_float(I x) { return __builtin_convertvector(x, R); }
 
  private:
   template <class M>

@@ -1,5 +1,51 @@
-// What the torch-facing code and the CUDA kernels of the gather agree on. Plain data: neither side needs the other's
-// headers. Every function here launches on `stream` and returns null, or why the launch failed.
+// corner_gather on NVIDIA GPUs on one page: the way of a query, which file does what, how to add a GPU or a number
+// type. Below it: what the torch-facing code and the kernels agree on. The whole head on a GPU is in Python, by Triton.
+//
+// B images, Q queries each, K = 4 corners (1 without local ensemble), D channels.
+//
+// ---- from an operator to a launch: compiled by g++, and the only code that knows torch ----
+//
+//   ops.py             corner_gather            corner_gather_backward: under torch.use_deterministic_algorithms with
+//                            |                           |              the order of the rows by pixel
+//   corner_gather.cpp     forward                     backward          ../arguments.h: checks; memory, current stream
+//                            |                           |
+//   ====== gather.h ====  gather_forward   gather_backward   gather_segments  (with an order)  ========================
+//                            |                   |                 |
+//   gather_launch.h    by type of hidden, K, and 16-byte or single loads: which kernel, on how many threads
+//                            |                   |                 |
+//   gather_kernels.h   forward_kernel     backward_kernel    segments_kernel
+//                                         partials_kernel
+//
+// Below the line nvcc compiles corner_gather.cu, which includes it all and says what LIIF_KERNEL, LIIF_SHARED,
+// LIIF_LAUNCH and the like are on a GPU; a test on a CPU includes the same files and says it otherwise.
+//
+// ---- in a kernel (T: hidden's type; N columns a thread; numbers.h: loads, stores, conversions, atomics) ----
+//
+//    coord, cell
+//        |
+//    locate             kTile queries of a block, once each, into shared memory: the pixel of every corner, rel_y,
+//        |              rel_x, cells; area weights; by the index arithmetic that all devices share (../corners.h)
+//        |
+//    forward_kernel     groups of threads take queries: what corners share is computed and loaded once,
+//                       h = relu(hidden[pixel] + w_pos x (rel_y, rel_x, cell_y, cell_x))
+//
+//    backward_kernel    gradients behind the ReLU: queries in a row that share a pixel are added in registers, their
+//        |              sum to grad_hidden by one atomic; each block's share of grad_w_pos
+//    partials_kernel    those shares, in order: grad_w_pos
+//    segments_kernel    in the place of atomics (backward_kernel then has no grad_hidden): one group of threads adds
+//                       all rows of a pixel in their order
+//
+// ---- to add ----
+//
+//   A GPU architecture: setup.py, ARCHITECTURES (what nvcc does not know is left out). Its own instructions: numbers.h,
+//   behind __CUDA_ARCH__, as add_four is; the other branch must stay.
+//   A number type of hidden: ../types.h (HiddenType), hidden_type in ../arguments.h, Number<T> in numbers.h, the
+//   choices by type at the end of gather_launch.h; for the CPU, load and store of the vector classes, and FloatKernels.
+//   Tests: test_cuda_on_cpu runs the kernels on a CPU, thread by thread; test_cuda_build compiles them for every
+//   architecture where nvcc is; tests/gpu needs the GPU.
+//
+// Plain data below: neither side needs the other's headers. Every function launches on `stream` and returns null, or
+// why the launch failed.
 #pragma once
 #include "../corners.h"
 #include "../types.h"
