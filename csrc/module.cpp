@@ -1,4 +1,4 @@
-// Registration. Schemas, fakes and gradients live in liif_fast/ops.py; this library adds kernels for dispatch keys.
+// Registration. Schemas, fakes and gradients live in liif_fast/head/ops.py; this library adds kernels for dispatch keys.
 #include "common.h"
 
 STABLE_TORCH_LIBRARY_IMPL(liif_fast, CPU, m) {

@@ -14,7 +14,7 @@
 //                      dynamic instead: quantize(values, d, act_max, to), which returns the row's scale
 // A group is as wide as a scalar S. Groups that are zero in all rows of a tile are skipped: after ReLU that is a third
 // of single inputs or more, when the rows are corners of neighbouring queries; of pairs and fours it is much when those
-// that tend to be zero together stand together (liif_fast/unit_order.py).
+// that tend to be zero together stand together (liif_fast/head/unit_order.py).
 
 // Scale of a row of fixed-point activations, from the bit pattern of its largest value (S: float).
 template <class S>

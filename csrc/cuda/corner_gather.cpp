@@ -144,7 +144,7 @@ std::tuple<Tensor, Tensor> corner_gather_backward_cuda(Tensor grad_h, Tensor h, 
 }  // namespace liif
 
 // The gradient has a name of its own: whether its sums must be deterministic is known in Python alone, where
-// liif_fast/ops.py registers corner_gather_backward for CUDA by calling this one with or without an order.
+// liif_fast/head/ops.py registers corner_gather_backward for CUDA by calling this one with or without an order.
 STABLE_TORCH_LIBRARY_FRAGMENT(liif_fast, m) {
   m.def(
       "corner_gather_backward_cuda(Tensor grad_h, Tensor h, Tensor coord, Tensor? cell, Tensor w_pos, Tensor? order, "

@@ -5,7 +5,7 @@
 //
 // ---- from an operator to a launch: compiled by g++, and the only code that knows torch ----
 //
-//   ops.py             corner_gather            corner_gather_backward: under torch.use_deterministic_algorithms with
+//   head/ops.py        corner_gather            corner_gather_backward: under torch.use_deterministic_algorithms with
 //                            |                           |              the order of the rows by pixel
 //   corner_gather.cpp     forward                     backward          ../arguments.h: checks; memory, current stream
 //                            |                           |
