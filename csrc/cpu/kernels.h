@@ -75,7 +75,7 @@
 //      compiled with LIIF_FAST_SKIP, and must then give a table of nulls: LIIF_NO_KERNELS.
 //   4. The name is then one for LIIF_FAST_CPU and cpu_use, and `liif-fast doctor` lists it. By an ending in "vnni"
 //      Python knows that bfloat16 features are multiplied as integers (integer_bfloat16 in liif_fast/head/ops.py).
-//   5. Tests take their paths from what the processor offers (PATHS in tests/helpers/cpu_paths.py): on one that has NEW,
+//   5. Tests take their paths from what the processor offers (tests/helpers/cpu_paths.py): on one that has NEW,
 //      test_cpu_kernels, test_decode and test_quantized run it against exact results with nothing to add.
 //
 // Plain data below: files compiled with different instruction sets include it, so no function here may be instantiated
