@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,81 +24,61 @@ def plot(rows: Sequence[dict], folder: Path, prefix: str = "", note: str = "") -
     Raises:
         charts.ChartError: there is no matplotlib.
     """
-    found: dict[str, Image.Image] = {}
-    timed = grouped(rows)
-    if throughput := _throughput(timed):
-        found["throughput.png"] = throughput
-    for name, pattern, label in (
-        ("size.png", r"queries 10\^(\d+)", "queries"),
-        ("scale.png", r"scale x(\d+)", "scale"),
-    ):
-        frames = []
-        for quantity, y_label in (("median", "seconds"), ("peak", "MiB of memory")):
-            if series := _against(timed, pattern, quantity):
-                frames.append(Chart(f"{y_label} against {label}", series, label, y_label, log=True, log_x=True))
-        if frames:
-            found[name] = charts.draw(frames)
-    if memory := _memory(timed):
-        found["memory.png"] = memory
+    timed = {key: found[-1] for key, found in grouped(rows).items()}
+    found = {
+        "throughput.png": _bars(timed, _rate, "10^6 queries a second"),
+        "size.png": _lines(timed, r"queries (10\^\d+)", "queries"),
+        "scale.png": _lines(timed, r"scale x(\d+)", "scale"),
+        "memory.png": _bars(timed, _peak, "MiB of memory beyond the inputs"),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     text = PngImagePlugin.PngInfo()
     text.add_text("rows", note)
-    for name, image in found.items():
-        image.save(folder / f"{prefix}{name}", pnginfo=text, optimize=True)
-    return [folder / f"{prefix}{name}" for name in found]
+    images = {folder / f"{prefix}{name}": image for name, image in found.items() if image is not None}
+    for path, image in images.items():
+        image.save(path, pnginfo=text, optimize=True)
+    return list(images)
 
 
-def _against(timed: dict, pattern: str, quantity: str) -> dict[str, list[tuple[float, float]]]:
-    series: dict[str, list[tuple[float, float]]] = {}
-    for (case, contender, dtype), rows in timed.items():
-        if (match := re.fullmatch(pattern, case)) and rows[-1].get(quantity):
-            value = rows[-1][quantity] / (2**20 if quantity == "peak" else 1)
-            series.setdefault(f"{contender} {dtype}", []).append(
-                (10.0 ** int(match[1]) if "10^" in case else float(match[1]), value)
-            )
-    return {name: sorted(points) for name, points in series.items()}
+def _rate(row: dict) -> float:
+    return row.get("queries", 0) / row["median"] / 1e6
 
 
-def _throughput(timed: dict) -> Image.Image | None:
-    cases: dict[str, list[tuple[str, str, float]]] = {}
-    for (case, contender, dtype), rows in timed.items():
-        row = rows[-1]
-        if row.get("queries") and not case.startswith(("queries", "scale")):
-            rate = row["queries"] / row["median"]
-            cases.setdefault(case, []).append((contender, dtype, rate))
-    return _bars(cases, "10^6 queries a second", 1e6) if cases else None
+def _peak(row: dict) -> float:
+    return (row.get("peak") or 0) / 2**20
 
 
-def _memory(timed: dict) -> Image.Image | None:
-    cases: dict[str, list[tuple[str, str, float]]] = {}
-    for (case, contender, dtype), rows in timed.items():
-        if rows[-1].get("peak") and not case.startswith(("queries", "scale")):
-            cases.setdefault(case, []).append((contender, dtype, rows[-1]["peak"]))
-    return _bars(cases, "MiB of memory beyond the inputs", 2**20) if cases else None
+def _lines(timed: dict, pattern: str, label: str) -> Image.Image | None:
+    frames = []
+    for value, y_label in ((lambda row: row["median"], "seconds"), (_peak, "MiB of memory")):
+        series: dict[str, list[tuple[float, float]]] = {}
+        for (case, contender, dtype), row in timed.items():
+            if (match := re.fullmatch(pattern, case)) and value(row):
+                x = float(match[1].replace("10^", "1e"))
+                series.setdefault(f"{contender} {dtype}", []).append((x, value(row)))
+        series = {name: sorted(points) for name, points in series.items()}
+        frames += [Chart(f"{y_label} against {label}", series, label, y_label, log=True, log_x=True)] if series else []
+    return charts.draw(frames) if frames else None
 
 
-def _bars(cases: dict[str, list[tuple[str, str, float]]], label: str, unit: float) -> Image.Image:
+def _bars(timed: dict, value: Callable[[dict], float], label: str) -> Image.Image | None:
     """Horizontal bars from zero, one frame for each case, a colour for each kind of number."""
-    return charts.drawn(lambda: bars(cases, label, unit))
+    cases: dict[str, list[tuple[str, str, float]]] = {}
+    for (case, contender, dtype), row in timed.items():
+        if value(row) and not case.startswith(("queries", "scale")):
+            cases.setdefault(case, []).append((contender, dtype, value(row)))
+    kinds = sorted({dtype for found in cases.values() for _, dtype, _ in found})
+    lines = [len(found) for found in cases.values()]
 
+    def content(figure: Figure) -> None:
+        frames = figure.subplots(len(cases), 1, squeeze=False, height_ratios=lines)
+        for axes, (case, found) in zip(frames[:, 0], cases.items(), strict=True):
+            names = [f"{contender} {dtype}" for contender, dtype, _ in found]
+            colours = [charts.COLOURS[kinds.index(dtype)] for _, dtype, _ in found]
+            axes.bar_label(axes.barh(names, [number for *_, number in found], color=colours), fmt="%.4g", padding=3)
+            axes.margins(x=0.12)
+            axes.grid(False)
+            axes.set_title(f"{case}: {label}")
+            axes.invert_yaxis()
 
-def bars(cases: dict[str, list[tuple[str, str, float]]], label: str, unit: float) -> Figure:
-    kinds = sorted({kind for found in cases.values() for _, kind, _ in found})
-    left, width, line, top = 290, 900, 20, 34
-    figure = charts.blank(width, sum(line * len(found) + 46 for found in cases.values()))
-    for case, found in cases.items():
-        bottom = top + line * len(found)
-        axes = charts.frame(figure, (left, top, width - 90, bottom), "")
-        axes.set(xlim=(0, max(value for _, _, value in found)), ylim=(len(found) - 0.5, -0.5))
-        axes.spines[:].set_visible(False)
-        words = charts.text()
-        for y, (contender, kind, value) in enumerate(found):
-            axes.barh(y, value, 0.75, color=charts.COLOURS[kinds.index(kind)], linewidth=0)
-            digits = max(0, 2 - math.floor(math.log10(value / unit))) if value > 0 else 0
-            place = {"textcoords": "offset points", "va": "center", **words}
-            axes.annotate(f"{contender} {kind}", (0, y), (-4, 0), ha="right", **place)
-            axes.annotate(f"{value / unit:.{digits}f}", (value, y), (3, 0), ha="left", **place)
-        axes.annotate(f"{case}: {label}", (0, 1), (10, 5), ("figure pixels", "axes fraction"),
-                      textcoords=("figure pixels", "offset points"), **charts.text(8.5))  # fmt: skip
-        top = bottom + 46
-    return figure
+    return charts.drawn(content, 900, 20 * sum(lines) + 60 * len(lines)) if cases else None

@@ -30,11 +30,6 @@ def why(request, monkeypatch) -> str:
     return ABSENT if request.param == "absent" else "matplotlib fails (ModuleNotFoundError: import of matplotlib.figure"
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory) -> Path:
-    return files.make_images(tmp_path_factory.mktemp("data") / "images")
-
-
 def test_the_error(why):
     with pytest.raises(charts.ChartError) as caught:
         charts.draw([charts.Chart("t", {"a": [(1, 2)]})])
@@ -95,24 +90,24 @@ def test_training_goes_on(images, tmp_path, capsys, why):
     assert {p.name for p in folder.iterdir() if p.is_file()} == kept
 
 
-def test_curves_of_before_are_named(tmp_path, capsys, why):
+def test_curves_of_before_are_named(tmp_path, why):
     (tmp_path / "curves.png").write_bytes(b"earlier")
     journal = Journal(tmp_path)
     journal.record(kind="step", step=1, epoch=1, loss=0.5, lr=0.1)
     for _ in range(3):
         journal.draw()
     journal.close()
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = (tmp_path / "log.txt").read_text().splitlines()
     assert line.endswith("; the curves.png that is there is of before")
     assert (tmp_path / "curves.png").read_bytes() == b"earlier"
 
 
-def test_an_error_of_drawing_ends_no_training(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(charts, "blank", lambda *_: torch.zeros(1).no_such_thing)
+def test_an_error_of_drawing_ends_no_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(charts, "fill", lambda *_: torch.zeros(1).no_such_thing)
     journal = Journal(tmp_path)
     journal.draw()
     journal.close()
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = (tmp_path / "log.txt").read_text().splitlines()
     assert line.startswith("note: curves.png is left out: matplotlib fails (AttributeError: 'Tensor' object has no")
     assert INSTALL not in line
 
