@@ -83,7 +83,9 @@ def blank(width: int, height: int) -> Figure:
     """A white figure of so many pixels. What makes figures is called inside `drawn` alone."""
     from matplotlib.figure import Figure
 
-    return Figure((width / _DPI, height / _DPI), _DPI, facecolor="white", edgecolor="white", layout="none")
+    size = (width / _DPI, height / _DPI)
+    # "none" is what the stub leaves out
+    return Figure(size, _DPI, facecolor="white", edgecolor="white", layout="none")  # type: ignore[arg-type]
 
 
 def frame(whole: Figure, place: tuple[int, int, int, int], title: str) -> Axes:
@@ -129,7 +131,7 @@ def plain(words: str) -> str:
 def _font() -> str:
     from matplotlib.font_manager import FontProperties, findfont
 
-    style = {name: "normal" for name in ("style", "variant", "weight", "stretch")}
+    style: dict[str, Any] = {name: "normal" for name in ("style", "variant", "weight", "stretch")}
     return findfont(FontProperties(family="DejaVu Sans", size=10, **style))
 
 
