@@ -50,14 +50,14 @@ class Critic:
     def __init__(
         self, config: Config, pixel_loss: Callable, gt_norm: tuple[Tensor, Tensor], device: torch.device
     ) -> None:
-        spec = config.gan
+        spec: Any = config.gan  # None: nobody makes a critic
         self.spec, self.pixel_loss, self.gt_norm = spec, pixel_loss, gt_norm
         self.discriminator = make(spec["discriminator"]).to(device).train()
         self.optimizer = make_optimizer(self.discriminator.parameters(), spec["optimizer"])
         self.schedule = make_schedule(self.optimizer, config.multi_step_lr)
         self.content, self.content_name = content_loss(spec["content"], device)
         self.loss = float("nan")  # of the discriminator, of the last update
-        self._images: tuple[Tensor, Tensor] | None = None
+        self._images: Any = None  # two tensors, from generator_loss to update
 
     def generator_loss(self, pred: Tensor, gt: Tensor, cell: Tensor, autocast: Autocast) -> Tensor:
         """The loss of predictions and colours ``[B, Q, 3]`` that are whole images in the order of their pixels."""
