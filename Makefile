@@ -1,4 +1,4 @@
-# make demo: install into .venv and upscale a real photo; make test: all tests; make lint: style.
+# make demo: install into .venv and upscale a real photo; make test: all tests; make lint: style and types.
 # make test-paths: what depends on the CPU's kernels and products, with each of them forced.
 # Another torch: make TORCH="torch --index-url ..." (a CPU or CUDA build of your choice, 2.11 or newer).
 PYTHON ?= python3
@@ -37,6 +37,7 @@ sanitize: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -50,4 +51,4 @@ $(READY): pyproject.toml setup.py $(wildcard csrc/*.* csrc/*/*.*)
 	touch $(READY)
 
 clean:
-	rm -rf build *.egg-info .pytest_cache .ruff_cache
+	rm -rf build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -81,11 +81,13 @@ def _load() -> None:
         globals()[name] = getattr(importlib.import_module(module, __name__), name)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    _load()
-    return globals()[name]
+if not TYPE_CHECKING:  # to type checkers, which know all names from above, any other would be one too
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        _load()
+        return globals()[name]
 
 
 # The command imports torch, which takes seconds, when it must: not to say its version or a mistake in its arguments.

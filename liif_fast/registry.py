@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from .base.shown import shown
+
+_Factory = TypeVar("_Factory", bound=Callable[..., Any])
 
 _MODELS: dict[str, Callable[..., Any]] = {}
 _DATASETS: dict[str, Callable[..., Any]] = {}
 
 
-def register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def register(name: str) -> Callable[[_Factory], _Factory]:
     """Class or function decorator: make a model available to specs as ``{'name': name, 'args': {...}}``.
 
     A later registration of the same name replaces the earlier one, so that a user can override a built-in.
@@ -29,16 +31,16 @@ def register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return _decorator(_MODELS, name)
 
 
-def register_dataset(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def register_dataset(name: str) -> Callable[[_Factory], _Factory]:
     """As ``register``, for datasets and for the wrappers that draw samples from them (see ``liif_fast.data``)."""
     return _decorator(_DATASETS, name)
 
 
-def _decorator(known: dict[str, Callable[..., Any]], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _decorator(known: dict[str, Callable[..., Any]], name: str) -> Callable[[_Factory], _Factory]:
     if not isinstance(name, str) or not name:
         raise TypeError(f"register: name must be a non-empty string, got {shown(name)}")
 
-    def decorator(factory: Callable[..., Any]) -> Callable[..., Any]:
+    def decorator(factory: _Factory) -> _Factory:
         known[name] = factory
         return factory
 

@@ -23,7 +23,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows: age alone decides there
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module, where there is one
 
 PATTERN = ".liif_fast-*.tmp"  # names of what is being written, as a glob
 # Names without a host are those of earlier versions.

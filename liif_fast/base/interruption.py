@@ -14,6 +14,14 @@ import contextlib
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+    Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 _SCRIPTS = {"liif-fast", "liif-fast.exe", "liif-fast-script.py", "liif-fast-script.pyw"}
 _MODULES = {"liif_fast", "liif_fast.cli", "liif_fast.train"}
@@ -84,9 +92,9 @@ def _raise(number: int) -> None:
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
-def _install() -> dict[int, object]:
+def _install() -> dict[int, Handler]:
     """Handle the signals; returns the handlers until now. Outside the main thread Python allows none."""
-    before = {}
+    before: dict[int, Handler] = {}
     for number in NUMBERS:
         handler = signal.getsignal(number)
         if handler is not signal.SIG_IGN:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import torch
-from torch import nn
 
 from .. import distributed, models
 from ..weights import checkpoints
@@ -40,7 +40,7 @@ def dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def load(args: argparse.Namespace, model: str | None = None) -> tuple[nn.Module, torch.dtype]:
+def load(args: argparse.Namespace, model: str | None = None) -> tuple[Any, torch.dtype]:
     """The model of a name or file, or --model's, on --device; and --dtype."""
     where = device(args.device)
     try:

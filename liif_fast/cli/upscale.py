@@ -56,7 +56,8 @@ def _report(result: Result, args: argparse.Namespace) -> None:
         named = " ".join(result.input.split()) in result.error
         reporting.say(f"error: {result.error}" if named else f"error: {result.input}: {result.error}")
     elif not args.json:
-        (w, h), (ow, oh) = result.in_size, result.out_size
+        sizes: Any = result.in_size, result.out_size  # there where no error is
+        (w, h), (ow, oh) = sizes
         reporting.result(f"{result.output}: {w}x{h} -> {ow}x{oh} in {result.seconds:.1f} s")
 
 

@@ -30,7 +30,7 @@ class Packed(Sequence):
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
         start, end = self.starts[index : index + 2]
         return self.block[start:end].reshape(*self.sizes[index], 3)
 
@@ -91,7 +91,7 @@ def mapped(files: Sequence[Path], sizes: Sequence[tuple[int, int]], folder: Path
 def _write(target: Path, files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
     with atomic.replacing(target) as scratch, open(scratch, "wb") as out:
         for _, pixels in _decoded(files, sizes):
-            out.write(np.ascontiguousarray(pixels))
+            out.write(np.ascontiguousarray(pixels).data)
 
 
 def _decoded(files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, np.ndarray]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -92,8 +92,7 @@ class ImageFolder(Dataset):
         index %= len(self.files)
         if self.cache == "none":
             return decode(self.files[index], self.sizes[index])
-        self.prepare()
-        return self._decoded[index]
+        return self.packed()[index]
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) of the image ``dataset[index]``, without decoding it."""
@@ -102,7 +101,7 @@ class ImageFolder(Dataset):
     def packed(self) -> Packed:
         """All images as they are kept; only with a cache."""
         self.prepare()
-        return self._decoded
+        return cast(Packed, self._decoded)
 
     def prepare(self) -> None:
         """Decode what is to be kept; done before worker processes start, so that they share it."""
@@ -139,9 +138,9 @@ class PairedImageFolders(Dataset):
         cache: str = "none",
     ) -> None:
         roots = {"root_path_1": root_path_1, "root_path_2": root_path_2}
-        found = [_files(_roots(name, root), split_file, split_key) for name, root in roots.items()]
+        lows, highs = (_files(_roots(name, root), split_file, split_key) for name, root in roots.items())
         _at_least_one("first_k", first_k)
-        low, high, note = paired(*found, first_k)
+        low, high, note = paired(lows, highs, first_k)
         self.dataset_1 = ImageFolder.of(root_path_1, low, repeat, cache)
         self.dataset_2 = ImageFolder.of(root_path_2, high, repeat, cache)
         self.notes = [*([note] if note else []), *self.dataset_1.notes, *self.dataset_2.notes]

@@ -126,10 +126,10 @@ def make_loader(
 class _Loader(DataLoader):
     """A DataLoader whose worker processes see in ``ended``, a byte that they share with it, when to obey signals."""
 
-    def __init__(self, *args: Any, num_workers: int, **kwargs: Any) -> None:
+    def __init__(self, dataset: Any, *, num_workers: int, **kwargs: Any) -> None:
         self.ended = mmap.mmap(-1, 1)
         start = functools.partial(_leave_signals_to_the_parent, self.ended) if num_workers else None
-        super().__init__(*args, num_workers=num_workers, worker_init_fn=start, **kwargs)
+        super().__init__(dataset, num_workers=num_workers, worker_init_fn=start, **kwargs)
         _loaders.add(self)
 
 

@@ -10,7 +10,7 @@ come from NumPy's generators: the same distribution, other numbers.)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class OnDevice:
         self.images = torch.from_numpy(np.asarray(packed.block)).to(device).view(-1, 3)
         self.start = torch.from_numpy(packed.starts[:-1] // 3).to(device)
         self.sizes = torch.tensor(packed.sizes, device=device)  # [N, 2]
-        out = samples.inp_size
+        self.out = out = cast(int, samples.inp_size)  # see ``check``
         self.least, self.most = sorted(round(out * s) for s in (samples.scale_min, samples.scale_max))
         # for each side of a crop: weights of its reduction, and where its pixels lie
         weights = np.zeros((self.most - self.least + 1, out, self.most))
@@ -110,7 +110,7 @@ class Crops:
         uniform = (streams >> 10).double() * 2.0**-53  # of 63 bits, the upper 53
         self.stream = streams[:, 6]
         scale = uniform[:, 0] * (of.samples.scale_max - of.samples.scale_min) + of.samples.scale_min
-        self.side = (scale * of.samples.inp_size).round().long()
+        self.side = (scale * of.out).round().long()
         self.width = of.sizes[index, 1]
         y, x = (
             (uniform[:, 1 + i] * (of.sizes[index, i] - self.side + 1)).long().minimum(of.sizes[index, i] - self.side)
@@ -175,7 +175,7 @@ def reduced(pixels: Tensor, weights: Tensor) -> Tensor:
 
 def hashed(*numbers: Tensor | int) -> Tensor:
     """63 bits from int64 tensors or numbers, broadcast, well mixed (splitmix64's finaliser after each)."""
-    state: Tensor | int = 0
+    state: Any = 0  # a tensor from the first number on
     for number in numbers:
         state = torch.as_tensor(state + number) + _signed(0x9E3779B97F4A7C15)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

@@ -48,7 +48,8 @@ class SRImplicitPaired(Samples):
             high = high[y * s : (y + side) * s, x * s : (x + side) * s]
         return _augmented(rng, low, high) if self.augment else (low, high)
 
-    def _checked(self, low: tuple[int, int], high: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
+    def _checked(self, *sizes: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
+        low, high = sizes
         s = high[0] // low[0]
         if s < 1 or high[1] // low[1] != s or any(high[i] - low[i] * s >= s for i in (0, 1)):
             raise DataError(
@@ -102,7 +103,8 @@ class SRImplicitDownsampled(Samples):
             low = pil_bicubic(high, (self.inp_size, self.inp_size))
         return _augmented(rng, low, high) if self.augment else (low, high)
 
-    def _checked(self, high: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
+    def _checked(self, *sizes: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
+        (high,) = sizes
         least, most = sorted((self.scale_min, self.scale_max))
         if self.inp_size is not None:
             _room(high, round(self.inp_size * most), f"inp_size {self.inp_size} at scale {most:g}")
@@ -153,13 +155,16 @@ class SRImplicitUniformVaried(Samples):
             high = _shorter_side(high, self.gt_resize)
         return low, high
 
-    def _checked(self, low: tuple[int, int], high: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
+    def _checked(self, *sizes: tuple[int, int]) -> tuple[tuple[int, int], int, int]:
+        low, high = sizes
         sides = (self.size_min, self.size_max) if self.gt_resize is None else (self.gt_resize,)
         long = max(high) / min(high)
-        return low, *(round(side) * int(round(side) * long) for side in (min(sides), max(sides)))
+        least, most = (round(side) * int(round(side) * long) for side in (min(sides), max(sides)))
+        return low, least, most
 
 
-def _augmented(rng: np.random.Generator, *images: np.ndarray) -> tuple[np.ndarray, ...]:
+def _augmented(rng: np.random.Generator, *images: np.ndarray) -> Any:
+    """As many images as it gets."""
     flip_rows, flip_columns, transpose = rng.random(3) < 0.5
     done = []
     for image in images:

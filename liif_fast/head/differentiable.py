@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import reference
-from .precision import geometry_dtype
+from .precision import as_geometry
 
 if TYPE_CHECKING:
     from .functional import Head
@@ -26,7 +26,8 @@ def query(
     ensemble: bool,
 ) -> Tensor:
     """``functional.query``; arguments as of ``functional.render``: ``[B, h, w, D], [B, Q, 2] -> [B, Q, O]``."""
-    coord, cell, w_pos = (None if t is None else t.to(geometry_dtype(hidden.dtype)) for t in (coord, cell, head.w_pos))
+    coord, cell = as_geometry(hidden, coord, cell)
+    w_pos = head.w_pos.to(coord.dtype)
     index, pos, weight = reference.corners(coord, size, ensemble)
     row = (index[..., 0] - origin[0]) * hidden.shape[2] + (index[..., 1] - origin[1])  # [B, Q, K]
     if cell is not None:

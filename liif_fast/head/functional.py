@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import chain, differentiable, int8, reference, transforms
 from .ops import CPU_KERNELS
-from .precision import fastest_autocast, geometry_dtype
+from .precision import as_geometry, fastest_autocast, geometry_dtype
 from .reference import make_coord, pixel_centres
 
 __all__ = [
@@ -70,8 +70,8 @@ def fold(layers: Sequence[tuple[Tensor, Tensor]], channels: int, feat_unfold: bo
         return Head(w_conv, b_first, w_pos, tuple(rest[:-1]), *rest[-1])
     # An MLP of one linear layer has no ReLU, but the operators have one: x = relu(x) - relu(-x).
     eye = torch.eye(w_first.shape[0], device=w_first.device, dtype=w_first.dtype)
-    both = (torch.cat([t, -t]) for t in (w_conv, b_first, w_pos))
-    return Head(*both, (), torch.cat([eye, -eye], 1), torch.zeros_like(b_first))
+    w_conv, b_conv, w_pos = (torch.cat([t, -t]) for t in (w_conv, b_first, w_pos))
+    return Head(w_conv, b_conv, w_pos, (), torch.cat([eye, -eye], 1), torch.zeros_like(b_first))
 
 
 def hidden_map(feat: Tensor, head: Head) -> Tensor:
@@ -118,10 +118,6 @@ def _looked_at(t: Tensor) -> bool:
     return t.device.type == "cpu" and not torch.compiler.is_compiling() and not transforms.active()
 
 
-def _geometry(hidden: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if t is None else t.to(geometry_dtype(hidden.dtype)) for t in tensors]
-
-
 def query(
     hidden: Tensor, head: Head, coord: Tensor, cell: Tensor | None = None, *, local_ensemble: bool = True
 ) -> Tensor:
@@ -138,11 +134,12 @@ def query(
     """
     if transforms.active():
         return differentiable.query(hidden, head, coord, cell, hidden.shape[1:3], (0, 0), local_ensemble)
-    coord, cell, w_pos = _geometry(hidden, coord, cell, head.w_pos)
+    coord, cell = as_geometry(hidden, coord, cell)
     moved = any(t is not None and t.requires_grad for t in (coord, cell)) and torch.is_grad_enabled()
     if hidden.device.type == "cpu" and CPU_KERNELS and not moved:
         hidden, w_pos, w_mlp, b_mlp, w_out = uniform(hidden, head)
         return torch.ops.liif_fast.decode(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, head.b_out, local_ensemble)
+    w_pos = head.w_pos.to(coord.dtype)
     if chain.wanted(hidden) and not moved:
         return chain.query(hidden, coord, cell, w_pos, head.mlp, head.w_out, head.b_out, local_ensemble)
     h, weight = torch.ops.liif_fast.corner_gather(hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), local_ensemble)
@@ -158,7 +155,7 @@ def uniform(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor,
         b_mlp = torch.stack([F.pad(b, (0, D - b.shape[0])) for _, b in head.mlp])
     else:
         w_mlp, b_mlp = head.w_out.new_empty(0, D, D), head.w_out.new_empty(0, D)
-    (w_pos,) = _geometry(hidden, head.w_pos)
+    w_pos = head.w_pos.to(geometry_dtype(hidden.dtype))
     if hidden.shape[-1] < D:
         hidden, w_pos = F.pad(hidden, (0, D - hidden.shape[-1])), F.pad(w_pos, (0, 0, 0, D - w_pos.shape[0]))
     return hidden, w_pos, w_mlp, b_mlp, F.pad(head.w_out, (0, D - head.w_out.shape[1]))
@@ -186,16 +183,16 @@ def render(
     """
     size = hidden.shape[1:3] if size is None else size
     if act_scale is None and transforms.active():
-        cast = [tuple(t.to(hidden.dtype) for t in layer) for layer in (*head.mlp, head[4:])]
+        cast = [(w.to(hidden.dtype), b.to(hidden.dtype)) for w, b in (*head.mlp, (head.w_out, head.b_out))]
         like = head._replace(mlp=tuple(cast[:-1]), w_out=cast[-1][0], b_out=cast[-1][1])
         return differentiable.query(hidden, like, coord, cell, size, origin, local_ensemble)
     hidden, w_pos, w_mlp, b_mlp, w_out = uniform(hidden, head)
     where = (size, origin, local_ensemble)
     if act_scale is None:
-        coord, cell = _geometry(hidden, coord, cell)
+        coord, cell = as_geometry(hidden, coord, cell)
         return torch.ops.liif_fast.render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, head.b_out, *where)
     hidden, w_pos, w_mlp, b_mlp, w_out, b_out = (t.float() for t in (hidden, w_pos, w_mlp, b_mlp, w_out, head.b_out))
-    coord, cell = _geometry(hidden, coord, cell)
+    coord, cell = as_geometry(hidden, coord, cell)
     layers = (*int8.quantize_weights(w_mlp), b_mlp, act_scale)
     return torch.ops.liif_fast.render_int8(hidden, coord, cell, w_pos, *layers, w_out, b_out, *where)
 
@@ -270,20 +267,20 @@ def query_reference(
 ) -> Tensor:
     """``reference.liif`` for decoding functions that do not fold; in chunks when no gradient is wanted."""
     feat = feat.to(geometry_dtype(feat.dtype))
-    coord, cell = _geometry(feat, coord, cell)
-    own = None if imnet is None else next((p.dtype for p in getattr(imnet, "parameters", list)()), None)
-
-    def decode(x: Tensor) -> Tensor:
-        return imnet(x if own is None else x.to(own)).to(feat.dtype)
-
+    coord, cell = as_geometry(feat, coord, cell)
+    decode = None if imnet is None else _in_own_dtype(imnet, feat.dtype)
     if torch.is_grad_enabled():
         chunk = max(1, coord.shape[1])
     pieces = [
-        reference.liif(
-            feat, c, s, None if imnet is None else decode, local_ensemble=local_ensemble, feat_unfold=feat_unfold
-        )
+        reference.liif(feat, c, s, decode, local_ensemble=local_ensemble, feat_unfold=feat_unfold)
         for c, s in zip(
             coord.split(chunk, 1), itertools.repeat(None) if cell is None else cell.split(chunk, 1), strict=False
         )
     ]
     return torch.cat(pieces, 1)
+
+
+def _in_own_dtype(imnet: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """A decoding function for whose inputs and colours ``dtype`` is wanted, in the dtype of its parameters."""
+    own = next((p.dtype for p in getattr(imnet, "parameters", list)()), None)
+    return lambda x: imnet(x if own is None else x.to(own)).to(dtype)

@@ -68,9 +68,9 @@ def hidden_layers(x: Tensor, w_q: Tensor, w_scale: Tensor, b_mlp: Tensor, act_sc
     for layer in range(len(w_q)):
         total = (x.to(exact) @ w_q[layer].to(exact).t()).to(torch.float32)
         multiplier, bias = w_scale[layer] * act_scale[layer], b_mlp[layer]
-        if layer + 1 == len(w_q):
-            return (total * multiplier + bias).relu()
-        x = _u8(total * (multiplier * inverse[layer + 1]) + bias * inverse[layer + 1])
+        if layer + 1 < len(w_q):
+            x = _u8(total * (multiplier * inverse[layer + 1]) + bias * inverse[layer + 1])
+    return (total * multiplier + bias).relu()
 
 
 def render_int8(

@@ -8,6 +8,7 @@ import os
 import warnings
 
 import torch
+from torch import Tensor
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -15,6 +16,12 @@ HALF = (torch.bfloat16, torch.float16)
 def geometry_dtype(dtype: torch.dtype) -> torch.dtype:
     """Coordinates, cells and area weights are float32 whatever the features are; float64 with float64 features."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def as_geometry(hidden: Tensor, coord: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """coord and cell as ``geometry_dtype`` says for these hidden features."""
+    dtype = geometry_dtype(hidden.dtype)
+    return coord.to(dtype), None if cell is None else cell.to(dtype)
 
 
 def _fast_bfloat16_cpu() -> bool:

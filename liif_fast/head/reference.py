@@ -119,18 +119,19 @@ def corners(coord: Tensor, size: Sequence[int], ensemble: bool = True) -> tuple[
         rel ``[..., K, 2]`` in feature pixels, weight ``[..., K]`` (sums to 1), both in coord's dtype.
     """
     signs, eps_shift = ((-1, 1), 1e-6) if ensemble else ((0,), 0.0)
-    index, rel = [], []
+    indices, rels = [], []
     for axis, n in enumerate(size):
         c = coord[..., axis, None]
         at = torch.cat([c + (v / n + eps_shift) for v in signs], -1).clamp(-1 + 1e-6, 1 - 1e-6)  # [..., len(signs)]
         i = (((at + 1) * n - 1) / 2).round()
-        rel.append((c - ((2 / n) * i + (-1 + 1 / n))) * n)
-        index.append(i.to(torch.int64).clamp(0, n - 1))
+        rels.append((c - ((2 / n) * i + (-1 + 1 / n))) * n)
+        indices.append(i.to(torch.int64).clamp(0, n - 1))
     # every row choice with every column choice, rows outer: [..., K, 2]
     index, rel = (
         torch.stack([a.repeat_interleave(len(signs), -1), b.repeat((1,) * (b.ndim - 1) + (len(signs),))], -1)
-        for a, b in (index, rel)
+        for a, b in (indices, rels)
     )
     area = (rel[..., 0] * rel[..., 1]).abs() + 1e-9
-    total = sum(area.unbind(-1))  # in this order, as the compiled kernels add them
+    # in this order, as the compiled kernels add them
+    total: Tensor = sum(area.unbind(-1))  # type: ignore[assignment]  # 0 only for no corner
     return index, rel, area.flip(-1) / total.unsqueeze(-1)

@@ -71,7 +71,8 @@ def applied(head: Head, orders: Sequence[Tensor]) -> Head:
         if i == 0:
             w_conv, b_conv, w_pos = w_conv[order], b_conv[order], w_pos[order]
         else:
-            layers[-1] = tuple(t[order] for t in layers[-1])
+            w_last, b_last = layers[-1]
+            layers[-1] = w_last[order], b_last[order]
         layers.append((w[:, order], b))
     return Head(w_conv, b_conv, w_pos, tuple(layers), w_out, b_out)
 
@@ -82,7 +83,7 @@ def found_on(feat: Tensor, head: Head, cell_decode: bool, ensemble: bool) -> lis
     if len({head.b_conv.shape[0], *(b.shape[0] for _, b in head.mlp)}) > 1 or not head.mlp:
         return None
     with torch.autocast(feat.device.type, enabled=False):
-        head = Head(*(t.float() for t in head[:3]), head.mlp, *head[4:])
+        head = head._replace(w_conv=head.w_conv.float(), b_conv=head.b_conv.float(), w_pos=head.w_pos.float())
         y, x = (max(0, n // 2 - CROP // 2) for n in feat.shape[-2:])
         feat = feat[..., y : y + CROP, x : x + CROP].float()
         H, W = feat.shape[-2:]

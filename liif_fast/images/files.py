@@ -149,7 +149,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
     except MemoryError:
         raise ImageError(f"{name}: not enough memory to decode it; close other programs or reduce the image") from None
     except Exception as error:  # decoders meet damaged data with nearly any exception
-        if getattr(error, "errno", None) is not None:  # the system's, not a decoder's
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not a decoder's
             raise ImageError(f"{name}: cannot be read ({error.strerror}); check the name and the disk") from error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{name}: cannot be decoded ({reason}); get a complete copy or convert it to PNG") from error

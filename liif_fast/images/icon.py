@@ -30,4 +30,6 @@ def sizes_of_ico(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
 def sizes_of_icns(image: Image.Image) -> list[tuple[int, int]]:
     """(width, height) of the image inside an opened ICNS that Pillow would decode; nothing for other formats."""
     icns = getattr(image, "icns", None)
-    return [] if icns is None else [channel.size for channel in icns.dataforsize(image.best_size).values()]
+    if icns is None:
+        return []
+    return [channel.size for channel in icns.dataforsize(image.best_size).values()]  # type: ignore[attr-defined]

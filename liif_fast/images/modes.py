@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -137,7 +137,7 @@ def _to_srgb(image: Image.Image, notes: list[str]) -> Callable[[Image.Image], Im
     if image.mode == "LAB":
         notes.append("LAB converted to sRGB")
         transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), srgb, "LAB", "RGB")
-        return lambda strip: ImageCms.applyTransform(strip, transform)
+        return _through(transform)
     icc, why = image.info.get("icc_profile"), "no ICC profile is embedded"
     if icc:
         try:
@@ -147,6 +147,11 @@ def _to_srgb(image: Image.Image, notes: list[str]) -> Callable[[Image.Image], Im
             why = "the embedded ICC profile is not usable"
         else:
             notes.append("CMYK converted to sRGB with the embedded ICC profile, which is dropped")
-            return lambda strip: ImageCms.applyTransform(strip, transform)
+            return _through(transform)
     notes.append(f"CMYK converted to RGB by the plain formula, colours may differ: {why}")
     return lambda strip: strip.convert("RGB")
+
+
+def _through(transform: ImageCms.ImageCmsTransform) -> Callable[[Image.Image], Image.Image]:
+    # None comes only of what is converted in place
+    return lambda strip: cast(Image.Image, ImageCms.applyTransform(strip, transform))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from PIL import Image
@@ -159,6 +159,10 @@ def as_kind(photo: Photo, like: Any) -> Any:
     return pixels[:, :, 0] if like.ndim == 2 else pixels
 
 
+@overload
+def convert_depth(array: np.ndarray, dtype: Any) -> np.ndarray: ...
+@overload
+def convert_depth(array: np.ndarray | None, dtype: Any) -> np.ndarray | None: ...
 def convert_depth(array: np.ndarray | None, dtype: Any) -> np.ndarray | None:
     """[H, W, ...] uint8, uint16 or float in [0, 1] as another of these, rounded to nearest; None stays None.
 
@@ -229,13 +233,13 @@ def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
             mean = np.where((weight > 0)[:, :, None], mean, above)
         coarse = mean
     if pixels.dtype.kind in "iu":
-        coarse = np.rint(coarse).astype(pixels.dtype)
+        mean = np.rint(mean).astype(pixels.dtype)
     out = pixels.copy()
     for top in (0, 1):
         for left in (0, 1):
             part = out[top::2, left::2]
             hole = alpha[top::2, left::2] == 0
-            part[hole] = coarse[: part.shape[0], : part.shape[1]][hole]
+            part[hole] = mean[: part.shape[0], : part.shape[1]][hole]
     return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -40,7 +41,7 @@ def imresize(image: np.ndarray, size: float | Sequence[int]) -> np.ndarray:
         scale = float(size)
         if not (math.isfinite(scale) and scale > 0):
             raise ValueError(f"imresize: scale must be a positive finite number, got {shown(size)}")
-        lengths = [math.ceil(scale * n) for n in image.shape[:2]]
+        lengths: Sequence[int] = [math.ceil(scale * n) for n in image.shape[:2]]
         scales = [scale, scale]
     else:
         lengths = _check_size("imresize", size)
@@ -141,7 +142,7 @@ def _check_image(name: str, image: np.ndarray) -> None:
         raise ValueError(f"{name}: image must be [H, W] or [H, W, C] and not empty, got shape {list(image.shape)}")
 
 
-def _check_size(name: str, size: Sequence[int]) -> tuple[int, int]:
+def _check_size(name: str, size: Any) -> tuple[int, int]:
     wanted = "two whole numbers (height, width)"
     if isinstance(size, (str, bytes)) or not hasattr(size, "__len__"):
         raise TypeError(f"{name}: size must be {wanted}, got {shown(size)}")

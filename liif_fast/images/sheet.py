@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 _INK = "#333333"
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def grid(
@@ -28,14 +29,15 @@ def grid(
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     font, title_font = ImageFont.load_default(13), ImageFont.load_default(15)
 
-    def extent(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
+    def extent(text: str, font: _Font) -> tuple[int, int]:
         """Width and height in pixels, of nothing too."""
         _, _, right, bottom = pen.multiline_textbbox((0, 0), text, font) if text else (0, 0, 0, 0)
         return int(right) + 1, int(bottom) + (6 if text else 0)
 
     captions = captions or [[""] * len(row) for row in rows]
     titles = titles or [""] * len(rows)
-    placed, top, width = [], gap, 0  # what to draw, as (x, y, picture or text, font)
+    placed: list[tuple[int, int, Image.Image | str, _Font | None]] = []  # what to draw: (x, y, picture or text, font)
+    top, width = gap, 0
     for row, words, title in zip(rows, captions, titles, strict=True):
         placed.append((gap, top, title, title_font))
         title_width, title_height = extent(title, title_font)

@@ -224,7 +224,7 @@ def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[st
             photo.colour.add_to(chunks)
         for key, value in text.items():
             chunks.add_text(key, value)
-        if options.pop("xmp"):
+        if options.pop("xmp") and xmp:
             chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
         options["pnginfo"] = chunks
     elif format == "TIFF":

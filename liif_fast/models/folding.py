@@ -38,7 +38,7 @@ def layers(imnet: Any) -> list[tuple[Tensor, Tensor]] | None:
     inner = imnet.layers
     if not isinstance(inner, nn.Sequential) or not runs(inner, _SEQUENTIAL) or not _are(type(inner), _ITERATION):
         return None
-    members = list(inner)
+    members: list[Any] = list(inner)
     if len(members) % 2 == 0 or not all(runs(m, _RELU if i % 2 else _LINEAR) for i, m in enumerate(members)):
         return None
     found = [(m.weight, m.bias) for m in members[::2]]

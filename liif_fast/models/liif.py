@@ -48,6 +48,8 @@ class LIIF(ImageInterface):
         feat: the features of the last ``gen_feat``.
     """
 
+    feat: Tensor | None
+
     def __init__(
         self,
         encoder_spec: Mapping[str, Any] | nn.Module,
@@ -62,13 +64,13 @@ class LIIF(ImageInterface):
         self.feat_unfold = feat_unfold
         self.cell_decode = cell_decode
         self.data_norm = default_norm()
-        self.encoder = encoder_spec if isinstance(encoder_spec, nn.Module) else make(encoder_spec)
+        self.encoder: Any = encoder_spec if isinstance(encoder_spec, nn.Module) else make(encoder_spec)
         if not hasattr(self.encoder, "out_dim"):
             raise TypeError(
                 f"encoder_spec: {type(self.encoder).__name__} has no attribute 'out_dim': set it to the number of "
                 "channels that the encoder puts out"
             )
-        self._spec_args = {
+        self._spec_args: dict[str, Any] = {
             "encoder_spec": encoder_spec,
             "imnet_spec": imnet_spec,
             "local_ensemble": local_ensemble,
@@ -77,7 +79,7 @@ class LIIF(ImageInterface):
         }
         if pad_to is not None:
             self._spec_args["pad_to"] = padding.checked(pad_to)
-        self.imnet = None
+        self.imnet: nn.Module | None = None
         if imnet_spec is not None:
             self.imnet = make(imnet_spec, args={"in_dim": self._in_dim()})
         self._order = unit_order.Remembered()
@@ -190,7 +192,7 @@ class LIIF(ImageInterface):
         """
         if own := replaced(self, LIIF):
             raise ValueError(f"quantize: {overrides.described(self, own)}, which 8-bit layers would leave out")
-        return factory("liif-int8").of(self, images)
+        return factory("liif-int8").of(self, images)  # type: ignore[attr-defined]  # of the class
 
     # --- weights ---
 
@@ -289,7 +291,7 @@ class LIIF(ImageInterface):
         return self._colours(hidden, head, coord, cell)
 
     def _forget(self) -> None:
-        self.feat: Tensor | None = None
+        self.feat = None
         self._hidden = Kept()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 Spans = tuple[tuple[int, int], tuple[int, int]]  # of rows and of columns
 Progress = Callable[[float], None] | None
+
+
+class Piece(Protocol):
+    """What renders pieces of an image: see ``parts.encode_part``."""
+
+    def __call__(self, span: Spans, progress: Progress = None, /) -> Tensor: ...
+
+
 COLOURS = ("gen_feat", "query_rgb", "query", "forward")  # what decides the colours
 _BLOCK = 1 << 16  # queries at a time
 _TURN = threading.RLock()  # these methods keep the features in the model: one thread at a time
@@ -46,9 +54,7 @@ def described(model: nn.Module, names: Sequence[str]) -> str:
     return f"{type(model).__name__} has a {', '.join(names)} of its own"
 
 
-def by_render(
-    model: LIIF, inp: Tensor, size: Sequence[int], dtype: torch.dtype | None
-) -> Callable[[Spans, Progress], Tensor]:
+def by_render(model: LIIF, inp: Tensor, size: Sequence[int], dtype: torch.dtype | None) -> Piece:
     """As ``parts.encode_part``, of a model with a ``render`` of its own: pieces of what that gives."""
     image = model.render(inp, size, **({} if dtype is None else {"dtype": dtype}))
 
@@ -66,7 +72,7 @@ def renderer(
     size: Sequence[int],
     precision: Callable[[], contextlib.AbstractContextManager],
     whole: bool,
-) -> Callable[[Spans, Progress], Tensor]:
+) -> Piece:
     """As ``parts.encode_part``, by the model's methods: ``[B, 3, H, W] -> spans -> [B, O, rows, columns]``.
 
     Args:
@@ -85,7 +91,7 @@ def renderer(
         rows, cols = span
         height, width = rows[1] - rows[0], cols[1] - cols[0]
         block = max(1, height * width) if whole else _BLOCK
-        out = None
+        out: Any = None  # a tensor from the first block on
         try:
             with precision():
                 if not whole:

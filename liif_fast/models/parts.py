@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from ..head import functional, precision, transforms
 from ..head.precision import HALF
 from . import overrides
 from .checks import check_input
-from .overrides import Spans
+from .overrides import Piece, Progress, Spans
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -29,7 +29,7 @@ def encode_part(
     hidden_span: Spans | None,
     size: Sequence[int],
     dtype: torch.dtype | None = None,
-) -> Callable[[Spans], Tensor]:
+) -> Piece:
     """Encode the part of an input that some pixels of the image at ``size`` depend on; render them with the result.
 
     Args:
@@ -54,8 +54,8 @@ def encode_part(
         feat = model._encode(inp)
         if head is not None and len(feat):
             head = model.ordered(head, feat, dtype, math.prod(size))
-        hidden = None if head is None else functional.hidden_map(feat, head)
-    options = {"dtype": functional.geometry_dtype(feat.dtype), "device": feat.device}
+        hidden: Any = None if head is None else functional.hidden_map(feat, head)
+    options: dict[str, Any] = {"dtype": functional.geometry_dtype(feat.dtype), "device": feat.device}
     map_size = tuple(feat.shape[2:])
     if tuple(in_size) != tuple(inp.shape[-2:]) and (head is None or map_size != tuple(inp.shape[-2:])):
         why = "imnet does not fold" if head is None else "encoder changes the size"
@@ -71,13 +71,13 @@ def encode_part(
             (a, b), (c, d) = hidden_span
             hidden = hidden[:, a - origin[0] : b - origin[0], c - origin[1] : d - origin[1]].contiguous()
             origin, map_size = (a, c), tuple(in_size)
-        feat = None  # its memory
+        feat = None  # type: ignore[assignment]  # its memory
 
         def colours(coord: Tensor, cell: Tensor) -> Tensor:
             return model._colours(hidden, head, coord, cell if model.cell_decode else None, map_size, origin)
 
     @torch.no_grad()
-    def render(out_span: Spans, progress: Callable[[float], None] | None = None) -> Tensor:
+    def render(out_span: Spans, progress: Progress = None) -> Tensor:
         rows, cols = out_span
         out = torch.empty(len(inp), model._out_dim(), rows[1] - rows[0], cols[1] - cols[0], **options)
         return functional.render_grid(colours, size, out, rows, cols, progress=progress)

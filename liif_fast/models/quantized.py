@@ -9,16 +9,17 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..head import functional, ops, transforms, triton, unit_order
+from ..head import functional, ops, precision, transforms, triton, unit_order
 from ..registry import register
 from . import tiles
 from .liif import LIIF
+from .mlp import MLP
 
 _CROP = 64  # pixels: enough for activations of the size that larger crops show; encoding is what calibration costs
 _QUERIES = 2048  # in each crop
@@ -28,6 +29,8 @@ _QUERIES = 2048  # in each crop
 class QuantizedLIIF(LIIF):
     """Made by ``LIIF.quantize``. Its state dict is LIIF's and ``act_scale`` ``[L]``: the value of one step of each
     hidden layer's input; zeros before the calibration."""
+
+    act_scale: Tensor
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -119,11 +122,11 @@ class QuantizedLIIF(LIIF):
 
     def _order_units(self, feat: Tensor) -> None:
         """Put hidden units that are zero together side by side, where the kernels skip them: the same function."""
-        layers = self.imnet.layers[::2]
+        layers: Any = cast(MLP, self.imnet).layers[::2]
         own = [layer._parameters.get(name) for layer in layers for name in ("weight", "bias")]
         if any(p is None for p in own) or len({p.data_ptr() for p in own}) < len(own):
             return  # parametrized, without bias, shared by two layers: not to be written, layer by layer
-        head = functional.Head(*self.head())
+        head = cast(functional.Head, self.head())  # there was one when this was made
         if (orders := unit_order.found_on(feat, head, self.cell_decode, self.local_ensemble)) is None:
             return
         w_conv, b_conv, w_pos, mlp, w_out, b_out = unit_order.applied(head, orders)
@@ -135,14 +138,14 @@ class QuantizedLIIF(LIIF):
     def _activations(self, feat: Tensor, random: torch.Generator) -> Tensor:
         """The largest input of each hidden layer over random queries of a crop's features, at scales 1 to 4."""
         B, _, H, W = feat.shape
-        head = functional.Head(*self.head())
+        head = cast(functional.Head, self.head())  # there was one when this was made
         hidden = functional.hidden_map(feat, head)
-        cpu = {"generator": random, "device": "cpu", "dtype": torch.float32}
+        cpu: dict[str, Any] = {"generator": random, "device": "cpu", "dtype": torch.float32}
         coord = (torch.rand(B, _QUERIES, 2, **cpu) * 2 - 1).to(feat.device)
         scale = (1 + 3 * torch.rand(B, _QUERIES, 1, **cpu)).to(feat.device)
         cell = 2 / (scale * scale.new_tensor([H, W])) if self.cell_decode else None
-        dtype = functional.geometry_dtype(hidden.dtype)
-        coord, cell, w_pos = (None if t is None else t.to(dtype) for t in (coord, cell, head.w_pos))
+        coord, cell = precision.as_geometry(hidden, coord, cell)
+        w_pos = head.w_pos.to(coord.dtype)
         h, _ = torch.ops.liif_fast.corner_gather(
             hidden, coord, cell, w_pos, hidden.shape[1:3], (0, 0), self.local_ensemble
         )

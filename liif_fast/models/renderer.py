@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,10 @@ class Renderer:
         self.size = size
         self.dtype = dtype
         self._key: object = None
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inp: Tensor | None = None
-        self._out: Tensor | None = None
+        # a CUDAGraph and two tensors, as soon as there is a recording
+        self._graph: Any = None
+        self._inp: Any = None
+        self._out: Any = None
 
     def __call__(self, inp: Tensor) -> Tensor:
         """``[B, 3, H, W]`` -> ``[B, out_dim, *size]``, a new tensor, normalised as ``model.render``'s."""
@@ -70,7 +71,8 @@ class Renderer:
         return (
             tuple(inp.shape), inp.dtype, inp.device,
             torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"),
-            torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision, triton.setting(),
+            torch.backends.cuda.matmul.fp32_precision, triton.setting(),
+            torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]  # of the class that torch puts in the module's place
             *((t.data_ptr(), t.dtype, t.shape, t.stride()) for t in state),
             *map(_code, parts),
         )  # fmt: skip

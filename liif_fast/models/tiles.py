@@ -12,8 +12,8 @@ import copy
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from ..base.out_of_memory import out_of_memory
 from ..head import reference
 from ..head.precision import HALF
 from . import heap, overrides
-from .overrides import Spans
+from .overrides import Piece, Spans
 from .parts import encode_part
 from .tile_size import auto_tile, halo, why_none
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .liif import LIIF
 
 Span = tuple[int, int]
+_Model = TypeVar("_Model", bound="LIIF")
 
 _PIECE = 1 << 22  # output pixels that exist as float32 at a time
 
@@ -127,10 +128,11 @@ def upscale(
 def _upscale(
     model: LIIF, image: Tensor, out: Tensor, tile: int, dtype: torch.dtype, progress: Callable[[float], None] | None
 ) -> Tensor:
-    grid = Grid(tuple(image.shape[-2:]), tuple(out.shape[-2:]), halo(model) or 0, model.pad_to)
+    (h, w), (out_h, out_w) = image.shape[-2:], out.shape[-2:]
+    grid = Grid((h, w), (out_h, out_w), halo(model) or 0, model.pad_to)
     step = _together(model, image, tile, grid)
     groups = [slice(i, i + step) for i in range(0, len(image), step)]
-    work = ((images, t) for images in groups for t in grid.tiles(tile))
+    work: Iterator[tuple[slice, Tile]] = ((images, t) for images in groups for t in grid.tiles(tile))
     while (item := next(work, None)) is not None:
         images, t = item
         try:
@@ -174,7 +176,7 @@ def _scaled(progress: Callable[[float], None] | None, share: float) -> Callable[
     return None if progress is None else lambda part: progress(part * share)
 
 
-def in_float32(model: LIIF) -> LIIF:
+def in_float32(model: _Model) -> _Model:
     """The model itself, or a copy if its weights are of half precision."""
     return copy.deepcopy(model).float() if any(p.dtype in HALF for p in model.parameters()) else model
 
@@ -216,7 +218,7 @@ def _pieces(out: Spans, pixels: int) -> Iterator[Spans]:
 
 
 def _renderer(
-    model: LIIF, image: Tensor, out_size: Span, tile: Tile, dtype: torch.dtype
+    model: LIIF, image: Tensor, out_size: Sequence[int], tile: Tile, dtype: torch.dtype
 ) -> Callable[[Spans, Callable[[float], None] | None], Tensor]:
     """Encodes a tile; the result makes [B, 3, rows, cols] of it: float32, not yet clamped to [0, 1], on the model's
     device."""
@@ -224,6 +226,7 @@ def _renderer(
     rows, cols = tile.inp
     x = normalised(model, image[:, :, slice(*rows), slice(*cols)].to(device))
     gt = {k: _channels(v, x) for k, v in model.data_norm["gt"].items()}
+    part: Piece
     if model._own("render"):  # then the tile is the whole
         part = overrides.by_render(model, x, out_size, dtype if dtype in HALF else None)
     else:

@@ -149,7 +149,7 @@ class Comparison:
     def _notes(self) -> list[str]:
         """What the figures mean: protocol by scale, sources by folder, what the methods are, why there are dashes."""
         first = {(data, scale): report for (data, scale, name), report in self.reports.items() if name == BICUBIC.name}
-        notes = []
+        notes: list[str] = []
         for scale in self._all_scales():
             notes += dict.fromkeys(f"x{scale:g}: {first[data, scale].protocol_text}" for data in self.folders)
         for data in self.folders:
@@ -202,7 +202,9 @@ def compare(
     if repeated := [name for i, name in enumerate(m.name for m in methods) if name in [m.name for m in methods[:i]]]:
         raise ValueError(f"methods: two are called {repeated[0]}; names of their own are wanted")
     total = sum(len(part) for (_, scale), part in found.items() for m in methods if applies(m, scale))
-    done, rows, chosen = 0, {}, {}
+    done = 0
+    rows: dict[tuple[str, float, str], list[Row]] = {}
+    chosen: dict[tuple[str, float], tuple[crops.Crop, ...]] = {}
     for (name, scale), images in found.items():
         candidates: list[crops.Crop] = []
         for pair in images:

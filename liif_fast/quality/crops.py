@@ -67,7 +67,8 @@ def find(
     """
     luma = torch.cat([metrics.luma(t) for t in made.values()])  # [methods, 1, H, W]
     border = metrics.border(protocol, scale)
-    size = tuple(min(side, n - 2 * border) for n in hr.shape[-2:])
+    height, width = (min(side, n - 2 * border) for n in hr.shape[-2:])
+    size = (height, width)
     found = []
     for top, left, score in windows(luma.var(0, correction=0)[0], size, border, count):
         if score < _LEAST:
@@ -129,7 +130,8 @@ def _figures(
 
     def around(border: int) -> tuple[Tensor, Tensor]:
         wide = [n + 2 * border for n in size]
-        return tuple(_part(t, [n - border for n in place], wide) for t in (sr, hr))
+        start = [n - border for n in place]
+        return _part(sr, start, wide), _part(hr, start, wide)
 
     psnr = metrics.psnr(*around(metrics.border(protocol, scale)), protocol, scale)
     if not metrics.have_ssim() or min(size) < metrics.SSIM_WINDOW:

@@ -50,8 +50,8 @@ class Report:
     @property
     def ssim(self) -> float | None:
         """Mean of the images' SSIM; None when one of them has none."""
-        values = [row.ssim for row in self.rows]
-        return None if None in values else sum(values) / len(values)
+        values = [row.ssim for row in self.rows if row.ssim is not None]
+        return sum(values) / len(values) if len(values) == len(self.rows) else None
 
     @property
     def protocol_text(self) -> str:

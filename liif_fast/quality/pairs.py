@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -56,8 +57,9 @@ class Pair:
     @property
     def where(self) -> str | None:
         """Where the LR files lie, if beside the HR ones."""
-        beside = self.lr_file is not None and self.lr_file.parent == self.hr_file.parent
-        return f"files beside HR, such as {self.lr_file.name}" if beside else None
+        if self.lr_file is None or self.lr_file.parent != self.hr_file.parent:
+            return None
+        return f"files beside HR, such as {self.lr_file.name}"
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Low and high resolution as uint8 ``[h, w, 3]`` and ``[H, W, 3]``; ValueError for an unreadable file."""
@@ -91,8 +93,8 @@ def find(data: str | PathLike, scale: float, lr: str = "auto") -> list[Pair]:
     if lr != "files":
         return [Pair(file, None, lr, *_reduced_sizes(file, scale)) for file in hr_files]
     if any(beside.values()):
-        return _match_beside(beside, scale)
-    if lr_folder is None or not lr_folder.is_dir():
+        return _match_beside(beside, cast(int, scale))  # or nothing would lie beside
+    if not isinstance(scale, int) or lr_folder is None or not lr_folder.is_dir():
         where = "for this scale or layout" if lr_folder is None else f"in {lr_folder}, which does not exist"
         raise FileNotFoundError(f"{data}: no LR_bicubic files {where}; use lr='matlab' or lr='pil' to reduce HR")
     return _match(hr_files, lr_folder, scale)
@@ -147,7 +149,9 @@ def _hr_folder(data: Path, scale: float) -> Path:
     if (data / "HR").is_dir():
         return data / "HR"
     named = {folder: re.fullmatch(r"image_SRF_(\d{1,3})", folder.name) for folder in data.iterdir()}
-    by_scale = {int(match[1]): folder for folder, match in named.items() if match and folder.is_dir()}
+    by_scale: dict[float, Path] = {
+        int(match[1]): folder for folder, match in named.items() if match and folder.is_dir()
+    }
     if not by_scale or _images_in(data):
         return data
     return by_scale.get(scale, by_scale[min(by_scale)])

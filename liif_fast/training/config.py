@@ -31,6 +31,7 @@ Additions, all optional:
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class EvalConfig:
     eval_bsize: int | None = None
 
 
-def load_config(path: str | Path, kind: type = Config) -> Any:
+def load_config(path: str | os.PathLike[str], kind: type = Config) -> Any:
     """Read and check a YAML file.
 
     Args:

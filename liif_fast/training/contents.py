@@ -109,7 +109,7 @@ def _progress(key: str, value: Mapping[str, Any], kind: type) -> None:
         "list[float]": lambda v: isinstance(v, list) and len(v) == 2 and all(map(finite, v)),
     }
     for field in dataclasses.fields(kind):
-        if field.name in value and not tests[field.type](value[field.name]):
+        if field.name in value and not tests[str(field.type)](value[field.name]):
             raise ConfigError(f"{key}.{field.name}: {field.type} is wanted, got {shown(value[field.name])}")
 
 

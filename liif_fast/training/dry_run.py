@@ -33,7 +33,7 @@ def dry_run(config: Config, folder: Path, device: torch.device, start: run_folde
     lines = [*_plan(parts), *_data(parts), *(f"missing: {text}" for text in missing)]
     lines += [f"note: {note}" for note in start.notes]
     lines += [f"note: would delete {path}" for path in start.delete]
-    if start.path is not None:
+    if start.path is not None and start.checkpoint is not None:
         lines.append(f"would go on from {start.path}: {start.checkpoint['epoch']} epochs complete")
     lines += _outlook(parts, folder)
     if missing:

@@ -65,7 +65,7 @@ class Critic:
         self.schedule = make_schedule(self.optimizer, milestones)
         self.content, self.content_name = content_loss(spec["content"], device)
         self.loss = float("nan")  # of the discriminator, of the last update
-        self._images: tuple[Tensor, Tensor] | None = None
+        self._images: Any = None  # two tensors, from generator_loss to update
 
     def generator_loss(self, pred: Tensor, gt: Tensor, cell: Tensor, autocast: Autocast) -> Tensor:
         """The loss of predictions and colours ``[B, Q, 3]`` that are whole images in the order of their pixels."""

@@ -36,7 +36,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path | None, step: int = 0, pending: bool = False) -> None:
-        self.folder = folder
+        self.folder: Any = folder  # where None, nothing below asks for a path in it
         self.tensorboard = None
         self._draws = True
         if folder is None:
@@ -62,7 +62,12 @@ class Journal:
         """A line of metrics.jsonl, and its numbers to tensorboard."""
         if self.folder is None:
             return
-        self._written(lambda: (self._metrics.write(json.dumps(figures) + "\n"), self._metrics.flush()))
+
+        def line() -> None:
+            self._metrics.write(json.dumps(figures) + "\n")
+            self._metrics.flush()
+
+        self._written(line)
         if self.tensorboard is not None:
             for name, value in figures.items():
                 if isinstance(value, float):

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tqdm
 from torch import nn
@@ -20,7 +20,7 @@ from .journal import Journal, time_text
 from .optimizer import Average
 from .restore import restore
 from .run_folder import BEST, LAST
-from .setup import Setup
+from .setup import Loader, Setup
 from .signals import Signals
 from .state import Progress, TrainingError
 from .step import Step
@@ -256,7 +256,7 @@ class Trainer:
         if validated:
             model = self.module if self.average is None else self.average.model
             psnr = mean_psnr(
-                model, batches_in(self.setup.val_loader), config.data_norm, self.setup.device,
+                model, batches_in(cast(Loader, self.setup.val_loader)), config.data_norm, self.setup.device,
                 config.eval_type, config.eval_bsize, lambda: bool(signals),
             )  # fmt: skip
             if psnr is None:

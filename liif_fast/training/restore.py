@@ -21,7 +21,7 @@ _KEPT = {torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"), torch.optim.AdamW:
 
 def restore(
     checkpoint: Mapping[str, Any],
-    path: Path,
+    path: Path | None,
     parts: Any,
     progress: Progress,
     average: Average | None = None,
@@ -55,7 +55,7 @@ def restore(
         raise TrainingError(f"{path}: {reason}; it does not fit this configuration") from error
 
 
-def load_weights(module: nn.Module, saved: Mapping[str, Tensor], path: Path) -> None:
+def load_weights(module: nn.Module, saved: Mapping[str, Tensor], path: Path | None) -> None:
     """Load a state dict that must fit; TrainingError names the first thing that does not."""
     own = module.state_dict()
     wrong = [key for key in own if key not in saved] + [key for key in saved if key not in own]

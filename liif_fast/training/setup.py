@@ -41,8 +41,8 @@ class Parts:
     optimizer: torch.optim.Optimizer
     schedule: Any
     critic: Critic | None
-    train_samples: Any | None  # None: the images are missing
-    val_samples: Any | None
+    train_samples: Any  # None: the images are missing
+    val_samples: Any
 
 
 @dataclass
@@ -65,7 +65,7 @@ def build_model(config: Config, seed: int) -> nn.Module:
         raise ConfigError(f"model: cannot be built: {first_line(error)}") from error
     _check_colours(config.model, model)
     if hasattr(model, "data_norm"):
-        model.data_norm = config.data_norm
+        model.data_norm = config.data_norm  # type: ignore[assignment]  # nn.Module says: tensors and modules
     return model
 
 
@@ -168,7 +168,7 @@ def build(config: Config, device: torch.device, seed: int, missing: Callable[[st
                 missing(str(error))
     module = module.to(device)
     if config.channels_last:
-        module = module.to(memory_format=torch.channels_last)
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub leaves it out
     optimizer, schedule = build_optimizer(config, module)
     critic = build_critic(config, device)
     if samples["train_dataset"] is not None:
@@ -201,7 +201,7 @@ def setup(config: Config, device: torch.device, seed: int) -> Setup:
             if hasattr(samples, "prepare"):
                 samples.prepare()
     val_loader = None
-    if parts.val_samples is not None:
+    if parts.val_samples is not None and config.val_dataset is not None:
         val_batches = WholeBatches(len(parts.val_samples), config.val_dataset.batch_size, rank, world)
         val_loader = _loader(parts.val_samples, val_batches, config, seed, device)
     return Setup(

@@ -25,7 +25,7 @@ class Signals:
     def __init__(self, deadline: float | None = None) -> None:
         self.deadline = deadline
         self.number: int | None = None
-        self._before: dict[int, object] = {}
+        self._before: dict[int, interruption.Handler] = {}
 
     def __bool__(self) -> bool:
         return self.number is not None or (self.deadline is not None and time.monotonic() >= self.deadline)

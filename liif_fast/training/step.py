@@ -161,7 +161,8 @@ def check_colours(pred: Tensor, gt: Tensor) -> None:
 
 def norm_tensors(part: dict[str, list[float]], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """sub and div of one half of ``data_norm``, shaped to be applied."""
-    return tuple(torch.tensor(part[key], dtype=torch.float32, device=device).view(shape) for key in ("sub", "div"))
+    sub, div = (torch.tensor(part[key], dtype=torch.float32, device=device).view(shape) for key in ("sub", "div"))
+    return sub, div
 
 
 def hash_seed(*numbers: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,13 +65,13 @@ def mean_psnr(
         total = distributed.sum_(total.to(device if device.type == "cuda" else "cpu"))
     if failure is not None:
         raise failure
-    total = total.tolist()
-    if total[3]:
+    sums = total.tolist()
+    if sums[3]:
         raise distributed.PeerError
-    return None if total[2] else total[0] / total[1]
+    return None if sums[2] else sums[0] / sums[1]
 
 
-def _predict(model: nn.Module, inp: Tensor, coord: Tensor, cell: Tensor, bsize: int | None) -> Tensor:
+def _predict(model: Any, inp: Tensor, coord: Tensor, cell: Tensor, bsize: int | None) -> Tensor:
     if bsize is None:
         return model(inp, coord, cell)
     model.gen_feat(inp)

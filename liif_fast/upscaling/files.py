@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 
@@ -60,7 +60,7 @@ def target_size(width: int, height: int, options: Options) -> tuple[int, int]:
     """(height, width) of the output of a picture."""
     if options.size is None:
         return output_size((height, width), options.scale, None)
-    w, h = options.size
+    w, h = cast(tuple[Any, Any], options.size)  # one of them at least is a number
     if w is None:
         w = max(1, round(width * h / height))
     elif h is None:
@@ -168,13 +168,13 @@ def upscale_files(
         share: (r, n): only every n-th file, from the r-th on; what concerns no file is reported with r = 0 only.
         say: called with the sizes of a picture, before work that takes long.
     """
-    inputs, output = [Path(p) for p in inputs], Path(output)
-    found, errors = images.find_images(inputs, recursive)
+    paths, output = [Path(p) for p in inputs], Path(output)
+    found, errors = images.find_images(paths, recursive)
     for error in errors if share[0] == 0 else []:
-        named = [p for p in inputs if str(error).startswith(f"{p}:")]
+        named = [p for p in paths if str(error).startswith(f"{p}:")]
         yield _failed(str(named[0] if named else output), error)
-    found = _without_outputs(found, inputs, output)
-    single = len(inputs) == 1 and not os.path.isdir(inputs[0])
+    found = _without_outputs(found, paths, output)
+    single = len(paths) == 1 and not os.path.isdir(paths[0])
     guard = _Guard([source for source, _ in found])
     for i, (source, relative) in enumerate(found):
         done = float(i)
@@ -255,7 +255,7 @@ def _real(path: Path) -> Path:
 
 def _failed(source: str, error: BaseException) -> Result:
     result = Result(source, error=_one_line(error))
-    result.exception = error
+    result.exception = error  # type: ignore[misc]  # no field, so that asdict leaves it out
     return result
 
 

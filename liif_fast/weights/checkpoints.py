@@ -49,7 +49,7 @@ def load(
     device: torch.device | str | None = None,
     *,
     spec: Mapping[str, Any] | None = None,
-) -> nn.Module:
+) -> Any:
     """A model with its weights, in eval mode.
 
     Args:
@@ -61,8 +61,8 @@ def load(
         spec: ``{'name': ..., 'args': {...}}`` in place of the file's own, or of the one that keys and shapes tell.
 
     Returns:
-        The module in the file's dtype (float32 for weights that are in the package), with ``data_norm`` set to what its
-        images need.
+        The nn.Module, of the class that its spec names, in the file's dtype (float32 for weights that are in the
+        package), with ``data_norm`` set to what its images need.
 
     Raises:
         UnknownModelError: no such file or name. CheckpointError: a file that is damaged, that would need code to be
@@ -81,7 +81,7 @@ def load_with_notes(
     name_or_path: str | os.PathLike[str],
     device: torch.device | str | None = None,
     spec: Mapping[str, Any] | None = None,
-) -> tuple[nn.Module, tuple[str, ...]]:
+) -> tuple[Any, tuple[str, ...]]:
     """``load``, and what it would warn of."""
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"load: a name or a path is wanted, got a {type(name_or_path).__name__}")
@@ -203,7 +203,7 @@ def _build(contents: Contents) -> nn.Module:
     # the class's own method, because some models override it to skip what does not fit; assign keeps the file's dtypes
     nn.Module.load_state_dict(model, state, assign=True)
     if contents.data_norm is not None:
-        model.data_norm = contents.data_norm
+        model.data_norm = contents.data_norm  # type: ignore[assignment]  # nn.Module says: tensors and modules
     return model.eval()
 
 

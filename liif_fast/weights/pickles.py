@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 from .pickle_names import Inert, Storage, call, hashable, known
 
 OPCODES = 1 << 21  # at most: each may make an object of 200 bytes. A thousand tensors take 50,000
 
 
-def load(file: BinaryIO, storage: Callable[[Any], Storage]) -> Any:
+def load(file: Any, storage: Callable[[Any], Storage]) -> Any:
     """One pickle from where ``file`` stands; it stands behind it afterwards.
 
     Args:
@@ -47,9 +47,9 @@ class _Machine:
         self.storage = storage
         self.stack: list[Any] = []
         self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: dict[Any, Any] = {}
 
-    def run(self, file: BinaryIO) -> Any:
+    def run(self, file: Any) -> Any:
         stack = self.stack
         for count, (opcode, arg, _) in enumerate(pickletools.genops(file)):
             if count >= OPCODES:

@@ -21,7 +21,7 @@ def check(model: nn.Module) -> dict[str, Any]:
             class or has a ``forward`` of its own, or parameters have other names or shapes. Hooks are not looked at:
             no file of PyTorch's keeps them.
     """
-    spec = model.spec
+    spec: Any = model.spec
     if why := _difference(model, _twin(spec)):
         raise ValueError(
             f"this model cannot be saved, since its spec {spec['name']!r} builds another: {why}; register a class that "

@@ -52,7 +52,7 @@ class _Refused(ValueError):
 
 def _read_zip(data: mmap.mmap) -> Any:
     try:
-        infos = zipfile.ZipFile(data).infolist()
+        infos = zipfile.ZipFile(data).infolist()  # type: ignore[call-overload]  # seek() gives None before Python 3.13
     except zipfile.BadZipFile as error:
         raise _Refused(f"it is cut short or damaged: the archive's table at its end is missing; {_DAMAGED}") from error
     members = {info.filename: info for info in infos}

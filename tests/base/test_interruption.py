@@ -52,6 +52,7 @@ def handle(**handlers):
     return before
 
 
+UPSCALE = ["upscale", "x.png", "-o", "y.png", "-s", "2"]  # a command that needs torch
 INTERRUPTED = "liif-fast: interrupted\n"
 ENDED = {"SIGINT": (130, "", INTERRUPTED), "SIGTERM": (143, "", ""), "SIGHUP": (129, "", "")}
 
@@ -59,11 +60,13 @@ ENDED = {"SIGINT": (130, "", INTERRUPTED), "SIGTERM": (143, "", ""), "SIGHUP": (
 @pytest.mark.parametrize("name", ENDED)
 def test_a_signal_while_modules_are_imported_ends_the_command(tmp_path, name):
     torch = TORCH.format(name=name)
-    arguments = ["-m", "liif_fast", "upscale", "x.png", "-o", "y.png"]
+    arguments = ["-m", "liif_fast", *UPSCALE]
     assert start(tmp_path, torch, arguments, preexec_fn=handle()) == ENDED[name]
 
 
-@pytest.mark.parametrize("arguments", [["-m", "liif_fast.train", "x"], ["-Bmliif_fast"], ["liif-fast", "-m", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["-m", "liif_fast.train", "x"], ["-Bmliif_fast", "doctor"], ["liif-fast", *UPSCALE, "-m", "x"]]
+)
 def test_however_the_command_is_started(tmp_path, arguments):
     assert start(tmp_path, TORCH.format(name="SIGINT"), arguments, preexec_fn=handle()) == ENDED["SIGINT"]
 
@@ -75,12 +78,12 @@ def test_other_programs_and_ignored_signals_are_left_alone(tmp_path):
         assert start(tmp_path, torch, arguments, preexec_fn=handle()) == went_on
     for name in ("SIGINT", "SIGHUP"):  # of a background job; under nohup
         ignored = handle(**{name: signal.SIG_IGN})
-        assert start(tmp_path, TORCH.format(name=name), ["-m", "liif_fast"], preexec_fn=ignored) == went_on
+        assert start(tmp_path, TORCH.format(name=name), ["-m", "liif_fast", *UPSCALE], preexec_fn=ignored) == went_on
 
 
 def test_files_do_not_get_the_numbers_of_closed_standard_streams(tmp_path):
     torch = "import os\nprint(open(os.devnull).fileno() > 2, os.fstat(2).st_rdev == os.stat(os.devnull).st_rdev)\n"
-    out = start(tmp_path, torch + "os._exit(0)", ["-m", "liif_fast"], preexec_fn=lambda: os.close(2))
+    out = start(tmp_path, torch + "os._exit(0)", ["-m", "liif_fast", *UPSCALE], preexec_fn=lambda: os.close(2))
     assert out[:2] == (0, "True True\n")
 
 

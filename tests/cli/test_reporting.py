@@ -130,7 +130,8 @@ def test_every_command_ends_with_1_if_its_result_cannot_be_written(folder, tiny,
 def test_lines_of_training(tmp_path, monkeypatch):
     journal = Journal(tmp_path)
     monkeypatch.setattr(sys, "stdout", full())
-    journal.say(f"note: {NAME}")
+    with reporting.log_as_lines():
+        journal.say(f"note: {NAME}")
     journal.close()
     assert (tmp_path / LOG).read_text("utf-8").startswith(r"note: na\udcff")
     assert reporting.finish(0) == 1

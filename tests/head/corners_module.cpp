@@ -2,7 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include "../csrc/corners.h"
+#include "../../csrc/corners.h"
 
 namespace py = pybind11;
 

@@ -1,7 +1,7 @@
 // csrc/cuda's kernels on a CPU: as a library for test_cuda_on_cpu.py, and as a program for the sanitizers.
 #include "cuda_on_cpu.h"
 
-#include "../csrc/cuda/gather_launch.h"
+#include "../../csrc/cuda/gather_launch.h"
 
 #include <cstdio>
 

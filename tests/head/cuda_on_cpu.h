@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "../csrc/corners.h"
+#include "../../csrc/corners.h"
 
 #define LIIF_CUDA_PARTIALS 3  // so that a few hundred queries give each block several tiles
 

@@ -21,7 +21,7 @@ from cpu_paths import Sample, exact, sample
 from triton.runtime import interpreter
 
 from liif_fast import reference
-from liif_fast.head import int8, ops, precision
+from liif_fast.head import int8, ops, plain
 from liif_fast.head.triton import render
 from liif_fast.head.triton.configs import Config
 
@@ -208,7 +208,7 @@ def row(name: str, ours: torch.Tensor, want: torch.Tensor, plain: torch.Tensor) 
 def main() -> None:
     repair_interpreter()
     specialised = gluon_on_cpu.install()
-    precision.matmul_dtype = lambda dtype, device: dtype  # plain PyTorch in half precision also where CPUs avoid it
+    plain.matmul_dtype = lambda dtype, device: dtype  # plain PyTorch in half precision also where CPUs avoid it
     for name, s, config in float_cases():
         row(name, render.render(*s, config=config), exact(s), ops.PLAIN["render"](*s))
     for name, s in (("part of a map", part_of_a_map()), ("edges", edges()), ("nan", nan()), ("infinite", infinite())):

@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 import liif_fast
-from liif_fast.training import run as train
+from liif_fast.cli import train
 from liif_fast.training import signals
 from liif_fast.training.config import load_config
 from liif_fast.training.dry_run import dry_run

@@ -59,12 +59,12 @@ def tune(
 
 def fastest(rows: list[Row]) -> dict[str, Config]:
     """{"half-256": configuration}, as ``choices.save`` takes it."""
-    best: dict[str, Row] = {}
+    best: dict[str, tuple[float, Config]] = {}
     for row in rows:
         key = f"{row.kind}-{row.width}"
-        if row.seconds is not None and (key not in best or row.seconds < best[key].seconds):
-            best[key] = row
-    return {key: row.config for key, row in best.items()}
+        if row.seconds is not None and (key not in best or row.seconds < best[key][0]):
+            best[key] = row.seconds, row.config
+    return {key: config for key, (_, config) in best.items()}
 
 
 def _problem(kind: str, D: int, queries: int, device: torch.device):
@@ -125,7 +125,7 @@ def command(device: torch.device, say: Callable[[str], None]) -> None:
         warnings.simplefilter("ignore")
         for row in tune(device):
             rows.append(row)
-            result = row.note or f"{row.seconds * 1e3:.2f} ms"
+            result = row.note if row.seconds is None else f"{row.seconds * 1e3:.2f} ms"
             say(f"{row.kind} {row.width}: {result}: {row.config}")
     file = choices.save(fastest(rows), device)
     say(f"{choices.card(device)}: kept in {file}")

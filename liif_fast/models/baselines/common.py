@@ -31,7 +31,7 @@ class ImageModel(ImageInterface):
 
     name: str
     scale: int | None = None
-    bypassed = ("gen_feat", "query_rgb", "forward")  # what render, and so upscale, does not go through
+    bypassed: tuple[str, ...] = ("gen_feat", "query_rgb", "forward")  # what render, and so upscale, does not go through
 
     def __init__(self, **args: Any) -> None:
         super().__init__()
@@ -57,15 +57,16 @@ class ImageModel(ImageInterface):
         The image is made at the size that ``cell`` (2 / size, the same for all) tells, and read at the pixels nearest
         to ``coord``.
         """
-        if self._inp is None:
+        inp = self._inp
+        if inp is None:
             raise RuntimeError("query_rgb: there are no images yet; call gen_feat(inp) first")
         size = _size_of(cell)
         if torch.is_grad_enabled():
-            return at(self.render(self._inp, size), coord)
-        device = self._inp.device.type
+            return at(self.render(inp, size), coord)
+        device = inp.device.type
         settings = size, self.training, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-        given = [self._inp, *self.parameters(), *self.buffers()]
-        return at(self._rendered.get(given, settings, lambda: self.render(self._inp, size)), coord)
+        given = [inp, *self.parameters(), *self.buffers()]
+        return at(self._rendered.get(given, settings, lambda: self.render(inp, size)), coord)
 
     def forward(self, inp: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """``gen_feat(inp)``, then ``query_rgb(coord, cell)``; samples of different sizes go one by one."""
@@ -161,6 +162,5 @@ def _size(cell: Sequence[float]) -> tuple[int, int]:
 
 
 def _norm(part: dict[str, list[float]], device: torch.device | None) -> tuple[Tensor, Tensor]:
-    return tuple(
-        torch.tensor(part[key], dtype=torch.float32, device=device).view(1, -1, 1, 1) for key in ("sub", "div")
-    )
+    sub, div = (torch.tensor(part[key], dtype=torch.float32, device=device).view(1, -1, 1, 1) for key in ("sub", "div"))
+    return sub, div

@@ -55,6 +55,9 @@ class VGG19(nn.Module):
     Times 0.006, which the paper's section 3.2 gives to bring it to the size of a pixel loss.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         import torchvision

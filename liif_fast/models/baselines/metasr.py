@@ -29,12 +29,13 @@ class MetaSR(ImageModel):
 
     name = "metasr"
     bypassed = ("forward",)
+    encoder: Any  # an nn.Module with out_dim
 
     def __init__(self, encoder_spec: Mapping[str, Any] | nn.Module) -> None:
         super().__init__(encoder_spec=encoder_spec)
         self.encoder = encoder_spec if isinstance(encoder_spec, nn.Module) else make(encoder_spec)
         self.imnet = MLP(3, self.encoder.out_dim * 9 * 3, [256])
-        self.feat: Tensor | None = None
+        self.feat: Any = None  # a tensor from gen_feat on
 
     def gen_feat(self, inp: Tensor) -> Tensor:
         """``[B, 3, H, W] -> [B, C, H, W]``, kept for ``query_rgb``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,15 +34,16 @@ class SRCNN(ImageModel):
                 f"srcnn: three odd kernels and two widths are wanted, got {shown(kernels)} and {shown(width)}"
             )
         channels = [3, *width, 3]
-        self.layers = nn.ModuleList(
+        layers = [
             nn.Conv2d(channels[i], channels[i + 1], k, padding=k // 2, padding_mode="replicate")
             for i, k in enumerate(kernels)
-        )
+        ]
+        self.layers = nn.ModuleList(layers)
         self.halo = sum(k // 2 for k in kernels)
         # the paper's start, N(0, 0.001), needs 10^8 steps: He's for the layers with a ReLU, small for the last
-        for layer, gain in zip(self.layers, (2.0, 2.0, 0.1), strict=True):
+        for layer, gain in zip(layers, (2.0, 2.0, 0.1), strict=True):
             nn.init.normal_(layer.weight, std=(gain / layer.weight[0].numel()) ** 0.5)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(cast(Tensor, layer.bias))
 
     def render(self, inp: Tensor, size: Sequence[int]) -> Tensor:
         return self._layers(enlarged(inp, size))

@@ -40,6 +40,7 @@ class SRResNet(ImageModel):
     """
 
     name = "srresnet"
+    scale: int
 
     def __init__(self, scale: int = 4, n_resblocks: int = 16, n_feats: int = 64) -> None:
         super().__init__(scale=scale, n_resblocks=n_resblocks, n_feats=n_feats)

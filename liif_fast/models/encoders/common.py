@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
@@ -42,15 +43,16 @@ def reach(module: nn.Module) -> int | None:
         return 0 if any(runs(module, kind.forward) for kind in _POINTWISE) else None
     if isinstance(module, nn.Sequential):
         return _sum(module) if runs(module, nn.Sequential.forward) else None
-    definer = next((kind for kind in type(module).__mro__ if "parts" in vars(kind)), None)
+    definer: Any = next((kind for kind in type(module).__mro__ if "parts" in vars(kind)), None)
     if definer is None or not runs(module, definer.forward):
         return None
-    return _sum(module.parts())
+    return _sum(module.parts())  # type: ignore[operator]  # a method of definer's
 
 
 def _sum(modules: Iterable[nn.Module]) -> int | None:
     radii = [reach(m) for m in modules]
-    return None if None in radii else sum(radii)
+    known = [radius for radius in radii if radius is not None]
+    return sum(known) if len(known) == len(radii) else None
 
 
 def _reach_of_convolution(conv: nn.Conv2d) -> int | None:

@@ -15,6 +15,8 @@ class MeanShift(nn.Conv2d):
     """A fixed 1x1 convolution that subtracts (sign -1) or adds DIV2K's mean colour. The official EDSR keeps its
     parameters in the state dict but does not call it: images are normalised outside."""
 
+    bias: nn.Parameter
+
     def __init__(self, rgb_range: float, sign: int) -> None:
         super().__init__(3, 3, kernel_size=1)
         with torch.no_grad():
