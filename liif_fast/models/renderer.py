@@ -72,7 +72,7 @@ class Renderer:
             tuple(inp.shape), inp.dtype, inp.device,
             torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"),
             torch.backends.cuda.matmul.fp32_precision, triton.setting(),
-            torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]  # of the class that torch puts in the module's place
+            torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]  # unknown to the stubs
             *((t.data_ptr(), t.dtype, t.shape, t.stride()) for t in state),
             *map(_code, parts),
         )  # fmt: skip
