@@ -21,7 +21,7 @@ def kept_hidden_map(kept: Kept, feat: Tensor, head: Head) -> Tensor:
     device = feat.device.type
     settings = (
         torch.is_autocast_enabled(device), torch.get_autocast_dtype(device),
-        torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]  # of the class that torch puts in the module's place
+        torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]  # unknown to the stubs
         torch.backends.mkldnn.conv.fp32_precision,  # type: ignore[attr-defined]
     )  # fmt: skip
     return kept.get((feat, head.w_conv, head.b_conv), settings, lambda: hidden_map(feat, head))
