@@ -19,9 +19,9 @@ from .base import interruption
 _is_command = interruption.guard()  # before all that takes time to import
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
+from .base.aliases import Aliases
 from .base.version import VERSION
 
 if TYPE_CHECKING:
@@ -31,21 +31,25 @@ if TYPE_CHECKING:
     from .models import baselines as baselines
     from .models import encoders as encoders
     from .models import quantized as quantized
+    from .models import tiles as tiles
     from .models.liif import LIIF as LIIF
     from .models.mlp import MLP as MLP
     from .registry import make as make
     from .registry import register as register
+    from .weights import checkpoints as checkpoints
     from .weights.checkpoints import CheckpointError as CheckpointError
     from .weights.checkpoints import load as load
 
 __version__ = VERSION
-# public names and where they are; the modules among them are known as liif_fast.NAME, to import statements too
+# public modules, known as liif_fast.NAME (to import statements too), and public names, and where they are
 _MODULES = {
-    "baselines": ".models.baselines",
-    "encoders": ".models.encoders",
-    "functional": ".head.functional",
-    "quantized": ".models.quantized",
-    "reference": ".head.reference",
+    "baselines": "models.baselines",
+    "checkpoints": "weights.checkpoints",
+    "encoders": "models.encoders",
+    "functional": "head.functional",
+    "quantized": "models.quantized",
+    "reference": "head.reference",
+    "tiles": "models.tiles",
 }
 _NAMES = {
     "LIIF": ".models.liif",
@@ -75,8 +79,8 @@ __all__ = [
 def _load() -> None:
     """Import all public names, and with them torch; operators and models are registered from then on."""
     importlib.import_module(".models", __name__)
-    for name, module in _MODULES.items():
-        globals()[name] = sys.modules[f"{__name__}.{name}"] = importlib.import_module(module, __name__)
+    for name in _MODULES:
+        globals()[name] = importlib.import_module(f".{name}", __name__)
     for name, module in _NAMES.items():
         globals()[name] = getattr(importlib.import_module(module, __name__), name)
 
@@ -84,12 +88,13 @@ def _load() -> None:
 if not TYPE_CHECKING:  # to type checkers, which know all names from above, any other would be one too
 
     def __getattr__(name: str) -> Any:
-        if name not in __all__:
+        if name not in {*_MODULES, *_NAMES}:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         _load()
         return globals()[name]
 
 
+Aliases({f"{__name__}.{name}": f"{__name__}.{module}" for name, module in _MODULES.items()}).install()
 # The command imports torch, which takes seconds, when it must: not to say its version or a mistake in its arguments.
 if not _is_command:
     _load()

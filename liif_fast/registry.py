@@ -41,10 +41,16 @@ def _decorator(known: dict[str, Callable[..., Any]], name: str) -> Callable[[_Fa
         raise TypeError(f"register: name must be a non-empty string, got {shown(name)}")
 
     def decorator(factory: _Factory) -> _Factory:
-        known[name] = factory
+        # the command imports the package's own late: they do not replace one that was there before
+        if name not in known or _of_package(known[name]) or not _of_package(factory):
+            known[name] = factory
         return factory
 
     return decorator
+
+
+def _of_package(factory: Callable[..., Any]) -> bool:
+    return str(getattr(factory, "__module__", "")).startswith(f"{__package__}.")
 
 
 def names() -> list[str]:

@@ -61,7 +61,7 @@
 //
 // corner_gather's backward enters at scatter.h. b_out's gradient is a plain sum, which Python takes.
 //
-// ---- to add an instruction set NEW ----
+// ---- to add an instruction set NEW of x86 (elsewhere setup.py and supported() know the portable path alone) ----
 //
 //   1. kernels_NEW.cpp, on the pattern of kernels_avx512.cpp: a vector class (that of another path, or vec_NEW.h with
 //      what the head of kinds.h lists), kPath, kinds.h, the kinds, and path_NEW with &FloatKernels::training<K> or

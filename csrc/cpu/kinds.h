@@ -8,7 +8,8 @@
 // and for integers
 //   I, set1_int, load_int, zero_int, to_float          a register of 32-bit integers; load_int: aligned
 //   bits, max_int, largest_int, abs, max, nearest_int, pack_words, where_word, load_words, low_word, two_words,
-//   store_int                                          Fixed16 alone
+//   store_int                                          Fixed16 alone; store_bytes: Int8 (kinds_vnni.h)
+// Kinds name theirs Vec.
 #include "first_layer.h"
 #include "gather_impl.h"
 #include "head_grad.h"

@@ -7,6 +7,7 @@ Exit codes: 0 all, 1 some failed (or results could not be written on standard ou
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 from collections.abc import Sequence
 
@@ -64,6 +65,8 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    from ..base.out_of_memory import out_of_memory  # imports torch, which is there by now if anything needs much memory
+    if "torch" not in sys.modules:  # or it is what could not be imported
+        return False
+    from ..base.out_of_memory import out_of_memory
 
     return out_of_memory(error)

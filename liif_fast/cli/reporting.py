@@ -68,7 +68,9 @@ def log_as_lines() -> Iterator[None]:
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.name.startswith("liif_fast.training."):
+        if record.levelno >= logging.WARNING:
+            say(f"note: {text}")
+        elif record.name.startswith("liif_fast.training."):
             result(text)
         else:
             plain(f"liif_fast: {text}")

@@ -34,7 +34,7 @@ class ImageInterface(nn.Module):
             scale: factor for both sides, or
             size: (height, width) of the result; PIL images are first turned upright, as their EXIF says.
             tile: side of the tiles in input pixels; 0: no tiles; "auto": as large as a memory budget allows. The
-                result is the same for any, to float32 rounding (``liif_fast.models.tiles``), so a side that is not
+                result is the same for any, to float32 rounding (``liif_fast.tiles``), so a side that is not
                 worth the border around it is raised (to 64 for the encoders of liif_fast, to 32 for those that see
                 less). Other models than LIIF compute large images in strips of rows with "auto".
             dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all. int8, of

@@ -13,7 +13,7 @@ from ..head import functional, ops, precision, transforms, unit_order
 from ..head.hidden_cache import kept_hidden_map
 from ..head.kept import Kept
 from ..head.precision import HALF
-from ..registry import factory, make, register
+from ..registry import make, register
 from ..sizes import checked_size, output_size
 from ..weights.state_dicts import default_norm
 from . import folding, overrides, padding, tile_size, tiles
@@ -48,6 +48,8 @@ class LIIF(ImageInterface):
         feat: the features of the last ``gen_feat``.
     """
 
+    _eight_bit: type[Any]  # QuantizedLIIF, which says so itself
+
     feat: Tensor | None
 
     def __init__(
@@ -73,10 +75,7 @@ class LIIF(ImageInterface):
         self._spec_args: dict[str, Any] = {
             "encoder_spec": encoder_spec,
             "imnet_spec": imnet_spec,
-            "local_ensemble": local_ensemble,
-            "feat_unfold": feat_unfold,
-            "cell_decode": cell_decode,
-        }
+        }  # the flags may change
         if pad_to is not None:
             self._spec_args["pad_to"] = padding.checked(pad_to)
         self.imnet: nn.Module | None = None
@@ -146,12 +145,15 @@ class LIIF(ImageInterface):
         """
         size = checked_size(size)
         check_input(inp, self.encoder)
-        h, w = inp.shape[-2:]
-        return encode_part(self, inp, (h, w), (0, 0), None, size, dtype)(((0, size[0]), (0, size[1])))
+        return self.encode_part(inp, inp.shape[-2:], (0, 0), None, size, dtype)(((0, size[0]), (0, size[1])))
 
     def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None) -> Renderer:
         """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there."""
         return Renderer(self, checked_size(size), dtype)
+
+    def encode_part(self, *part: Any, **options: Any) -> overrides.Piece:
+        """Encode a part of an input, to render pieces of the image with it: ``parts.encode_part`` of this model."""
+        return encode_part(self, *part, **options)
 
     def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
         """Inference: [B, h, w, D], [B, Q, 2] -> [B, Q, out_dim]."""
@@ -192,7 +194,7 @@ class LIIF(ImageInterface):
         """
         if own := replaced(self, LIIF):
             raise ValueError(f"quantize: {overrides.described(self, own)}, which 8-bit layers would leave out")
-        return factory("liif-int8").of(self, images)  # type: ignore[attr-defined]  # of the class
+        return self._eight_bit.of(self, images)
 
     # --- weights ---
 
@@ -220,8 +222,7 @@ class LIIF(ImageInterface):
     def head(self) -> functional.Head | None:
         """The MLP with its first layer folded; None where its layers may do more than their weights say (``folding``):
         then it runs as it is, by the reference computation."""
-        layers = folding.layers(self.imnet)
-        if layers is None:
+        if (layers := folding.layers(self.imnet)) is None:
             return None
         return functional.fold(layers, self.encoder.out_dim, self.feat_unfold, self.cell_decode)
 
@@ -229,9 +230,8 @@ class LIIF(ImageInterface):
         """The head with its hidden units in the order in which a CPU's bfloat16 kernels leave out most work
         (``unit_order``), where those compute with integers: colours are the same to the bit. Elsewhere as it is."""
         half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else feat.dtype
-        if feat.device.type != "cpu" or (dtype or half) != torch.bfloat16 or torch.compiler.is_compiling():
-            return head
-        if not ops.integer_bfloat16():
+        on_cpu = feat.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not on_cpu or (dtype or half) != torch.bfloat16 or not ops.integer_bfloat16():
             return head
         return self._order.head(head, feat, queries, self.cell_decode, self.local_ensemble)
 

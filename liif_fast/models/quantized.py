@@ -183,6 +183,9 @@ class QuantizedLIIF(LIIF):
         return copied
 
 
+LIIF._eight_bit = QuantizedLIIF
+
+
 def _crops(pixels: Tensor) -> Iterator[Tensor]:
     """Four crops around the quarter points of an image, or the whole of a small one."""
     H, W = pixels.shape[-2:]

@@ -23,7 +23,6 @@ from ..head import reference
 from ..head.precision import HALF
 from . import heap, overrides
 from .overrides import Piece, Spans
-from .parts import encode_part
 from .tile_size import auto_tile, halo, why_none
 
 if TYPE_CHECKING:
@@ -230,7 +229,7 @@ def _renderer(
     if model._own("render"):  # then the tile is the whole
         part = overrides.by_render(model, x, out_size, dtype if dtype in HALF else None)
     else:
-        part = encode_part(model, x, image.shape[-2:], (rows[0], cols[0]), tile.hidden, out_size, dtype)
+        part = model.encode_part(x, image.shape[-2:], (rows[0], cols[0]), tile.hidden, out_size, dtype)
 
     def render(out: Spans, progress: Callable[[float], None] | None) -> Tensor:
         colours = part(out, progress)

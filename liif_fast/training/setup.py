@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import secrets
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from .gan import Critic
 from .optimizer import make_optimizer, make_schedule
 from .step import LOSSES, half_precision, hash_seed, norm_tensors
 
+_log = logging.getLogger(__name__)
 Loader = DataLoader | on_device.OnDevice
 
 
@@ -235,4 +236,4 @@ def _load_init(module: nn.Module, path: Path) -> None:
         raise ConfigError(f"init: {error}") from error
     if distributed.rank() == 0:
         for note in notes:
-            warnings.warn(f"init: {note}", checkpoints.CheckpointNote, stacklevel=2)
+            _log.warning("init: %s", note)

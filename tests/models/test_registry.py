@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import liif_fast
+from liif_fast import registry
 
 
 def test_registry():
@@ -18,3 +19,21 @@ def test_registry():
     spec = {"name": "mlp", "args": {"in_dim": 2, "out_dim": 3, "hidden_list": [4]}}
     assert liif_fast.make(spec, args={"out_dim": 5})(torch.zeros(1, 2)).shape == (1, 5)
     assert spec["args"]["out_dim"] == 3
+
+
+def test_the_packages_own_do_not_replace_one_that_was_there_before(monkeypatch):
+    """The command imports its models late, so that they may find a user's of the same name."""
+    monkeypatch.setattr(registry, "_MODELS", {})
+
+    def own() -> str:
+        return "own"
+
+    def users() -> str:
+        return "user's"
+
+    own.__module__ = "liif_fast.models.encoders.edsr"
+    registry.register("x")(own)
+    assert registry.make({"name": "x"}) == "own"
+    registry.register("x")(users)
+    assert registry.register("x")(own) is own
+    assert registry.make({"name": "x"}) == "user's"

@@ -1,8 +1,8 @@
 """What the fused kernel is compiled for, and which configuration runs on which card.
 
 The table holds, for each architecture, kind of numbers and width of the hidden layers, the configurations worth
-measuring; the first one runs until ``liif-fast tune`` has measured them. tests/test_triton_compile.py checks that all
-compile without register spills and fit into shared memory; which is fastest, only a card can say.
+measuring; the first one runs until ``liif-fast tune`` has measured them. test_triton_compile.py checks that all compile
+without register spills and fit into shared memory; which is fastest, only a card can say.
 """
 
 from __future__ import annotations
