@@ -7,8 +7,8 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-# a process for each processor; a group of tests that share what takes long to make stays in one
-WORKERS ?= -n auto --maxprocesses 8 --dist loadgroup
+# a process for each processor; the tests of a file, which share what takes long to make, stay in one
+WORKERS ?= -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-paths test-gpu hostile sanitize lint format clean
 

@@ -47,7 +47,7 @@ def pytest_ignore_collect(collection_path):
 
 
 def pytest_collection_modifyitems(items):
-    """With several workers the longest first, or the last of them would run alone; one worker has each group."""
+    """With several workers the longest first, with the others of their file, or the last of them would run alone."""
     if WORKERS > 1:
         items.sort(key=lambda item: item.get_closest_marker("long") is None)
 

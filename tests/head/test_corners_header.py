@@ -16,7 +16,6 @@ from built_once import built_once, processor, sources, version
 from liif_fast import reference
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.xdist_group("corners header")
 
 
 @pytest.fixture(scope="module")

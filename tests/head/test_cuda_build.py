@@ -16,7 +16,6 @@ from built_once import built_once, sources, version
 
 ROOT = Path(__file__).parents[2]
 NVCC = shutil.which("nvcc")
-pytestmark = pytest.mark.xdist_group("cuda build")
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="there is no nvcc")

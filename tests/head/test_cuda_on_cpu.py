@@ -25,10 +25,7 @@ COMPILER = shutil.which("g++") or shutil.which("clang++")
 TYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]  # in the order of HiddenType, double behind
 FLAGS = ["-std=c++17", "-g", "-ffp-contract=off", "-pthread", "-Wno-unknown-pragmas"]
 
-pytestmark = [
-    pytest.mark.xdist_group("cuda on cpu"),
-    pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler"),
-]
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 
 # The kernels add in another order than matrix products do: float32 and float64 to a few units in the last place of sums
 # of magnitude up to 100; 16-bit results are rounded once more, to 8 and 11 bits.

@@ -13,12 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [
-    pytest.mark.xdist_group("triton interpreter"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("triton") is None, reason="triton is not installed: pip install triton"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="triton is not installed: pip install triton"
+)
 
 
 @pytest.fixture(scope="module")

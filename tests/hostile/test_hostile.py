@@ -16,8 +16,6 @@ import pytest
 import run
 import training_files
 
-pytestmark = pytest.mark.xdist_group("hostile")
-
 
 def test_hostile_cases():
     """Every case, then all that failed at once, each with the command that repeats it."""

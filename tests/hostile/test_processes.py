@@ -23,8 +23,6 @@ from forkserver import ROOT, Client
 from PIL import Image
 from watched_runs import PATIENCE, Run, hidden, noise, text_of, until
 
-pytestmark = pytest.mark.xdist_group("processes from outside")
-
 
 @pytest.fixture(scope="module")
 def client():
