@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .state import TrainingError, cannot_write
 from .values import finite
 
 _log = logging.getLogger(__name__)
+DRAWING = 0.05  # share of a run's time
 METRICS, LOG, CURVES, PICTURES = "metrics.jsonl", "log.txt", "curves.png", "pictures.png"
 
 
@@ -39,6 +41,7 @@ class Journal:
         self.folder: Any = folder  # where None, nothing below asks for a path in it
         self.tensorboard = None
         self._draws = True
+        self._stale, self._next = False, 0.0  # whether there is more to draw, and when next
         if folder is None:
             return
         self._keep_until(step, pending)
@@ -78,10 +81,18 @@ class Journal:
         return read_metrics(self.folder / METRICS) if self.folder is not None else []
 
     def draw(self) -> None:
-        """curves.png from all records: loss and learning rate by step, PSNR of validation by epoch. Where it cannot be
-        drawn that is said, once."""
+        """curves.png from all records: loss and learning rate by step, PSNR of validation by epoch. Not so often that
+        it takes more than DRAWING of the time, but at last in ``close``; if it cannot be drawn that is said, once."""
         if self.folder is None or not self._draws:
             return
+        begun = time.monotonic()
+        self._stale = begun < self._next
+        if not self._stale:
+            self._draw()
+            now = time.monotonic()
+            self._next = now + (now - begun) / DRAWING
+
+    def _draw(self) -> None:
         records = self.records()
         by_step = _thinned([r for r in records if r["kind"] == "step"])
         epochs = [r for r in records if r["kind"] == "epoch"]
@@ -108,8 +119,9 @@ class Journal:
 
     def close(self) -> None:
         if self.folder is not None:
-            with contextlib.suppress(OSError):  # a full disk has been said
-                self._metrics.close()
+            with contextlib.suppress(OSError, TrainingError), self._metrics:  # a full disk has been said
+                if self._stale:
+                    self._draw()
         if self.tensorboard is not None:
             self.tensorboard.close()
 
