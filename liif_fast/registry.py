@@ -71,15 +71,6 @@ def dataset_factory(name: str) -> Callable[..., Any]:
     return _DATASETS[name]
 
 
-def factory(name: str) -> Callable[..., Any]:
-    """The class or function behind a name of ``names``; KeyError for others."""
-    if not isinstance(name, str) or name not in _MODELS:
-        raise KeyError(
-            f"make: no model is registered as {shown(name)}; known: {', '.join(names())}. Use liif_fast.register"
-        )
-    return _MODELS[name]
-
-
 def make(model_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None, load_sd: bool = False) -> Any:
     """Build a model from its spec ``{'name': str, 'args': dict, 'sd': state dict}``.
 
@@ -94,11 +85,15 @@ def make(model_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None, l
     """
     if not isinstance(model_spec, Mapping) or "name" not in model_spec:
         raise TypeError(f"make: model_spec must be a mapping with 'name' and 'args', got {shown(model_spec)}")
-    name, build = model_spec["name"], factory(model_spec["name"])
+    name = model_spec["name"]
+    if not isinstance(name, str) or name not in _MODELS:
+        raise KeyError(
+            f"make: no model is registered as {shown(name)}; known: {', '.join(names())}. Use liif_fast.register"
+        )
     own = model_spec.get("args") or {}
     if not isinstance(own, Mapping) or not all(isinstance(key, str) for key in own):
         raise TypeError(f"make: args of {name} must be a mapping of arguments, got {shown(own)}")
-    model = build(**{**own, **(args or {})})
+    model = _MODELS[name](**{**own, **(args or {})})
     if load_sd:
         if "sd" not in model_spec:
             raise KeyError(f"make: load_sd=True needs model_spec['sd'], but the spec of {shown(name)} has none")
