@@ -20,6 +20,7 @@ Additions, all optional:
 | grad_clip | largest norm of the gradient |
 | seed | a run with the same seed gives the same numbers on the same machine |
 | compile, channels_last | torch.compile; memory layout of the convolutions |
+| cuda_graph | true (default): with ``cache: device`` steps are replayed as CUDA graphs where they can be |
 | loss | l1 (default, the official one) or mse |
 | gan | adversarial training: see ``liif_fast.training.gan`` |
 | init | a checkpoint whose weights to start from |
@@ -81,6 +82,7 @@ class Config:
     seed: int | None = None
     compile: bool = False
     channels_last: bool = False
+    cuda_graph: bool = True
     loss: str = "l1"
     gan: dict[str, Any] | None = None
     init: str | None = None
@@ -252,7 +254,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("epoch_max", "epoch_val", "epoch_save", "eval_bsize", "save_steps", "log_steps"), whole),
     **dict.fromkeys(("seed", "nan_limit"), from_zero),
     "num_workers": _workers,
-    **dict.fromkeys(("compile", "channels_last"), flag),
+    **dict.fromkeys(("compile", "channels_last", "cuda_graph"), flag),
     **dict.fromkeys(("resume", "init"), text),
     "model": _model,
     "optimizer": _optimizer,

@@ -15,7 +15,7 @@ from torch import nn
 from .. import distributed
 from ..base.version import VERSION
 from ..data.loader import Feed, batches_in, close
-from . import state
+from . import graph, state
 from .journal import Journal, time_text
 from .optimizer import Average
 from .restore import restore
@@ -55,7 +55,8 @@ class Trainer:
         if distributed.connected():
             ids = [setup.device] if setup.device.type == "cuda" else None
             forward = nn.parallel.DistributedDataParallel(self.module, device_ids=ids)
-        self.step = Step(self.config, self.module, forward, self.optimizer, setup.device, setup.seed, setup.critic)
+        kind = graph.GraphStep if graph.wanted(setup) and graph.obstacle(setup) is None else Step
+        self.step = kind(self.config, self.module, forward, self.optimizer, setup.device, setup.seed, setup.critic)
         if checkpoint is not None:
             restore(checkpoint, path, setup, self.progress, self.average, self.step.scaler)
         self._began = time.perf_counter() - self.progress.seconds

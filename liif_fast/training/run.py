@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from .. import distributed
-from . import run_folder
+from . import graph, run_folder
 from .config import Config, load_config
 from .dry_run import dry_run, model_text, notes_of
 from .loop import Trainer
@@ -92,6 +92,9 @@ def _greeting(trainer: Trainer, path: Path | None, notes: list[str]) -> list[str
         f"train: {len(parts.train_samples)} samples, batches of {parts.config.train_dataset.batch_size}{together}, "
         f"{len(parts.train_batches)} steps an epoch, on {parts.device}; seed {parts.seed}"
     )
+    if graph.wanted(parts):
+        hindered = graph.obstacle(parts)
+        lines.append(f"no CUDA graph of the training step: {hindered}" if hindered else graph.PLAN)
     if parts.critic is not None:
         lines.append(parts.critic.content_name)
     lines += [f"note: {note}" for note in notes_of(parts.train_samples, parts.val_samples)]

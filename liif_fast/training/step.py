@@ -77,6 +77,16 @@ class Step:
         torch.manual_seed(hash_seed(self.seed, number, distributed.rank()))
         # statistics that a normalisation layer keeps would remember a NaN
         self._saved_buffers = [b.clone() for b in self.module.buffers()]
+        loss, norm = self.gradients(batch, share)
+        # gradients are already the same everywhere; loss and the wish to stop are summed up. Filled, not copied from
+        # the host, which would wait for the device
+        wishes = [loss.new_full((), float(wish)) for wish in (stop, failed)]
+        told = torch.stack([loss / distributed.world(), *wishes])
+        return torch.cat([distributed.sum_(told), norm.reshape(1)])
+
+    def gradients(self, batch: dict[str, Tensor], share: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The loss, times ``share``, and the norm of the gradients that the parameters have then: two numbers on the
+        device, for which nothing waits."""
         inp = (batch["inp"] - self.inp_sub) / self.inp_div
         gt = (batch["gt"] - self.gt_sub) / self.gt_div
         if self.config.channels_last:
@@ -95,11 +105,7 @@ class Step:
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         grads = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads).float()
-        # gradients are already the same everywhere; loss and the wish to stop are summed up
-        wishes = weighted.new_tensor([float(stop), float(failed)])
-        told = torch.cat([(weighted.detach() / distributed.world()).reshape(1), wishes])
-        return torch.cat([distributed.sum_(told), norm.detach().reshape(1)])
+        return weighted.detach(), torch.nn.utils.get_total_norm(grads).float().detach()
 
     def end(self, begun: Tensor) -> Outcome:
         """Wait for the device, and update the weights if all is finite."""
@@ -111,11 +117,7 @@ class Step:
         nan = not finite[0] or (not finite[1] and self.scaler is None)
         self.updating = True
         if all(finite):
-            if self.config.grad_clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.grad_clip, begun[3])
-            (self.optimizer if self.scaler is None else self.scaler).step(
-                *(() if self.scaler is None else (self.optimizer,))
-            )
+            self.update(begun[3])
             if self.critic is not None:
                 self.critic.update(self._autocast)
         else:
@@ -124,6 +126,15 @@ class Step:
             self.scaler.update()
         self.updating = False
         return Outcome(loss, norm, all(finite), nan, stop > 0)
+
+    def update(self, norm: Tensor) -> None:
+        """New weights from the gradients, clipped if their ``norm`` asks for it."""
+        if self.config.grad_clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.grad_clip, norm)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
 
     def undo(self) -> None:
         """The module's buffers as they were before ``begin``, of which nothing is left then."""

@@ -159,6 +159,7 @@ EXTRAS = {
     "grad_clip": VALUES,
     "compile": (0, "x"),
     "channels_last": VALUES,
+    "cuda_graph": VALUES,
     "loss": VALUES,
     "gan": VALUES,
     "init": VALUES,
