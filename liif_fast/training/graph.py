@@ -123,19 +123,19 @@ class GraphStep(Step):
         self._shape: Any = None  # of the last batches,
         self._alike = 0  # so many of them
         self._updated = False  # once at least by a DeviceAdam
-        self._recorded: _Recorded | None = None
+        self.recorded: _Recorded | None = None
 
     def gradients(self, batch: dict[str, Tensor], share: float = 1.0) -> tuple[Tensor, Tensor]:
         """As of ``Step``; the two numbers hold until the next call."""
         shape = (share, {name: (t.shape, t.dtype) for name, t in batch.items()})
-        if self._recorded is None and self.tape is not None:
+        if self.recorded is None and self.tape is not None:
             self._alike = self._alike + 1 if shape == self._shape else 1
             self._shape = shape
             if self._alike <= WARM or not self._updated:
                 with self.tape.aside():
                     return super().gradients(batch, share)
             self._record(batch, share)
-        if (recorded := self._recorded) is None:
+        if (recorded := self.recorded) is None:
             return super().gradients(batch, share)
         if shape == self._shape:
             for name, t in batch.items():
@@ -150,7 +150,7 @@ class GraphStep(Step):
 
     def update(self, norm: Tensor) -> None:
         """As of ``Step``."""
-        if (recorded := self._recorded) is not None:
+        if (recorded := self.recorded) is not None:
             recorded.norm.copy_(norm)
             recorded.adam.step(recorded.update)
         elif self.tape is not None and self._alike >= WARM and (adam := DeviceAdam(self.optimizer)).complete:
@@ -191,4 +191,4 @@ class GraphStep(Step):
                 stacklevel=2,
             )
             return
-        self._recorded = _Recorded(held, gradients, told, grads, norm, update, adam)
+        self.recorded = _Recorded(held, gradients, told, grads, norm, update, adam)

@@ -11,23 +11,11 @@ import recorded_on_cpu
 import torch
 import training_files as files
 from torch import nn
+from training_steps import SMALL, Training, furthest, same
 
 import liif_fast
-from liif_fast.data.samples import expand
-from liif_fast.training import graph, setup
-from liif_fast.training.config import check
+from liif_fast.training import graph
 from liif_fast.training.step import Step
-
-CPU = torch.device("cpu")
-# 16 samples: five batches of 3, and one of 1
-SMALL = {
-    "train_dataset__dataset__args__cache": "device",
-    "train_dataset__wrapper__args__inp_size": 6,
-    "train_dataset__wrapper__args__sample_q": 32,
-    "train_dataset__batch_size": 3,
-    "epoch_val": None,
-    "epoch_save": None,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -38,40 +26,6 @@ def tapes(monkeypatch):
 @pytest.fixture
 def run(images, tmp_path, capsys):
     return files.runner(images, tmp_path, capsys)
-
-
-class Training:
-    """The small configuration's parts and a step of a kind, as the trainer puts them together."""
-
-    def __init__(self, images, kind=graph.GraphStep, **changes):
-        self.config = check(files.configuration(images, **(SMALL | changes)))
-        self.parts = parts = setup.setup(self.config, CPU, self.config.seed)
-        self.step = kind(self.config, parts.module, parts.module, parts.optimizer, CPU, self.config.seed)
-        self.losses, self.epochs = [], 0
-
-    def epoch(self, start=0, change=lambda batch: batch):
-        self.parts.train_batches.epoch, self.parts.train_batches.start = self.epochs + 1, start
-        for batch in self.parts.train_loader:
-            begun = self.step.begin(change(expand(batch)), len(self.losses))
-            self.losses.append(self.step.end(begun).loss)
-        if self.state()["state"]:  # torch warns where nothing was updated yet
-            self.parts.schedule.step()
-        self.epochs += 1
-        return self
-
-    def weights(self):
-        return torch.cat([p.detach().flatten() for p in self.parts.module.parameters()])
-
-    def state(self):
-        return self.parts.optimizer.state_dict()
-
-
-def same(a, b) -> bool:
-    """Bit for bit, whatever holds the tensors."""
-    found, wanted = (torch.utils._pytree.tree_flatten(x) for x in (a, b))
-    return found[1] == wanted[1] and all(
-        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(found[0], wanted[0], strict=True)
-    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +50,7 @@ def test_losses_and_weights_of_steps_that_are_run(images, tapes, extra):
     # Adam's formula in another order: some roundings of float32, which grow where a gradient is near zero, as Adam goes
     # by its sign. In bfloat16 one of them turns an activation by 2^-8 now and then. A wrong rate moves by half as much.
     losses, weights = (1e-5, 1e-3) if "amp" not in extra else (1e-3, 2e-2)
-    assert max(abs(a - b) for a, b in zip(replayed.losses, run.losses, strict=True)) < losses
+    assert furthest(replayed.losses, run.losses) < losses
     moved = (run.weights() - first).norm()
     assert (replayed.weights() - run.weights()).norm() < weights * moved
     assert replayed.state()["param_groups"] == run.state()["param_groups"]
@@ -111,7 +65,7 @@ def test_a_run_begun_with_a_smaller_batch(images, tapes):
     """As when it is resumed behind the others: three alike are waited for."""
     run, replayed = (Training(images, kind).epoch(start=5).epoch().epoch() for kind in (Step, graph.GraphStep))
     assert tapes[0].replays == [2 * 5 - graph.WARM, 2 * 6 - graph.WARM]
-    assert max(abs(a - b) for a, b in zip(replayed.losses, run.losses, strict=True)) < 1e-5
+    assert furthest(replayed.losses, run.losses) < 1e-5
 
 
 def test_recorded_inside_of_autocast(images, tapes):
@@ -130,7 +84,7 @@ def test_recorded_inside_of_autocast(images, tapes):
         for _ in range(3):
             training.epoch()
     assert tapes[0].replays[0] == 4 * 5 - graph.WARM
-    assert max(abs(a - b) for a, b in zip(replayed.losses, run.losses, strict=True)) < 1e-3
+    assert furthest(replayed.losses, run.losses) < 1e-3
 
 
 def test_what_is_not_finite(images, tapes):
