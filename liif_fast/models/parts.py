@@ -71,10 +71,11 @@ def encode_part(
             (a, b), (c, d) = hidden_span
             hidden = hidden[:, a - origin[0] : b - origin[0], c - origin[1] : d - origin[1]].contiguous()
             origin, map_size = (a, c), tuple(in_size)
-        feat = None  # type: ignore[assignment]  # its memory
+        prepared = model._colours(hidden, head, map_size, origin)  # once for all pieces and their blocks
+        feat = hidden = None  # type: ignore[assignment]  # their memory
 
         def colours(coord: Tensor, cell: Tensor) -> Tensor:
-            return model._colours(hidden, head, coord, cell if model.cell_decode else None, map_size, origin)
+            return prepared(coord, cell if model.cell_decode else None)
 
     @torch.no_grad()
     def render(out_span: Spans, progress: Progress = None) -> Tensor:
