@@ -35,6 +35,7 @@ __all__ = [
     "render_grid",
     "renderer",
     "uniform",
+    "with_cell",
 ]
 
 
@@ -72,6 +73,18 @@ def fold(layers: Sequence[tuple[Tensor, Tensor]], channels: int, feat_unfold: bo
     eye = torch.eye(w_first.shape[0], device=w_first.device, dtype=w_first.dtype)
     w_conv, b_conv, w_pos = (torch.cat([t, -t]) for t in (w_conv, b_first, w_pos))
     return Head(w_conv, b_conv, w_pos, (), torch.cat([eye, -eye], 1), torch.zeros_like(b_first))
+
+
+def with_cell(head: Head, cell: Sequence[float]) -> Head:
+    """The head for queries that all have one cell, as on a grid: what that adds to the first layer is in its bias.
+
+    Args:
+        cell: (height, width) of an output pixel as the MLP sees it, ``2 / output size * (H, W)``.
+
+    Equivalent to: ``head`` with this cell for every query; to this one, give none.
+    """
+    w_y, w_x = head.w_pos.to(geometry_dtype(head.w_pos.dtype))[:, 2:].unbind(1)
+    return head._replace(b_conv=(head.b_conv + (w_y * cell[0] + w_x * cell[1])).to(head.b_conv.dtype))
 
 
 def hidden_map(feat: Tensor, head: Head) -> Tensor:
@@ -162,11 +175,7 @@ def uniform(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor,
 
 
 def render(hidden: Tensor, head: Head, coord: Tensor, cell: Tensor | None = None, **options: Any) -> Tensor:
-    """``query`` for inference, in one operator whose memory does not grow with Q. No gradient.
-
-    Args:
-        options: those of ``renderer``.
-    """
+    """``query`` for inference, in one operator whose memory does not grow with Q; options as of ``renderer``."""
     return renderer(hidden, head, **options)(coord, cell)
 
 
@@ -179,7 +188,8 @@ def renderer(
     local_ensemble: bool = True,
     act_scale: Tensor | None = None,
 ) -> Callable[..., Tensor]:
-    """``render`` for many calls, with all done that does not depend on the queries: (coord, cell=None) -> colours.
+    """``render`` for many calls, with all done that does not depend on the queries: (coord, cell=None) -> colours. No
+    gradient.
 
     Args:
         hidden: ``[B, h, w, D]``, all of the hidden map or a part that holds every pixel the queries need.
@@ -198,7 +208,7 @@ def renderer(
     layers: tuple[Tensor, ...] = w_mlp, b_mlp
     if act_scale is not None:
         w_pos, w_mlp, b_mlp, w_out, b_out = (t.float() for t in (w_pos, w_mlp, b_mlp, w_out, b_out))
-        hidden = hidden if hidden.dtype in HALF else hidden.float()  # half precision is read as it is
+        hidden = hidden if hidden.dtype in HALF else hidden.float()
         operator, layers = torch.ops.liif_fast.render_int8, (*int8.quantize_weights(w_mlp), b_mlp, act_scale)
 
     def colours(coord: Tensor, cell: Tensor | None = None) -> Tensor:
