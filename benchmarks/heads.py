@@ -149,28 +149,35 @@ def ours(
     kinds: tuple[str, ...],
     as_image: bool = True,
 ) -> list[Contender]:
-    """Our operators, called as by ``model.render`` (``as_image``) or by ``model.query``: the extension on a CPU, the
-    fused kernel on CUDA."""
+    """Our operators, called as by ``model.render`` (``as_image``: one cell, a part of the hidden map) or by
+    ``model.query``: the extension on a CPU, the fused kernel on CUDA."""
     work, found = matrix_work(coord), []
+    given_cell = None if as_image else cell
+
+    def of_grid(head: functional.Head) -> functional.Head:
+        size = feats[0].shape[2:]
+        return functional.with_cell(head, [c * n for c, n in zip(cell[0, 0].tolist(), size, strict=True)])
+
     for kind in kinds:
         if kind == "int8":
             quantized = model.quantize(image)
             parts = functional.Head(*quantized.head())
+            parts = of_grid(parts) if as_image else parts
             given = []
             for feat in feats:
                 hidden, w_pos, w_mlp, b_mlp, w_out = functional.uniform(functional.hidden_map(feat, parts), parts)
                 layers = (*int8.quantize_weights(w_mlp), b_mlp, quantized.act_scale, w_out, parts.b_out)
-                given.append((hidden, coord, cell, w_pos, *layers, hidden.shape[1:3], (0, 0), True))
+                given.append((hidden, coord, given_cell, w_pos, *layers, hidden.shape[1:3], (0, 0), True))
             found.append(
                 Contender(OURS, kind, lambda i, g=given: LIB.render_int8(*g[i]), TOLERANCE[kind], {kind: work})
             )
             continue
         dtype = getattr(torch, kind)
         whole = model.head()
-        head = model.ordered(whole, feats[0], dtype, coord.shape[1]) if as_image else whole
+        head = of_grid(model.ordered(whole, feats[0], dtype, coord.shape[1])) if as_image else whole
         own = hiddens if head is whole else [functional.hidden_map(feat, head) for feat in feats]
         parts = cast(functional.Head(*head), dtype)
-        given = [render_arguments(h.to(dtype), parts, coord, cell) for h in own]
+        given = [render_arguments(h.to(dtype), parts, coord, given_cell) for h in own]
         found.append(Contender(OURS, kind, lambda i, g=given: LIB.render(*g[i]), TOLERANCE[kind], {kind: work}))
     return found
 

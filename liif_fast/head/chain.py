@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -81,15 +82,16 @@ class _Chain(torch.autograd.Function):
     def forward(ctx, options, hidden, coord, cell, w_pos, w_out, b_out, *layers):
         ctx.options, ctx.hidden_size = options, hidden.shape[1:3]
         with torch.autocast(hidden.device.type, enabled=False):
+            outputs, (w_out, b_out) = len(b_out), _eights(w_out, b_out)
             h, weight = _gather(hidden, coord, cell, w_pos, ctx.hidden_size, (0, 0), options.ensemble)
             x = [h.flatten(0, 2)]  # [R, D]
             for w, b in _pairs(layers):
                 x.append(_bias_relu(b, x[-1], w))
             if options.blend_first:
-                out = _blend_first(x[-1], weight, w_out, b_out)
+                out = _blend_first(x[-1], weight, w_out, b_out)[..., :outputs].contiguous()
             else:
-                colours = torch.addmm(b_out, x[-1], w_out.t()).to(weight.dtype)
-                out = (colours.view(*weight.shape, len(b_out)) * weight.unsqueeze(-1)).sum(-2)
+                colours = torch.addmm(b_out, x[-1], w_out.t()).view(*weight.shape, len(b_out))[..., :outputs]
+                out = (colours.to(weight.dtype) * weight.unsqueeze(-1)).sum(-2)
         ctx.n_layers = len(layers) // 2
         if options.recompute:
             x[0] = hidden
@@ -110,9 +112,10 @@ class _Chain(torch.autograd.Function):
                 h, _ = _gather(x[0], coord, cell, w_pos, *where)
                 x[0] = h.flatten(0, 2)
             # the same for either place of the blend: the rows' gradient is the output layer's times their weight
-            rows = (grad.unsqueeze(-2) * weight.unsqueeze(-1)).flatten(0, 2).to(dtype)  # [R, O]
+            padded = F.pad(grad, (0, len(w_out) - grad.shape[-1])).unsqueeze(-2)
+            rows = (padded * weight.unsqueeze(-1)).flatten(0, 2).to(dtype)  # [R, O, and as many zeros as w_out has]
             if needs[5]:
-                grad_w_out = rows.t() @ x[-1]
+                grad_w_out = (rows.t() @ x[-1])[: grad.shape[-1]]
             if needs[6]:
                 grad_b_out = grad.sum((0, 1)).to(dtype)  # the weights sum to 1
             g = rows @ w_out  # [R, D]
@@ -132,6 +135,13 @@ class _Chain(torch.autograd.Function):
 
 def _pairs(layers: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     return list(zip(layers[::2], layers[1::2], strict=True))
+
+
+def _eights(w_out: Tensor, b_out: Tensor) -> tuple[Tensor, Tensor]:
+    """The output layer with rows of zeros to a multiple of eight: the matrix libraries' fast products want sides of
+    that."""
+    rows = -len(b_out) % 8
+    return F.pad(w_out, (0, 0, 0, rows)), F.pad(b_out, (0, rows))
 
 
 def _bias_relu(b: Tensor, x: Tensor, w: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import chain, differentiable, int8, reference, transforms
 from .ops import CPU_KERNELS
-from .precision import as_geometry, fastest_autocast, geometry_dtype
+from .precision import HALF, as_geometry, fastest_autocast, geometry_dtype
 from .reference import make_coord, pixel_centres
 
 __all__ = [
@@ -33,8 +33,9 @@ __all__ = [
     "query",
     "render",
     "render_grid",
-    "render_int8",
+    "renderer",
     "uniform",
+    "with_cell",
 ]
 
 
@@ -72,6 +73,18 @@ def fold(layers: Sequence[tuple[Tensor, Tensor]], channels: int, feat_unfold: bo
     eye = torch.eye(w_first.shape[0], device=w_first.device, dtype=w_first.dtype)
     w_conv, b_conv, w_pos = (torch.cat([t, -t]) for t in (w_conv, b_first, w_pos))
     return Head(w_conv, b_conv, w_pos, (), torch.cat([eye, -eye], 1), torch.zeros_like(b_first))
+
+
+def with_cell(head: Head, cell: Sequence[float]) -> Head:
+    """The head for queries that all have one cell, as on a grid: what that adds to the first layer is in its bias.
+
+    Args:
+        cell: (height, width) of an output pixel as the MLP sees it, ``2 / output size * (H, W)``.
+
+    Equivalent to: ``head`` with this cell for every query; to this one, give none.
+    """
+    w_y, w_x = head.w_pos.to(geometry_dtype(head.w_pos.dtype))[:, 2:].unbind(1)
+    return head._replace(b_conv=(head.b_conv + (w_y * cell[0] + w_x * cell[1])).to(head.b_conv.dtype))
 
 
 def hidden_map(feat: Tensor, head: Head) -> Tensor:
@@ -161,18 +174,22 @@ def uniform(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor,
     return hidden, w_pos, w_mlp, b_mlp, F.pad(head.w_out, (0, D - head.w_out.shape[1]))
 
 
-def render(
+def render(hidden: Tensor, head: Head, coord: Tensor, cell: Tensor | None = None, **options: Any) -> Tensor:
+    """``query`` for inference, in one operator whose memory does not grow with Q; options as of ``renderer``."""
+    return renderer(hidden, head, **options)(coord, cell)
+
+
+def renderer(
     hidden: Tensor,
     head: Head,
-    coord: Tensor,
-    cell: Tensor | None = None,
     *,
     size: Sequence[int] | None = None,
     origin: Sequence[int] = (0, 0),
     local_ensemble: bool = True,
     act_scale: Tensor | None = None,
-) -> Tensor:
-    """``query`` for inference, in one operator whose memory does not grow with Q. No gradient.
+) -> Callable[..., Tensor]:
+    """``render`` for many calls, with all done that does not depend on the queries: (coord, cell=None) -> colours. No
+    gradient.
 
     Args:
         hidden: ``[B, h, w, D]``, all of the hidden map or a part that holds every pixel the queries need.
@@ -181,27 +198,24 @@ def render(
         act_scale: ``[L]`` float32, one step of each hidden layer's input: hidden layers on 8-bit integers, exactly as
             ``int8`` says. None: in floating point.
     """
-    size = hidden.shape[1:3] if size is None else size
+    where = (hidden.shape[1:3] if size is None else size, origin, local_ensemble)
     if act_scale is None and transforms.active():
         cast = [(w.to(hidden.dtype), b.to(hidden.dtype)) for w, b in (*head.mlp, (head.w_out, head.b_out))]
         like = head._replace(mlp=tuple(cast[:-1]), w_out=cast[-1][0], b_out=cast[-1][1])
-        return differentiable.query(hidden, like, coord, cell, size, origin, local_ensemble)
+        return lambda coord, cell=None: differentiable.query(hidden, like, coord, cell, *where)
     hidden, w_pos, w_mlp, b_mlp, w_out = uniform(hidden, head)
-    where = (size, origin, local_ensemble)
-    if act_scale is None:
+    operator, b_out = torch.ops.liif_fast.render, head.b_out
+    layers: tuple[Tensor, ...] = w_mlp, b_mlp
+    if act_scale is not None:
+        w_pos, w_mlp, b_mlp, w_out, b_out = (t.float() for t in (w_pos, w_mlp, b_mlp, w_out, b_out))
+        hidden = hidden if hidden.dtype in HALF else hidden.float()
+        operator, layers = torch.ops.liif_fast.render_int8, (*int8.quantize_weights(w_mlp), b_mlp, act_scale)
+
+    def colours(coord: Tensor, cell: Tensor | None = None) -> Tensor:
         coord, cell = as_geometry(hidden, coord, cell)
-        return torch.ops.liif_fast.render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, head.b_out, *where)
-    hidden, w_pos, w_mlp, b_mlp, w_out, b_out = (t.float() for t in (hidden, w_pos, w_mlp, b_mlp, w_out, head.b_out))
-    coord, cell = as_geometry(hidden, coord, cell)
-    layers = (*int8.quantize_weights(w_mlp), b_mlp, act_scale)
-    return torch.ops.liif_fast.render_int8(hidden, coord, cell, w_pos, *layers, w_out, b_out, *where)
+        return operator(hidden, coord, cell, w_pos, *layers, w_out, b_out, *where)
 
-
-def render_int8(
-    hidden: Tensor, head: Head, act_scale: Tensor, coord: Tensor, cell: Tensor | None = None, **where: Any
-) -> Tensor:
-    """``render`` with ``act_scale``, and with the other arguments of its."""
-    return render(hidden, head, coord, cell, act_scale=act_scale, **where)
+    return colours
 
 
 def grid_blocks(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -155,11 +155,9 @@ class LIIF(ImageInterface):
         """Encode a part of an input, to render pieces of the image with it: ``parts.encode_part`` of this model."""
         return encode_part(self, *part, **options)
 
-    def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
-        """Inference: [B, h, w, D], [B, Q, 2] -> [B, Q, out_dim]."""
-        return functional.render(
-            hidden, head, coord, cell, size=size, origin=origin, local_ensemble=self.local_ensemble
-        )
+    def _colours(self, hidden, head, size=None, origin=(0, 0)) -> Callable[..., Tensor]:
+        """Inference: [B, h, w, D] -> a function, ([B, Q, 2], cell) -> [B, Q, out_dim]."""
+        return functional.renderer(hidden, head, size=size, origin=origin, local_ensemble=self.local_ensemble)
 
     def _upscale_tensor(self, pixels: Tensor, scale, size, tile, dtype, progress) -> Tensor:
         """[B, 3 or 1, H, W] -> [B, 3 or 1, OH, OW] of the same dtype."""
@@ -288,7 +286,7 @@ class LIIF(ImageInterface):
         if needs_grad:
             return functional.query(functional.hidden_map(feat, head), head, coord, cell, local_ensemble=ensemble)
         hidden = kept_hidden_map(self._hidden, feat, head) if cached else functional.hidden_map(feat, head)
-        return self._colours(hidden, head, coord, cell)
+        return self._colours(hidden, head)(coord, cell)
 
     def _forget(self) -> None:
         self.feat = None

@@ -50,16 +50,22 @@ def encode_part(
         return overrides.renderer(model, inp, size, lambda: _half_precision(inp.device.type, dtype), "forward" in own)
     head = model.head()
     fast = dtype if head is None else precision.matmul_dtype(dtype, inp.device.type)
+    whole = tuple(in_size) == tuple(inp.shape[-2:])
     with _half_precision(inp.device.type, fast):
         feat = model._encode(inp)
-        if head is not None and len(feat):
-            head = model.ordered(head, feat, dtype, math.prod(size))
-        hidden: Any = None if head is None else functional.hidden_map(feat, head)
-    options: dict[str, Any] = {"dtype": functional.geometry_dtype(feat.dtype), "device": feat.device}
-    map_size = tuple(feat.shape[2:])
-    if tuple(in_size) != tuple(inp.shape[-2:]) and (head is None or map_size != tuple(inp.shape[-2:])):
-        why = "imnet does not fold" if head is None else "encoder changes the size"
-        raise ValueError(f"inp: this model's {why}, so it renders from whole inputs only")
+        options: dict[str, Any] = {"dtype": functional.geometry_dtype(feat.dtype), "device": feat.device}
+        map_size = tuple(feat.shape[2:])
+        same_size = map_size == tuple(inp.shape[-2:])
+        if not whole and (head is None or not same_size):
+            why = "imnet does not fold" if head is None else "encoder changes the size"
+            raise ValueError(f"inp: this model's {why}, so it renders from whole inputs only")
+        map_size = map_size if whole else tuple(in_size)
+        if head is not None:
+            if len(feat):
+                head = model.ordered(head, feat, dtype, math.prod(size))
+            if model.cell_decode:  # of the whole map, and one for all pixels of a grid
+                head = functional.with_cell(head, [2 / n * m for n, m in zip(size, map_size, strict=True)])
+            hidden: Any = functional.hidden_map(feat, head)
     if head is None:
 
         def colours(coord: Tensor, cell: Tensor) -> Tensor:
@@ -67,14 +73,15 @@ def encode_part(
                 return model._query(feat, coord, cell)
     else:
         hidden = hidden.to(dtype) if dtype in HALF else hidden
-        if hidden_span is not None and map_size == tuple(inp.shape[-2:]):
+        if hidden_span is not None and same_size:
             (a, b), (c, d) = hidden_span
             hidden = hidden[:, a - origin[0] : b - origin[0], c - origin[1] : d - origin[1]].contiguous()
-            origin, map_size = (a, c), tuple(in_size)
-        feat = None  # type: ignore[assignment]  # its memory
+            origin = (a, c)
+        prepared = model._colours(hidden, head, map_size, origin)  # once for all pieces and their blocks
+        feat = hidden = None  # type: ignore[assignment]  # their memory
 
         def colours(coord: Tensor, cell: Tensor) -> Tensor:
-            return model._colours(hidden, head, coord, cell if model.cell_decode else None, map_size, origin)
+            return prepared(coord)
 
     @torch.no_grad()
     def render(out_span: Spans, progress: Progress = None) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -155,14 +155,13 @@ class QuantizedLIIF(LIIF):
             largest.append(h.amax())
         return torch.stack(largest).float() if largest else self.act_scale.new_zeros(0)
 
-    def _colours(self, hidden, head, coord, cell, size=None, origin=(0, 0)) -> Tensor:
+    def _colours(self, hidden, head, size=None, origin=(0, 0)) -> Callable[..., Tensor]:
         # looking at values waits for the device, which a CUDA graph cannot record and a compiler cannot trace
         recording = torch.compiler.is_compiling() or (hidden.is_cuda and torch.cuda.is_current_stream_capturing())
         if not recording and not self.calibrated:
             raise RuntimeError("this quantised model is not calibrated: call calibrate(images), or upscale an image")
-        return functional.render_int8(
-            hidden, head, self.act_scale, coord, cell, size=size, origin=origin, local_ensemble=self.local_ensemble
-        )
+        where: dict[str, Any] = {"size": size, "origin": origin, "local_ensemble": self.local_ensemble}
+        return functional.renderer(hidden, head, act_scale=self.act_scale, **where)
 
     def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
         transforms.refuse_gradient("an 8-bit model", (feat, coord, *self.parameters()))

@@ -94,10 +94,11 @@ def _quantized(arguments):
     return *arguments[:4], w_q, w_scale, arguments[5], scale, *arguments[6:]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("changed", [{}, {"cell": False, "ensemble": False}, {"L": 1}, {"L": 2, "out": 9}])
-def test_int8_has_the_same_integers(changed):
+def test_int8_has_the_same_integers(dtype, changed):
     """As test_triton_interpreter.py: 2^-16 of colours below 8; another integer would show as 1e-3 or more."""
-    given = _quantized(_problem(torch.float32, **changed))
+    given = _quantized(_problem(dtype, **changed))
     want = int8.render_int8(*(t.cpu() if isinstance(t, torch.Tensor) else t for t in given))
     torch.testing.assert_close(torch.ops.liif_fast.render_int8(*given).cpu(), want, rtol=0, atol=2**-16 * 8)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from chain_cases import NAMES, VARIANTS, gradients, in_chain, problem, separate
 from decode_cases import SHAPES, error
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from liif_fast import functional
 from liif_fast.head import chain
@@ -83,6 +84,33 @@ def test_autocast(dtype):
     assert torch.equal(out, want)
     grads = gradients(out, leaves, grad_out), gradients(want, leaves, grad_out)
     assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in zip(*grads, strict=True))
+
+
+class Products(TorchDispatchMode):
+    """The sides of all products of matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.sides = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "mm" in function.overloadpacket.__name__:
+            self.sides += [n for t in args if isinstance(t, torch.Tensor) and t.ndim == 2 for n in t.shape]
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 8, 11])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_products_have_sides_of_eights(outputs, variant):
+    """Others take slow kernels in the matrix libraries of a GPU."""
+    leaves, *given = problem((1, (5, 7), 16, 24, 2, outputs), torch.float32)
+    with Products() as products:
+        out = in_chain(*given, **dict(zip(NAMES, variant, strict=True)))
+        torch.autograd.grad(out.sum(), leaves)
+    assert out.shape == (1, 24, outputs)
+    assert out.is_contiguous()
+    assert len(products.sides) > 20
+    assert not any(n % 8 for n in products.sides)
 
 
 def kept(run):

@@ -167,6 +167,7 @@ def flags(architecture: int) -> Iterator[dict[str, Any]]:
     for changed in ({"ensemble": False, "cell": False}, {"L": 2}):
         yield compiled("int8", torch.float32, integer, D=256, **changed)
         yield compiled("float32", torch.float32, single, D=256, **changed)
+    yield compiled("int8", torch.bfloat16, integer, D=256, cell=False)  # as a picture in bfloat16 asks for it
     torch.backends.cuda.matmul.fp32_precision = "tf32"
     yield compiled("float32", torch.float32, single, D=256)
 

@@ -220,7 +220,8 @@ def main() -> None:
     rows_that_are_missing("missing")
     offsets_of_64_bits("64 bits")
     for structure, config in STRUCTURES.items():
-        for changed in ({}, {"cell": False}, {"ensemble": False}, {"L": 1}, {"L": 2, "out": 9}, {"L": 4, "Q": 17}):
+        few = {"dtype": torch.bfloat16, "L": 4, "Q": 17}
+        for changed in ({}, {"cell": False}, {"ensemble": False}, {"L": 1}, {"L": 2, "out": 9}, few):
             torch.manual_seed(0)
             words = " ".join(f"{k}={v}" for k, v in changed.items())
             arguments = quantized(sample(**{"D": 64, **changed}))

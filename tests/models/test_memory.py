@@ -74,6 +74,19 @@ def test_a_large_output_of_a_small_picture(tiny, size, monkeypatch):
     assert torch.equal(large[:, :, rows, cols], tiles.to_dtype((part * 0.5 + 0.5).clamp(0, 1), torch.uint8))
 
 
+@pytest.mark.parametrize("quantized", [False, True])
+def test_layers_are_prepared_once_for_all_blocks(tiny, quantized, monkeypatch):
+    model, inp = tiny([16, 9]), torch.rand(1, 3, 9, 8)
+    model = model.quantize(inp) if quantized else model
+    prepared, blocks = [], []
+    monkeypatch.setattr(functional, "uniform", lambda *a, f=functional.uniform: prepared.append(a) or f(*a))
+    render = model.encode_part(inp, (9, 8), (0, 0), None, (600, 400))
+    pieces = [render(((0, 500), (0, 400)), blocks.append), render(((500, 600), (0, 400)), blocks.append)]
+    assert len(blocks) > 4
+    assert len(prepared) == 1
+    assert torch.equal(torch.cat(pieces, 2), model.render(inp, (600, 400)))
+
+
 def test_tiles_are_found_one_after_the_other():
     """A plan of 400 million tiles."""
     plan = tiles.plan((640_000, 640_000), (2_560_000, 10**9), 32, 35)

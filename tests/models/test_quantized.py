@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 from cpu_paths import COMPILED, PATHS, forced, sample
+from random_head import head
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import liif_fast
+from liif_fast import functional
 from liif_fast.head import int8, ops
 from liif_fast.quality.evaluate import evaluate
 
@@ -73,6 +76,34 @@ def test_weights_are_within_half_a_step():
     assert w_q.dtype == torch.int8
     assert w_q.min() >= -127
     assert ((w_q * scale.unsqueeze(-1) - w).abs() <= scale.unsqueeze(-1) * 0.5001).all()
+
+
+class Given(TorchDispatchMode):
+    """The arguments of render_int8."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is INT8:
+            self.arguments = args
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("narrow", [True, False])
+def test_a_map_of_half_precision_is_read_as_it_is(path, dtype, narrow):
+    """A copy in float32 would take twice its memory, for the same integers."""
+    before = head(2, 16)
+    w, b = before.mlp[0]
+    layers = ((w[:9], b[:9]), (before.mlp[1][0][:, :9], before.mlp[1][1])) if narrow else before.mlp
+    before = before._replace(mlp=layers)
+    hidden = torch.randn(2, 5, 6, 16).to(dtype)
+    coord, scale = torch.rand(2, 40, 2) * 2 - 1, torch.full((2,), 0.02)
+    with Given() as given:
+        got = functional.render(hidden, before, coord, coord.abs(), act_scale=scale)
+    assert given.arguments[0].dtype == (torch.float32 if dtype == torch.float64 else dtype)
+    assert all(t.dtype in (torch.float32, torch.int8) for t in given.arguments[1:10])
+    assert torch.equal(got, functional.render(hidden.float(), before, coord, coord.abs(), act_scale=scale))
+    # sums of float32 in another order, as above
+    assert_close(got, int8.render_int8(*given.arguments), rtol=2e-6, atol=2e-6)
 
 
 def test_opcheck():

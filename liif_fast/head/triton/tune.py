@@ -78,8 +78,7 @@ def _problem(kind: str, D: int, queries: int, device: torch.device):
     hidden = normal(1, *size, D).to(_DTYPES[kind])
     side = round(queries**0.5)
     at = (torch.arange(side, device=device) + 0.5) * (2 / side) - 1
-    coord = torch.cartesian_prod(at, at)[None]
-    cell = torch.full_like(coord, 2 / side)
+    coord, cell = torch.cartesian_prod(at, at)[None], None  # a grid's cell is in the hidden map
     w_pos, w_mlp, b_mlp = normal(D, 4), normal(L, D, D) * (2 / D) ** 0.5, normal(L, D) * 0.1
     w_out, b_out = normal(3, D) / D**0.5, normal(3)
     if kind == "int8":
