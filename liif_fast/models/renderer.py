@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ..head import transforms, triton
 from . import folding, overrides
+from .checks import check_input
+from .encoding import laid_out
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -79,7 +81,8 @@ class Renderer:
 
     def _record(self, inp: Tensor) -> None:
         self._key = self._graph = self._out = None  # the old recording's memory first
-        self._inp = inp.detach().clone()
+        check_input(inp, self.model.encoder)
+        self._inp = laid_out(inp.detach(), self.dtype).clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         graph = torch.cuda.CUDAGraph()
@@ -88,7 +91,8 @@ class Renderer:
                 for _ in range(2):
                     self._render(self._inp)
             torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(graph):
+            # other threads may allocate meanwhile: a loader that pins its batches, say
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._out = self._render(self._inp)
         self._graph = graph
 
