@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,13 +17,18 @@ if TYPE_CHECKING:
     from .liif import LIIF
 
 
-def encode(model: LIIF, inp: Tensor) -> Tensor:
-    """``[B, 3, H, W] -> [B, C, H, W]``, as ``LIIF.gen_feat`` gives it."""
+def encode(model: LIIF, inp: Tensor, encoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """``[B, 3, H, W] -> [B, C, H, W]``, as ``LIIF.gen_feat`` gives it.
+
+    Args:
+        encoder: what to call in place of the model's, and computes the same.
+    """
     check_input(inp, model.encoder)
+    call = model.encoder if encoder is None else encoder
     # half-precision models take float32 images, as under autocast
     whole = padding.padded(inp, model.pad_to)
     with precision.fastest_autocast(inp.device.type):
-        feat = model.encoder(laid_out(whole.to(next(model.encoder.parameters(), inp).dtype)))
+        feat = call(laid_out(whole.to(next(model.encoder.parameters(), inp).dtype)))
     return padding.cut(feat, whole, inp, type(model.encoder).__name__)
 
 

@@ -148,9 +148,13 @@ class LIIF(ImageInterface):
         check_input(inp, self.encoder)
         return self.encode_part(inp, inp.shape[-2:], (0, 0), None, size, dtype)(((0, size[0]), (0, size[1])))
 
-    def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None) -> Renderer:
-        """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there."""
-        return Renderer(self, checked_size(size), dtype)
+    def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None, compile: bool = False) -> Renderer:
+        """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there.
+
+        Args:
+            compile: the encoder by ``torch.compile``: the first call with a shape takes up to minutes.
+        """
+        return Renderer(self, checked_size(size), dtype, compile)
 
     def encode_part(self, *part: Any, **options: Any) -> overrides.Piece:
         """Encode a part of an input, to render pieces of the image with it: ``parts.encode_part`` of this model."""

@@ -4,13 +4,8 @@ in fewer passes, and to which numbers."""
 from __future__ import annotations
 
 import copy
-import importlib.util
-import json
-import os
-import subprocess
 import sys
 import types
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,8 +17,6 @@ import liif_fast
 from liif_fast.models.encoders import edsr, residual
 
 BF16 = torch.bfloat16
-ROOT = Path(__file__).parents[2]
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
 
 def encoder(**args):
@@ -278,30 +271,6 @@ def test_out_of_memory_is_not_hidden(joined, monkeypatch):
     with pytest.raises(torch.OutOfMemoryError):
         run(encoder(), torch.rand(1, 3, 9, 7))
     assert not residual._said
-
-
-def script(*arguments):
-    """What tests/helpers/residual_interpreter.py prints."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    command = [sys.executable, str(ROOT / "tests" / "helpers" / "residual_interpreter.py"), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-@needs_triton
-def test_the_kernel_in_the_interpreter():
-    script()
-
-
-@needs_triton
-@pytest.mark.parametrize("architecture", ["80", "90"])
-def test_the_kernel_compiled(architecture):
-    """Nothing spilled, and 16 bytes a load: two of x and two of y for each thread's 16 values."""
-    found = json.loads(script(architecture))
-    assert found["spilled"] == 0
-    assert found["wide"] >= 4
 
 
 @pytest.mark.parametrize("setting", ["auto", "0", "1"])
