@@ -1,5 +1,5 @@
-"""``model.renderer(size, compile=True)``: the encoder by torch.compile, with its eager backend, which is quick, and once
-with the real one."""
+"""``model.renderer(size, compile=True)``: the encoder by torch.compile, with the quick eager backend, once with
+the real one."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ in fewer passes, and to which numbers."""
 from __future__ import annotations
 
 import copy
-import sys
 import types
 
 import pytest
@@ -271,38 +270,3 @@ def test_out_of_memory_is_not_hidden(joined, monkeypatch):
     with pytest.raises(torch.OutOfMemoryError):
         run(encoder(), torch.rand(1, 3, 9, 7))
     assert not residual._said
-
-
-@pytest.mark.parametrize("setting", ["auto", "0", "1"])
-def test_the_kernel_takes_the_last_pass(joined, monkeypatch, setting):
-    """Where triton runs and is not switched off; if it does not compile, that is said once, or raised if wanted."""
-    from liif_fast.head import triton
-
-    model, x, given = encoder(), torch.rand(1, 3, 9, 7), []
-    want = run(model, x)
-    monkeypatch.setenv("LIIF_FAST_TRITON", setting)
-    monkeypatch.setattr(triton, "available", lambda device: (True, ""))
-
-    def add(x, y, b, scale):
-        given.append(scale)
-        return y.copy_(x.float() + scale * (y.float() + b.float().view(-1, 1, 1)))
-
-    kernel = types.SimpleNamespace(add=add)
-    monkeypatch.setitem(sys.modules, "liif_fast.models.encoders.residual_kernel", kernel)
-    monkeypatch.setattr(liif_fast.models.encoders, "residual_kernel", kernel, raising=False)
-    torch.testing.assert_close(run(model, x).float(), want.float(), rtol=0.02, atol=0.02)
-    assert given == ([] if setting == "0" else [0.3, 0.3, 0.3, 1.0])
-
-    def broken(*given):
-        raise ImportError("no Python.h")
-
-    kernel.add = broken
-    if setting == "auto":
-        pytest.importorskip("triton")  # whose errors are looked at
-        with pytest.warns(UserWarning, match=r"no Python\.h"):
-            assert torch.equal(run(model, x), want)
-        assert torch.equal(run(model, x), want)
-    elif setting == "1":
-        pytest.importorskip("triton")
-        with pytest.raises(ImportError):
-            run(model, x)
