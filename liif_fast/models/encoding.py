@@ -33,13 +33,15 @@ def encode(model: LIIF, inp: Tensor, encoder: Callable[[Tensor], Tensor] | None 
 
 
 def laid_out(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """``[B, C, H, W]`` with channels last where ``by_matrix_units``, so that each convolution finds it so; compilers
-    choose layouts themselves, and vmap knows no other.
+    """``[B, C, H, W]`` with channels last where ``by_matrix_units``, so that each convolution finds it so.
+
+    In inference: training has a switch for it; compilers choose layouts themselves, and vmap knows no other.
 
     Args:
         dtype: of the convolutions, if it is another than that of x or of autocast.
     """
-    if torch.compiler.is_compiling() or transforms.active() or not by_matrix_units(x.device.type, dtype or x.dtype):
+    own = torch.is_grad_enabled() or torch.compiler.is_compiling() or transforms.active()
+    if own or not by_matrix_units(x.device.type, dtype or x.dtype):
         return x
     return x.contiguous(memory_format=torch.channels_last)
 

@@ -152,7 +152,7 @@ class LIIF(ImageInterface):
         """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there.
 
         Args:
-            compile: the encoder by ``torch.compile``: the first call with a shape takes up to minutes.
+            compile: the encoder by ``torch.compile``; the first call with a shape then takes long.
         """
         return Renderer(self, checked_size(size), dtype, compile)
 

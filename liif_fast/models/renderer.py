@@ -126,6 +126,7 @@ class Renderer:
             *map(_code, parts),
         )  # fmt: skip
 
+    @torch.no_grad()
     def _record(self, inp: Tensor) -> None:
         self._key = self._graph = self._out = None  # the old recording's memory first
         check_input(inp, self.model.encoder)

@@ -40,9 +40,16 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS)
 def test_channels_last_on_cuda(seen, call):
     model, layouts = seen
-    CALLS[call](model)
+    with torch.no_grad():
+        CALLS[call](model)
     assert layouts
     assert all(layouts)
+
+
+def test_training_has_a_switch_for_it(seen):
+    model, layouts = seen
+    CALLS["forward"](model)
+    assert layouts == [False]
 
 
 def test_padded_to_windows_too(seen):
@@ -70,7 +77,8 @@ def test_vmap_knows_no_other_layout(seen):
     model, layouts = seen
     inp = torch.rand(3, 1, 3, 7, 9)
     model.encoder._forward_pre_hooks.clear()
-    assert torch.func.vmap(model._encode)(inp).shape == (3, 1, 6, 7, 9)
+    with torch.no_grad():
+        assert torch.func.vmap(model._encode)(inp).shape == (3, 1, 6, 7, 9)
     assert not layouts
 
 
