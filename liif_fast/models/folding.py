@@ -35,16 +35,29 @@ def layers(imnet: Any) -> list[tuple[Tensor, Tensor]] | None:
         return None
     if not isinstance(imnet, MLP) or not runs(imnet, _MLP):
         return None
-    inner = imnet.layers
-    if not isinstance(inner, nn.Sequential) or not runs(inner, _SEQUENTIAL) or not _are(type(inner), _ITERATION):
+    inner = members(imnet.layers)
+    if len(inner) % 2 == 0 or not all(runs(m, _RELU if i % 2 else _LINEAR) for i, m in enumerate(inner)):
         return None
-    members: list[Any] = list(inner)
-    if len(members) % 2 == 0 or not all(runs(m, _RELU if i % 2 else _LINEAR) for i, m in enumerate(members)):
-        return None
-    found = [(m.weight, m.bias) for m in members[::2]]
-    if not tracing and not _plain(t for layer in found for t in layer):
+    found = [(m.weight, m.bias) for m in inner[::2]]
+    if not tracing and not plain(t for layer in found for t in layer):
         return None
     return [(w, w.new_zeros(w.shape[0]) if b is None else b) for w, b in found]
+
+
+def calls_are_torchs() -> bool:
+    """Whether calling a module means for all modules of the process what torch has it mean."""
+    return not hooked_globally() and _are(nn.Module, _CALL)
+
+
+def members(module: Any) -> list[Any]:
+    """The layers of a Sequential, if calling it calls these in turn and does nothing else; else none."""
+    if not isinstance(module, nn.Sequential) or not runs(module, _SEQUENTIAL) or not _are(type(module), _ITERATION):
+        return []
+    return list(module)
+
+
+def runs_relu(module: nn.Module) -> bool:
+    return runs(module, _RELU)
 
 
 def runs(module: nn.Module, forward: Callable[..., Any]) -> bool:
@@ -73,6 +86,6 @@ def _are(kind: type, methods: Mapping[str, Any]) -> bool:
     return all(getattr(kind, name) is function for name, function in methods.items())
 
 
-def _plain(tensors: Iterable[Tensor | None]) -> bool:
+def plain(tensors: Iterable[Tensor | None]) -> bool:
     """No subclasses of Tensor, whose products may be others than those of the numbers they hold."""
     return all(t is None or type(t) in _PLAIN for t in tensors)

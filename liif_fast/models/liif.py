@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.methods import replaced
-from ..head import functional, ops, precision, transforms, unit_order
+from ..head import functional, ops, transforms, unit_order
 from ..head.hidden_cache import kept_hidden_map
 from ..head.kept import Kept
 from ..head.precision import HALF
@@ -18,6 +18,7 @@ from ..sizes import checked_size, output_size
 from ..weights.state_dicts import default_norm
 from . import folding, overrides, padding, tile_size, tiles
 from .checks import check_features, check_input
+from .encoding import encode
 from .image_interface import ImageInterface
 from .parts import encode_part
 from .renderer import Renderer
@@ -147,9 +148,13 @@ class LIIF(ImageInterface):
         check_input(inp, self.encoder)
         return self.encode_part(inp, inp.shape[-2:], (0, 0), None, size, dtype)(((0, size[0]), (0, size[1])))
 
-    def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None) -> Renderer:
-        """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there."""
-        return Renderer(self, checked_size(size), dtype)
+    def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None, compile: bool = False) -> Renderer:
+        """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there.
+
+        Args:
+            compile: the encoder by ``torch.compile``; the first call with a shape then takes long.
+        """
+        return Renderer(self, checked_size(size), dtype, compile)
 
     def encode_part(self, *part: Any, **options: Any) -> overrides.Piece:
         """Encode a part of an input, to render pieces of the image with it: ``parts.encode_part`` of this model."""
@@ -260,12 +265,7 @@ class LIIF(ImageInterface):
             return self.imnet(like.new_zeros(1, self._in_dim())).shape[-1]
 
     def _encode(self, inp: Tensor) -> Tensor:
-        check_input(inp, self.encoder)
-        # half-precision models take float32 images, as under autocast
-        whole = padding.padded(inp, self.pad_to)
-        with precision.fastest_autocast(inp.device.type):
-            feat = self.encoder(whole.to(next(self.encoder.parameters(), inp).dtype))
-        return padding.cut(feat, whole, inp, type(self.encoder).__name__)
+        return encode(self, inp)
 
     def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
         check_features(feat, self.encoder.out_dim, self.imnet)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from ..head import functional, precision, transforms
 from ..head.precision import HALF
 from . import overrides
 from .checks import check_input
+from .encoding import encode
 from .overrides import Piece, Progress, Spans
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def encode_part(
     hidden_span: Spans | None,
     size: Sequence[int],
     dtype: torch.dtype | None = None,
+    encoder: Callable[[Tensor], Tensor] | None = None,
 ) -> Piece:
     """Encode the part of an input that some pixels of the image at ``size`` depend on; render them with the result.
 
@@ -37,6 +39,7 @@ def encode_part(
         hidden_span: rows and columns of the feature map (in the whole map) that are right in this part and
             that the outputs need, see ``tiles.plan``; None: all.
         dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
+        encoder: see ``encoding.encode``.
 
     Returns:
         a function: spans of rows and columns of the output to its pixels there, ``[B, out_dim, rows, columns]``;
@@ -52,7 +55,7 @@ def encode_part(
     fast = dtype if head is None else precision.matmul_dtype(dtype, inp.device.type)
     whole = tuple(in_size) == tuple(inp.shape[-2:])
     with _half_precision(inp.device.type, fast):
-        feat = model._encode(inp)
+        feat = model._encode(inp) if encoder is None else encode(model, inp, encoder)
         options: dict[str, Any] = {"dtype": functional.geometry_dtype(feat.dtype), "device": feat.device}
         map_size = tuple(feat.shape[2:])
         same_size = map_size == tuple(inp.shape[-2:])

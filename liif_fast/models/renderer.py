@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ..head import transforms, triton
 from . import folding, overrides
+from .checks import check_input
+from .encoding import laid_out
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -25,12 +27,19 @@ class Renderer:
     class, mode, numbers, ``forward``), or the storage of a parameter has changed; new values in place, as of
     ``load_state_dict`` or any optimizer, are seen without. Elsewhere, and where Python has to run for every image
     (hooks, methods of LIIF's that a subclass or the model itself has replaced), it is ``model.render``.
+
+    With ``compile`` the encoder is compiled by ``torch.compile``, on any device, at the first call with a shape and
+    after such changes, and recorded so; results differ by the order of roundings. Where Python has to run, it is not.
     """
 
-    def __init__(self, model: LIIF, size: Sequence[int], dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, model: LIIF, size: Sequence[int], dtype: torch.dtype | None = None, compile: bool = False
+    ) -> None:
         self.model = model
         self.size = size
         self.dtype = dtype
+        self.compile = compile
+        self._compiled: tuple[Any, Any] | None = None  # an encoder, and that compiled
         self._key: object = None
         # a CUDAGraph and two tensors, as soon as there is a recording
         self._graph: Any = None
@@ -38,18 +47,58 @@ class Renderer:
         self._out: Any = None
 
     def __call__(self, inp: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` -> ``[B, out_dim, *size]``, a new tensor, normalised as ``model.render``'s."""
-        if inp.device.type != "cuda":
-            return self._render(inp)
+        """``[B, 3, H, W]`` -> ``[B, out_dim, *size]``, a new tensor, normalised as ``model.render``'s.
+
+        Raises:
+            TypeError, ValueError: as ``model.render``.
+            RuntimeError: ``compile``, and ``torch.compile`` cannot compile the encoder here.
+        """
+        on_cuda = inp.device.type == "cuda"
+        if not on_cuda and not self.compile:
+            return self._by_model(inp)
         parts = list(self.model.modules())
         if not self._recordable(parts):
+            return self._by_model(inp)
+        if not on_cuda:
             return self._render(inp)
         with torch.cuda.device(inp.device):
             return self._replay(inp, parts)
 
     @torch.no_grad()
-    def _render(self, inp: Tensor) -> Tensor:
+    def _by_model(self, inp: Tensor) -> Tensor:
         return self.model.render(inp, self.size, dtype=self.dtype)
+
+    @torch.no_grad()
+    def _render(self, inp: Tensor) -> Tensor:
+        """What is recorded."""
+        if not self.compile:
+            return self._by_model(inp)
+        check_input(inp, self.model.encoder)
+        encoder = self._compiled_encoder()
+        part = self.model.encode_part(inp, inp.shape[-2:], (0, 0), None, self.size, self.dtype, encoder=encoder)
+        height, width = self.size
+        return part(((0, height), (0, width)))
+
+    def _compiled_encoder(self) -> Callable[[Tensor], Tensor]:
+        """Compiles when it is called with what is new to it: a shape, values and parts of its modules."""
+        encoder = self.model.encoder
+        if self._compiled is None or self._compiled[0] is not encoder:
+            self._compiled = encoder, torch.compile(encoder, dynamic=False)
+        compiled = self._compiled[1]
+
+        def encode(x: Tensor) -> Tensor:
+            try:
+                return compiled(x)
+            except RuntimeError as error:
+                from torch._dynamo.exc import TorchDynamoException  # there by now
+
+                if not isinstance(error, TorchDynamoException):
+                    raise
+                why = " ".join(str(error).split())[:300]
+                name = type(encoder).__name__
+                raise RuntimeError(f"compile=True: torch.compile cannot compile {name} here: {why}") from error
+
+        return encode
 
     def _replay(self, inp: Tensor, parts: list[nn.Module] | None = None) -> Tensor:
         key = self._describe(inp, list(self.model.modules()) if parts is None else parts)
@@ -77,9 +126,11 @@ class Renderer:
             *map(_code, parts),
         )  # fmt: skip
 
+    @torch.no_grad()
     def _record(self, inp: Tensor) -> None:
         self._key = self._graph = self._out = None  # the old recording's memory first
-        self._inp = inp.detach().clone()
+        check_input(inp, self.model.encoder)
+        self._inp = laid_out(inp.detach(), self.dtype).clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         graph = torch.cuda.CUDAGraph()
@@ -88,7 +139,8 @@ class Renderer:
                 for _ in range(2):
                     self._render(self._inp)
             torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(graph):
+            # other threads may allocate meanwhile: a loader that pins its batches, say
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._out = self._render(self._inp)
         self._graph = graph
 

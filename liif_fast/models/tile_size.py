@@ -67,9 +67,10 @@ def bytes_per_pixel(model: LIIF, itemsize: int = 4) -> int:
 def auto_tile(model: LIIF, device: torch.device, budget: int | None = None, itemsize: int = 4) -> int:
     """Side of the tiles (a multiple of 16, at least 32) with which an image is encoded fastest in ``budget`` bytes.
 
-    Default budget: half of a GPU's free memory; on the CPU 512 MiB, beyond which a larger tile is hardly faster, or as
-    much of a quarter of the machine's memory as makes a tile as wide as its border. A larger tile spends less on the
-    border; on the CPU a smaller one may keep its activations in the heap (see ``heap``).
+    Default budget: half of a GPU's free memory, with what torch holds of it and does not use; on the CPU 512 MiB,
+    beyond which a larger tile is hardly faster, or as much of a quarter of the machine's memory as makes a tile as wide
+    as its border. A larger tile spends less on the border; on the CPU a smaller one may keep its activations in the
+    heap (see ``heap``).
     """
     border = 2 * (halo(model) or 0)
 
@@ -82,7 +83,8 @@ def auto_tile(model: LIIF, device: torch.device, budget: int | None = None, item
 
     per_pixel = bytes_per_pixel(model, itemsize)
     if budget is None and device.type == "cuda":
-        budget = torch.cuda.mem_get_info(device)[0] // 2
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        budget = (torch.cuda.mem_get_info(device)[0] + kept) // 2
     largest = side(512 << 20 if budget is None else budget, per_pixel)
     if device.type != "cpu":
         return largest

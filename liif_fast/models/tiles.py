@@ -193,17 +193,25 @@ def _upscale_tile(
     for rows, cols in _pieces(tile.out, max(1, _PIECE // len(image))):
         part = out[:, :, slice(*rows), slice(*cols)]
         colours = render((rows, cols), _scaled(progress, part.numel() / out.numel()))
-        if dtype in HALF and not colours.isfinite().all():
+        finite = _finite(colours)
+        if not finite and dtype in HALF:
             if wide is None:
                 warnings.warn(f"a result in {dtype} is not finite: computed again in float32", stacklevel=4)
                 wide = _renderer(in_float32(model), image, out.shape[-2:], tile, torch.float32)
             colours = wide((rows, cols), None)
-        if not colours.isfinite().all():
+            finite = _finite(colours)
+        if not finite:
             raise not_finite()
         colours = colours.clamp_(0, 1)
         if out.shape[1] == 1:
             colours = colours.mean(1, keepdim=True)
         part.copy_(to_dtype(colours, out.dtype))
+
+
+def _finite(t: Tensor) -> bool:
+    """Whether all values are: in one pass and, on a device, with one wait for it."""
+    low, high = t.aminmax()  # NaN is both
+    return bool(low * 0 + high * 0 == 0)
 
 
 def _pieces(out: Spans, pixels: int) -> Iterator[Spans]:
@@ -256,7 +264,8 @@ def normalised(model: LIIF, image: Tensor) -> Tensor:
 
 
 def _channels(values: list[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
+    """One value for each channel. Filled, not copied from the host, for which a device would be waited for."""
+    return torch.stack([torch.full((), v, dtype=like.dtype, device=like.device) for v in values]).view(1, -1, 1, 1)
 
 
 def from_dtype(image: Tensor) -> Tensor:

@@ -9,8 +9,10 @@ import types
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from liif_fast import LIIF
+from liif_fast.head import precision
 from liif_fast.models.renderer import Renderer
 
 SIZE = (8, 6)
@@ -34,7 +36,7 @@ def renderer(tiny, monkeypatch):
         "current_stream": lambda: stream,
         "CUDAGraph": lambda: graph,
         "stream": lambda s: contextlib.nullcontext(),
-        "graph": lambda g: contextlib.nullcontext(),
+        "graph": lambda g, **options: contextlib.nullcontext(),
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     return Recording(tiny().eval(), SIZE)
@@ -143,7 +145,8 @@ def graphs(monkeypatch):
             pass
 
     @contextlib.contextmanager
-    def graph(recorded):
+    def graph(recorded, capture_error_mode):
+        assert capture_error_mode == "thread_local"  # other threads may allocate
         PretendedGraph.recordings += 1
         yield
 
@@ -203,3 +206,58 @@ def test_renderer_records_anew_after_a_failure(tiny, graphs, monkeypatch):
         with pytest.raises(torch.OutOfMemoryError):
             renderer._replay(inp)
     assert torch.equal(renderer._replay(inp), model.render(inp, (9, 8)))
+
+
+class Tape(TorchDispatchMode):
+    """What a CUDA graph is: the operations on tensors, in the memory that they had, without Python and autocast."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        self.steps.append((function, args, kwargs or {}, out))
+        return out
+
+    @torch.no_grad()
+    def replay(self):
+        for function, args, kwargs, out in self.steps:
+            again = function(*args, **kwargs)
+            for old, new in zip(tensors(out), tensors(again), strict=True):
+                if old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def tensors(given):
+    return [t for t in (given if isinstance(given, (tuple, list)) else [given]) if isinstance(t, torch.Tensor)]
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_within_autocast(tiny, graphs, monkeypatch, dtype):
+    """A recording made in a user's autocast, which has converted weights before: new values are seen, inside of it and
+    in the next."""
+    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", True)  # or nothing of it would be in half precision
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Tape)
+
+    @contextlib.contextmanager
+    def graph(tape, **options):
+        with tape:
+            yield
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    model, inp = tiny().eval(), torch.rand(1, 3, 5, 6)
+    renderer = model.renderer((9, 8), dtype)
+    # as on CUDA, where this is part of the description
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind, f=torch.is_autocast_enabled: f("cpu"))
+    for _ in range(2):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model.render(inp, (9, 8))
+            for _ in range(2):
+                old = renderer._replay(inp)
+                for p in model.parameters():
+                    p.data.mul_(1.3)
+                torch.clear_autocast_cache()
+                want = model.render(inp, (9, 8), dtype=dtype)
+                assert not torch.allclose(old, want, atol=1e-2)
+                assert torch.equal(renderer._replay(inp), want)

@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import liif_fast
 from liif_fast.models import heap, tile_size, tiles
@@ -131,6 +132,51 @@ def test_progress_adds_up_to_one(tiny):
     assert sum(shares) == pytest.approx(1)
 
 
+def test_auto_tile_counts_what_torch_keeps_of_a_gpu(tiny, monkeypatch):
+    """Blocks that torch holds and does not use are free memory too: tiles do not shrink from one image to the next."""
+    free = {"mem_get_info": (60 << 20, 1 << 30), "memory_reserved": 8 << 20, "memory_allocated": 5 << 20}
+    for name, value in free.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    device = torch.device("cuda", 0)
+    first = tile_size.auto_tile(tiny(), device)
+    assert first == tile_size.auto_tile(tiny(), device, budget=63 << 19)
+    free = {"mem_get_info": (10 << 20, 1 << 30), "memory_reserved": 58 << 20}  # after the first image
+    for name, value in free.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert tile_size.auto_tile(tiny(), device) == first
+
+
+def test_a_device_is_waited_for_once_a_piece(tiny, monkeypatch):
+    """Reading a number and copying one from the host wait for the device."""
+    model, read = tiny().eval(), []
+    image = torch.randint(256, (1, 3, 40, 50), dtype=torch.uint8)
+
+    class Reads(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten._local_scalar_dense.default:
+                read.append(function)
+            return function(*args, **(kwargs or {}))
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a copy from the host")
+
+    monkeypatch.setattr(tiles, "_PIECE", 80 * 20)  # 5 pieces
+    with pytest.MonkeyPatch.context() as patch, Reads():
+        patch.setattr(torch, "tensor", refuse)
+        model.upscale(image, scale=2, tile=0)
+    assert len(read) == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_finite_is_what_isfinite_says(dtype):
+    largest = torch.finfo(dtype).max
+    for value in (0.0, largest, -largest, torch.inf, -torch.inf, torch.nan):
+        for low in (-largest, 1.0):
+            t = torch.full((2, 3, 5), low, dtype=dtype)
+            t[1, 2, 3] = value
+            assert tiles._finite(t) == bool(t.isfinite().all())
+
+
 def test_auto_tile_on_a_cpu_keeps_activations_in_the_heap_where_that_pays():
     cpu = torch.device("cpu")
     edsr = liif_fast.make({"name": "liif", "args": {"encoder_spec": EDSR_BASELINE, "imnet_spec": IMNET}})
@@ -153,6 +199,7 @@ def test_auto_tile_is_as_wide_as_a_wide_border_where_memory_allows(monkeypatch):
 FAULTS = """
 import os, pathlib, resource
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from liif_fast.models import heap
 
 def faults(passes):  # share of the pages written that the system handed out anew; three blocks at once, like layers

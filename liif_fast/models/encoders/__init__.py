@@ -13,6 +13,9 @@ An encoder is any ``nn.Module`` that maps ``[B, 3, H, W]`` to ``[B, out_dim, H, 
   its map, and refused;
 - ``in_channels: int`` (optional): channels of its images where they are not 3, for clear messages.
 
+Images come with channels last from ``upscale``, and in all inference on CUDA: ``view`` may refuse what ``reshape``
+takes.
+
 Pass such a module as ``encoder_spec`` to ``LIIF``, or name its class with ``liif_fast.register`` to use it in specs.
 Those below have the names, arguments, defaults and state-dict keys of the official registry. Their
 ``receptive_field`` is an int for EDSR and RDN with ``no_upsampling=True``, else None.

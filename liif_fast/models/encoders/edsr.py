@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ...registry import register
+from .. import folding
+from . import residual
 from .common import conv, reach, upsampler
 
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
@@ -39,6 +41,9 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.add(x, self.body(x), alpha=self.res_scale)
+
+
+_BLOCK = ResBlock.forward  # as it is now: a later replacement on the class is a change
 
 
 class EDSR(nn.Module):
@@ -90,8 +95,23 @@ class EDSR(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.head(x)
-        x = x + self.body(x)
+        layers = self._layers(x)
+        x = x + self.body(x) if layers is None else residual.run(x, *layers)
         return x if self.tail is None else self.tail(x)
+
+    def _layers(self, x: Tensor) -> tuple[list[nn.Conv2d], list[float]] | None:
+        """The body's convolutions and the scales of its blocks, where ``residual.run`` can take its place: in eval
+        mode, and if calling its layers could give nothing else than they say."""
+        if self.training or not residual.suits(x) or not folding.calls_are_torchs():
+            return None
+        *blocks, last = folding.members(self.body) or [None]
+        inner = [folding.members(b.body) if folding.runs(b, _BLOCK) else [] for b in blocks]
+        if last is None or not all(len(b) == 3 and folding.runs_relu(b[1]) for b in inner):
+            return None
+        layers = [*(b[i] for b in inner for i in (0, 2)), last]
+        scales = [b.res_scale for b in blocks]
+        plain = all(residual.known(m, x) for m in layers) and all(type(s) in (int, float) for s in scales)
+        return (layers, scales) if plain else None
 
 
 @register("edsr-baseline")

@@ -1,0 +1,55 @@
+"""Calling an encoder: its input in the dtype and the layout that it runs fastest in, its map cut back to the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..head import precision, transforms
+from ..head.precision import HALF
+from . import padding
+from .checks import check_input
+
+if TYPE_CHECKING:
+    from .liif import LIIF
+
+
+def encode(model: LIIF, inp: Tensor, encoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """``[B, 3, H, W] -> [B, C, H, W]``, as ``LIIF.gen_feat`` gives it.
+
+    Args:
+        encoder: what to call in place of the model's, and computes the same.
+    """
+    check_input(inp, model.encoder)
+    call = model.encoder if encoder is None else encoder
+    # half-precision models take float32 images, as under autocast
+    whole = padding.padded(inp, model.pad_to)
+    with precision.fastest_autocast(inp.device.type):
+        feat = call(laid_out(whole.to(next(model.encoder.parameters(), inp).dtype)))
+    return padding.cut(feat, whole, inp, type(model.encoder).__name__)
+
+
+def laid_out(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """``[B, C, H, W]`` with channels last where ``by_matrix_units``, so that each convolution finds it so.
+
+    In inference: training has a switch for it; compilers choose layouts themselves, and vmap knows no other.
+
+    Args:
+        dtype: of the convolutions, if it is another than that of x or of autocast.
+    """
+    own = torch.is_grad_enabled() or torch.compiler.is_compiling() or transforms.active()
+    if own or not by_matrix_units(x.device.type, dtype or x.dtype):
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def by_matrix_units(device: str, dtype: torch.dtype) -> bool:
+    """Whether a device convolves inputs of this dtype by matrix units, whose kernels read channels last: in any other
+    layout each layer transforms its input and its output. Float32 without tf32 has better kernels for the other."""
+    if device != "cuda" or dtype == torch.float64:
+        return False
+    half = dtype in HALF or (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) in HALF)
+    return half or torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]  # not in the stubs
