@@ -4,7 +4,7 @@
 #     benchmarks/gpu.sh prepare   # at home: fills .dev/ and says what to bring along
 #     benchmarks/gpu.sh call1     # 240 s: is it right? doctor, tests/gpu without the slow ones, frames, tune
 #     benchmarks/gpu.sh call2     # 190 s: why so fast? rows of gather and upscale, ncu of two configurations, memcheck
-#     benchmarks/gpu.sh call3     # 240 s: what failed, again; rows of upscale, the head with PSNR, training
+#     benchmarks/gpu.sh call3     # 240 s: what failed, again; rows of upscale, head with PSNR, training if time is left
 #
 # and for who has one and an hour:
 #
@@ -12,9 +12,9 @@
 #     benchmarks/gpu.sh sanitize  # compute-sanitizer alone: memcheck and racecheck
 #
 # Such a machine has no network, starts bare and gives little back: what the calls need is in .dev/ (weights, Set5, the
-# commit) and the library, built before; what they find is in .dev/ too (results/, what tune chose, failed: the tests
-# that did) and is packed into $OUT/found.tar.gz after every step. A later call on the same machine finds it there; for a
-# fresh one unpack it first: tar -xzf found.tar.gz -C .dev
+# commit) and the library, built before; what they find is in .dev/ too (results/, cache/: what tune chose, failed:
+# names of tests) and is packed into $OUT/found.tar.gz after every step. A later call on the same machine finds it there
+# and needs nothing brought along again; for a fresh one unpack it first: tar -xzf found.tar.gz -C .dev
 #
 # A step that is not done in its time, or in what is left of the call, is ended; a table of them all comes last.
 # PYTHON: the interpreter that has torch (python3). LIMIT: seconds for a call. TESTS: what call3 tests, in place of what
@@ -50,6 +50,7 @@ pack() { # all that was found, so far
 step() {
   local name=$1 most=$2 log=$results/$call-$1.log left=$((end - SECONDS)) begin=$SECONDS outcome status
   shift 2
+  rm -f "$log"
   [ "$most" -lt "$left" ] || most=$left
   if [ "$most" -lt 10 ]; then
     table+=("$(printf '%-16s no time left' "$name")")
@@ -67,7 +68,7 @@ step() {
     *) outcome="FAILED ($status)" ;;
   esac
   [ "$status" -eq 0 ] || failed=1
-  table+=("$(printf '%-16s %-12s %4d s  %s' "$name" "$outcome" $((SECONDS - begin)) "$(tail -n 1 "$log" | cut -c1-80)")")
+  table+=("$(printf '%-16s %-12s %4d s  ' "$name" "$outcome" $((SECONDS - begin)))$(tail -n 1 "$log" | cut -c1-80)")
   pack
   return "$status"
 }
@@ -78,7 +79,7 @@ card() { # driver, clock and power now
     --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,power.draw,power.limit,temperature.gpu
 }
 
-# SECONDS ARGUMENTS...: pytest; the names of what failed, also of a run that was ended, are kept in .dev/failed
+# SECONDS ARGUMENTS...: pytest; the names of what failed, or had begun when the run was ended, are kept in .dev/failed
 tests() {
   local most=$1 status
   shift
@@ -86,8 +87,18 @@ tests() {
   "$python" -c 'import pytest_timeout' 2>/dev/null && set -- --timeout 60 --timeout-method thread "$@"
   SHOWN=40 step tests "$most" "$python" -m pytest -v --durations=10 -p no:cacheprovider "$@"
   status=$?
-  sed -nE -e 's/^(\[gw[0-9]+\] \[ *[0-9]+%\] )?(FAILED|ERROR) (tests\/[^ ]*).*/\3/p' \
-    -e 's/^(tests\/[^ ]*::[^ ]*) (FAILED|ERROR).*/\1/p' "$results/$call-tests.log" | sort -u >"$dev/failed"
+  [ -e "$results/$call-tests.log" ] || return "$status" # there was no time
+  awk '{
+    name = outcome = ""
+    for (i = 1; i <= NF && i < 6; i++) {
+      if (name == "" && $i ~ /^tests\//) name = $i
+      if ($i ~ /^(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)$/) outcome = $i
+    }
+    if (name != "" && outcome == "" && NF == 1) begun[name]
+    if (name != "" && outcome != "") delete begun[name]
+    if (name != "" && (outcome == "FAILED" || outcome == "ERROR")) bad[name]
+  }
+  END { for (name in begun) bad[name]; for (name in bad) print name }' "$results/$call-tests.log" | sort >"$dev/failed"
   [ -s "$dev/failed" ] || rm "$dev/failed"
   pack
   return "$status"
@@ -96,7 +107,8 @@ tests() {
 speed() { # NAME SECONDS ARGUMENTS...: rows
   local name=$1 most=$2
   shift 2
-  SHOWN=60 step "$name" "$most" "$python" benchmarks/speed.py "$@" "${model[@]}" "${tiny[@]}" --json "$results/gpu.jsonl"
+  SHOWN=60 step "$name" "$most" \
+    "$python" benchmarks/speed.py "$@" "${model[@]}" "${tiny[@]}" --json "$results/gpu.jsonl"
 }
 
 tune() { # SECONDS ARGUMENTS...: kept in .dev/cache, where the steps after it find it
@@ -186,7 +198,7 @@ call3() {
     tests 60 "${which[@]}"
   fi
   speed upscale 80 upscale-4k upscale-dvd --rounds 9 --budget 30
-  speed head 110 head-1080p --psnr --rounds 9 --budget 30
+  speed head "$LIMIT" head-1080p --psnr --rounds 9 --budget 25
   speed training "$LIMIT" train step --rounds 9 --budget 20
 }
 

@@ -192,16 +192,21 @@ def check(contenders: Sequence[Contender], clock: Clock, device: torch.device) -
     return rows
 
 
-def _turn(clock: Clock, c: Contender, turn: int) -> float:
+def _turn(clock: Clock, c: Contender, turn: int, fill: float) -> float:
     """Seconds of a run; on a CPU the mean of up to five short ones: one alone may fall into another process's."""
     times = [clock(lambda: c.run(turn % INPUTS))]
-    while not clock.cuda and len(times) < 5 and sum(times) < 0.25:
+    while not clock.cuda and len(times) < 5 and sum(times) < fill:
         times.append(clock(lambda: c.run((turn + len(times)) % INPUTS)))
     return statistics.fmean(times)
 
 
 def measure(
-    case: Case, rounds: int, device: torch.device, ceiling: dict[str, float], end: float = float("inf")
+    case: Case,
+    rounds: int,
+    device: torch.device,
+    ceiling: dict[str, float],
+    end: float = float("inf"),
+    fill: float = 0.25,
 ) -> list[dict]:
     """Check every contender against the first, then time those that passed in turns: A B C A B C ...
 
@@ -212,6 +217,7 @@ def measure(
         rounds: at most.
         ceiling: see ``ceiling.py``; ``share`` is of this.
         end: no round begins that would end after this, by time.perf_counter; at least two are run.
+        fill: seconds that short runs are repeated for in a round, on a CPU.
     """
     clock = Clock(device)
     rows = check(case.contenders, clock, device)
@@ -221,7 +227,7 @@ def measure(
     for turn in range(rounds):
         for c, row, taken, seen in zip(case.contenders, rows, times, shown, strict=True):
             if row["ok"]:
-                taken.append(_turn(clock, c, turn))
+                taken.append(_turn(clock, c, turn, fill))
                 seen += clock.gauge.take()
         now = time.perf_counter()
         if turn >= 1 and now + (now - began) / (turn + 1) > end:

@@ -80,7 +80,8 @@ def main() -> None:
                 for contender in case.contenders:
                     contender.run(0)
                 continue
-            rows = measure(case, args.rounds, device, ceiling, end or time.perf_counter() + (args.budget or 120.0))
+            until = end or time.perf_counter() + (args.budget or 120.0)
+            rows = measure(case, args.rounds, device, ceiling, until, 0.0 if args.tiny else 0.25)
             for row in rows:
                 wrong += not row["ok"]
                 row["set5_x4_db"] = quality.get(row["dtype"]) if row["contender"] == "liif_fast" else None

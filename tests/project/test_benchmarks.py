@@ -161,8 +161,9 @@ def test_readme_says_what_the_rows_say(tmp_path):
 
 @pytest.mark.long
 def test_every_kind_of_case_runs_and_is_drawn(tmp_path):
-    """Small, on the CPU, with weights of its own; without those that compile, which take a minute."""
-    command = [sys.executable, str(FOLDER / "speed.py"), "upscale", "step", "tiles", "queries", "gather", "--tiny"]
+    """Small, on the CPU, with weights of its own; without those that compile, which take a minute, and those that
+    test_gpu_calls.py runs."""
+    command = [sys.executable, str(FOLDER / "speed.py"), "upscale", "tiles", "queries", "--tiny"]
     command += ["--device", "cpu", "--rounds", "2", "--json", str(tmp_path / "rows.jsonl"), "--plot", str(tmp_path)]
     done = subprocess.run([*command, "--model", weights(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
