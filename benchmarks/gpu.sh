@@ -74,7 +74,7 @@ step() {
 }
 
 card() { # driver, clock and power now
-  [ -n "${TINY:-}" ] && return
+  [ -z "${TINY:-}" ] && command -v nvidia-smi >/dev/null || return
   step card 15 nvidia-smi --format=csv,noheader \
     --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,power.draw,power.limit,temperature.gpu
 }

@@ -76,9 +76,16 @@ def test_a_wrong_contender_is_refused_and_not_timed(wrong, capsys):
 
 def test_the_program_ends_with_an_error_for_it(monkeypatch, capsys, tmp_path):
     case, _ = planted(wrong=torch.zeros(3))
+
+    def not_built(model, setup):
+        raise RuntimeError("out of memory")
+        yield
+
     monkeypatch.setitem(speed.CASES, "planted", lambda model, setup: iter([case]))
     monkeypatch.setattr(speed.liif_fast, "load", lambda *a, **k: torch.nn.Identity())
-    monkeypatch.setattr(sys, "argv", ["speed.py", "planted", "--rounds", "2", "--json", str(tmp_path / "rows.jsonl")])
+    monkeypatch.setitem(speed.CASES, "not built", not_built)
+    command = ["speed.py", "not built", "planted", "--rounds", "2", "--json", str(tmp_path / "rows.jsonl")]
+    monkeypatch.setattr(sys, "argv", command)
     grad = torch.is_grad_enabled()
     try:
         with pytest.raises(SystemExit) as exit_code:
@@ -86,7 +93,10 @@ def test_the_program_ends_with_an_error_for_it(monkeypatch, capsys, tmp_path):
     finally:
         torch.set_grad_enabled(grad)
     assert exit_code.value.code == 1
-    assert "WRONG by 1.0e+00: not timed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "WRONG by 1.0e+00: not timed" in said
+    assert "not built FAILED: RuntimeError: out of memory" in said
+    assert "3 rows, 2 wrong; bars: 1 met, 0 not, 0 not measured" in said
     written = rows.load(tmp_path / "rows.jsonl")
     assert [row.get("contender") for row in written] == ["reference", "right", "wrong", None]
     assert written[3]["met"] is True
