@@ -9,21 +9,26 @@ from functools import partial
 import heads
 import torch
 from heads import AUTOCAST, COMPILED, FOLD, OURS, REFERENCE
-from measure import INPUTS, Bar, Case, Contender
+from measure import INPUTS, Bar, Case, Contender, gradients_apart
 from torch import Tensor
 from training_cases import step, train
 
 from liif_fast import functional
 from liif_fast.head import precision
 
+TO_4K = ((540, 960), (2160, 3840))  # low and high, (height, width)
+TO_960P = ((480, 720), (960, 1440))
+
 
 @dataclass(frozen=True)
 class Setup:
-    """Where a case runs, and how much of it. ``full``: contenders that only --suite has time for."""
+    """Where a case runs, and how much of it. ``full``: not only what a minute has the time for; ``compiled``: also what
+    torch.compile makes of the reference and the fold, which takes up to a minute for each kind of number."""
 
     device: torch.device
     tiny: bool = False
     full: bool = True
+    compiled: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -31,8 +36,11 @@ class Setup:
         return ("float32", "bfloat16") if self.device.type == "cpu" else ("float32", "bfloat16", "float16")
 
 
-def head(low: tuple[int, int], high: tuple[int, int], model, setup: Setup) -> Iterator[Case]:
-    """Inference of the head: feature map (hidden map for the fold) to colours, ``low`` pixels to ``high``."""
+def head(
+    low: tuple[int, int], high: tuple[int, int], model, setup: Setup, compiled: tuple[str, ...] = ()
+) -> Iterator[Case]:
+    """Inference of the head: feature map (hidden map for the fold) to colours, ``low`` pixels to ``high``.
+    ``compiled``: kinds of numbers of which the compiled reference is always there."""
     if setup.tiny:
         low, high = (12, 16), (30, 40)
     image = heads.photo(*low, setup.device)
@@ -41,9 +49,13 @@ def head(low: tuple[int, int], high: tuple[int, int], model, setup: Setup) -> It
     coord, cell = heads.grid(high, setup.device)
     cuda = setup.device.type == "cuda"
     chunk = 1 << (18 if cuda else 13)  # fills the device, or stays in the cache
-    found = heads.references(model, feats, coord, cell, compile_too=True)
+    if setup.compiled:
+        compiled = ("float32", "bfloat16") if cuda else ("float32",)
+    elif setup.tiny:
+        compiled = ()
+    found = heads.references(model, feats, coord, cell, compiled)
     kinds = setup.kinds if setup.full else ("float32",)
-    found += heads.folds(model, hiddens, coord, cell, kinds, setup.full, chunk)
+    found += heads.folds(model, hiddens, coord, cell, kinds, setup.full and setup.compiled, chunk)
     found += heads.ours(model, image, feats, hiddens, coord, cell, (*setup.kinds, "int8"))
     if not setup.full:
         found = [c for c in found if c.name != REFERENCE + AUTOCAST]
@@ -51,12 +63,16 @@ def head(low: tuple[int, int], high: tuple[int, int], model, setup: Setup) -> It
     if cuda and high == (1080, 1920):
         bars = [
             Bar((OURS, "bfloat16"), "share", None, 0.6),
+            Bar((OURS, "bfloat16"), "share", None, 0.75),
             Bar((OURS, "bfloat16"), "faster than", (REFERENCE, "float32"), 25),
-            Bar((OURS, "bfloat16"), "faster than", (FOLD + COMPILED, "bfloat16"), 3),
+            Bar((OURS, "bfloat16"), "faster than", (REFERENCE + AUTOCAST + COMPILED, "bfloat16"), 10),
             Bar((OURS, "int8"), "faster than", (OURS, "bfloat16"), 1.5),
             Bar((OURS, "bfloat16"), "error of", (FOLD, "bfloat16"), 2),
-            Bar((OURS, "bfloat16"), "memory", None, coord.shape[1] * 3 * 4),  # the result, in float32
+            # the result, in float32, and the weights in the kernel's form; the hidden map is given, as are coordinates
+            Bar((OURS, "bfloat16"), "memory", None, coord.shape[1] * 3 * 4 + 2**20),
         ]
+        if setup.compiled:
+            bars.append(Bar((OURS, "bfloat16"), "faster than", (FOLD + COMPILED, "bfloat16"), 3))
     elif not cuda and low == (64, 64):
         bars = [
             Bar((OURS, "float32"), "faster than", (REFERENCE, "float32"), 7.5),
@@ -67,21 +83,30 @@ def head(low: tuple[int, int], high: tuple[int, int], model, setup: Setup) -> It
     yield Case(f"head {_arrow(low, high)}", found, bars, coord.shape[1])
 
 
-def upscale(low: tuple[int, int], high: tuple[int, int], model, setup: Setup, rate: float = 0) -> Iterator[Case]:
-    """Image to image with the encoder. The reference is the official pipeline: NCHW encoder, reference head."""
+def upscale(
+    low: tuple[int, int],
+    high: tuple[int, int],
+    model,
+    setup: Setup,
+    rates: tuple[float, ...] = (),
+    official: bool = True,
+) -> Iterator[Case]:
+    """Image to image with the encoder. The reference is the official pipeline: NCHW encoder, reference head; without
+    ``official`` our own float32 is. ``rates``: bars of the renderer in bfloat16, images a second."""
     if setup.tiny:
         low, high = (12, 16), (24, 32)
     images = heads.variants(heads.photo(*low, setup.device))
     cuda = setup.device.type == "cuda"
     tile = 0 if cuda else "auto"
 
-    def official(i: int) -> Tensor:
+    def by_reference(i: int) -> Tensor:
         coord, cell = heads.grid(high, setup.device)
         colours = heads.by_reference(model, model.encoder(images[i] * 2 - 1), coord, cell)
         return (colours * 0.5 + 0.5).clamp(0, 1).transpose(1, 2).unflatten(-1, high)
 
     coord, encoder = heads.grid(high, setup.device)[0], heads.encoder_work(model, *low)
-    found = [Contender(REFERENCE, "float32", official, 0, {"float32": encoder + heads.reference_work(model, coord)})]
+    needed = {"float32": encoder + heads.reference_work(model, coord)}
+    found = [Contender(REFERENCE, "float32", by_reference, 0, needed)] if official else []
     encoder += heads.folded_work(model, *low)  # without the tiles' borders
 
     def work(kind: str) -> dict[str, float]:  # int8 is the head's; the encoder takes what the device is good at
@@ -96,10 +121,10 @@ def upscale(low: tuple[int, int], high: tuple[int, int], model, setup: Setup, ra
 
     # colours that span 1; encoder and head rounded in every layer
     for kind, tolerance in (("float32", 2e-5), ("bfloat16", 2e-2), ("float16", 3e-3), ("int8", 5e-2)):
-        if kind in (*setup.kinds, "int8"):
+        if kind in ((*setup.kinds, "int8") if official else setup.kinds[:2]):
             run = partial(ours, getattr(torch, kind))
             found.append(Contender(OURS, kind, run, tolerance, work(kind)))
-    bars = [] if rate == 0 else [Bar((OURS, "bfloat16"), "per second", None, rate)]
+    bars = []
     if cuda:  # a CUDA graph with buffers of its own
         renderer = model.renderer(high, dtype=torch.bfloat16)
         graph = "liif_fast, renderer"
@@ -108,13 +133,47 @@ def upscale(low: tuple[int, int], high: tuple[int, int], model, setup: Setup, ra
             return (renderer(images[i] * 2 - 1) * 0.5 + 0.5).clamp(0, 1)
 
         found.append(Contender(graph, "bfloat16", recorded, 2e-2, work("bfloat16")))
-        bars += [] if rate == 0 else [Bar((graph, "bfloat16"), "per second", None, rate)]
+        bars = [Bar((graph, "bfloat16"), "per second", None, rate) for rate in rates]
     elif low == (256, 256):
         bars = [
             Bar((OURS, kind), "faster than", (REFERENCE, "float32"), least)
             for kind, least in (("float32", 6), ("bfloat16", 11), ("int8", 15))
         ]
-    yield Case(f"upscale {_arrow(low, high)}", found, bars, high[0] * high[1])
+    name = "upscale" if official else "frames"
+    yield Case(f"{name} {_arrow(low, high)}", found, bars, high[0] * high[1])
+
+
+def frames(model, setup: Setup) -> Iterator[Case]:
+    """In half a minute: two sizes of ``upscale`` without the official pipeline, and what the encoder takes of them."""
+    for low, high, rates in ((*TO_4K, (30, 38)), (*TO_960P, (100,))):
+        yield from upscale(low, high, model, Setup(setup.device, setup.tiny), rates, official=False)
+    yield from encoder(model, setup)
+
+
+def encoder(model, setup: Setup) -> Iterator[Case]:
+    """The encoder and the hidden map of 960x540: as the model is, under autocast, and in channels_last."""
+    low = (12, 16) if setup.tiny else TO_4K[0]
+    images = [image * 2 - 1 for image in heads.variants(heads.photo(*low, setup.device))]
+    forms = {"NCHW": images, "channels_last": [x.contiguous(memory_format=torch.channels_last) for x in images]}
+    head, work = functional.Head(*model.head()), heads.encoder_work(model, *low)
+
+    def run(inputs: list[Tensor], kind: str, hidden: bool, i: int) -> Tensor:
+        with torch.autocast(setup.device.type, dtype=getattr(torch, kind), enabled=kind != "float32"):
+            feat = model.encoder(inputs[i])
+            return functional.hidden_map(feat, head) if hidden else feat
+
+    for hidden in (False, True):
+        found, needed = [], work + heads.folded_work(model, *low) * hidden
+        # by the norm: the order of sums, and in bfloat16 a rounding in each of 34 layers
+        for kind, tolerance in (("float32", 1e-5), ("bfloat16", 5e-2)):
+            for form, inputs in forms.items():
+                each = partial(run, inputs, kind, hidden)
+                found.append(Contender(form, kind, each, tolerance, {kind: needed}, _apart))
+        yield Case(f"encoder{' and hidden map' * hidden} {low[1]}x{low[0]}", found)
+
+
+def _apart(out: Tensor, want: Tensor) -> float:
+    return gradients_apart([out], [want])
 
 
 def tiles(model, setup: Setup) -> Iterator[Case]:
@@ -139,7 +198,7 @@ def queries(powers: tuple[int, ...], model, setup: Setup) -> Iterator[Case]:
     for power in (2, 3) if setup.tiny else powers:
         coord = torch.rand(1, 10**power, 2, device=setup.device) * 2 - 1
         cell = torch.full_like(coord, 2 / 256)
-        found = heads.references(model, [feat] * INPUTS, coord, cell, False)[:1] if power < 7 else []
+        found = heads.references(model, [feat] * INPUTS, coord, cell, ())[:1] if power < 7 else []
         found += heads.ours(model, hidden, [feat], [hidden] * INPUTS, coord, cell, setup.kinds[:2], as_image=False)
         if found[0].name != REFERENCE:  # too long a run: bfloat16 is checked against our own float32
             found[0].tolerance = 0.0
@@ -151,7 +210,6 @@ def scales(model, setup: Setup) -> Iterator[Case]:
     side = 6 if setup.tiny else 48
     for scale in (1, 2, 3, 4, 6, 8, 12):
         for case in head((side, side), (side * scale, side * scale), model, Setup(setup.device, full=False)):
-            case.contenders = [c for c in case.contenders if COMPILED not in c.name]
             case.title, case.bars = f"scale x{scale}", []
             yield case
 
@@ -167,17 +225,18 @@ def _gather(model, setup: Setup) -> Iterator[Case]:
 
 
 CASES: dict[str, Callable[..., Iterator[Case]]] = {
-    "head": partial(head, (64, 64), (256, 256)),
+    "head": partial(head, (64, 64), (256, 256), compiled=("float32",)),
     **{f"head-320-x{s}": partial(head, (180, 320), (180 * s, 320 * s)) for s in (2, 3, 4, 8)},
-    "head-1080p": partial(head, (270, 480), (1080, 1920)),
-    "head-dvd": partial(head, (480, 720), (960, 1440)),
+    "head-1080p": partial(head, (270, 480), (1080, 1920), compiled=("bfloat16",)),
+    "head-dvd": partial(head, *TO_960P),
     "head-1440": partial(head, (1080, 1440), (2160, 2880)),
-    "head-4k": partial(head, (540, 960), (2160, 3840)),
+    "head-4k": partial(head, *TO_4K),
     "upscale": partial(upscale, (256, 256), (1024, 1024)),
     "upscale-1080p": partial(upscale, (270, 480), (1080, 1920)),
-    "upscale-dvd": partial(upscale, (480, 720), (960, 1440), rate=100),
+    "upscale-dvd": partial(upscale, *TO_960P, rates=(100,)),
     "upscale-1440": partial(upscale, (1080, 1440), (2160, 2880)),
-    "upscale-4k": partial(upscale, (540, 960), (2160, 3840), rate=30),
+    "upscale-4k": partial(upscale, *TO_4K, rates=(30, 38)),
+    "frames": frames,
     "train": train,
     "step": step,
     "gather": _gather,

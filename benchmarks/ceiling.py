@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from gauge import medians
 from measure import Clock
 
 _KINDS = {"float32": 0, "bfloat16": 1, "int8": 2, "int16": 3}
@@ -32,10 +33,10 @@ def tf32() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def ceilings(device: torch.device, tiny: bool = False) -> dict[str, float]:
+def ceilings(device: torch.device, tiny: bool = False) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Operations per second (a multiply-add is two) by kind of number, and on CUDA "copy": bytes read and written per
-    second. Empty where they cannot be measured."""
-    return _cuda(device, tiny) if device.type == "cuda" else _cpu(0.02 if tiny else 0.3)
+    second. Empty where they cannot be measured. And the card's clock and power meanwhile, see ``gauge.py``."""
+    return _cuda(device, tiny) if device.type == "cuda" else (_cpu(0.02 if tiny else 0.3), {})
 
 
 def _cpu(seconds: float) -> dict[str, float]:
@@ -56,9 +57,9 @@ def _cpu(seconds: float) -> dict[str, float]:
         return {name: function(kind, torch.get_num_threads(), seconds) for name, kind in kinds.items()}
 
 
-def _cuda(device: torch.device, tiny: bool) -> dict[str, float]:
+def _cuda(device: torch.device, tiny: bool) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Medians; the better of two sizes for products. On random numbers: zeros take less power and run faster."""
-    clock, found = Clock(device), {}
+    clock, found, card = Clock(device), {}, {}
     for kind in ("bfloat16", "float16", "float32", "tf32", "int8"):
         best = 0.0
         for n in (256,) if tiny else (4096, 8192):
@@ -70,8 +71,9 @@ def _cuda(device: torch.device, tiny: bool) -> dict[str, float]:
             with tf32() if kind == "tf32" else contextlib.nullcontext():
                 times = [clock(lambda m=multiply, a=a, b=b: m(a, b.t())) for _ in range(12)][3:]
             best = max(best, 2 * n**3 / statistics.median(times))
-        found[kind] = best
+        found[kind], card[kind] = best, medians(clock.gauge.take())
     source = torch.empty(1 << (20 if tiny else 30), dtype=torch.uint8, device=device).random_()
     target = torch.empty_like(source)
     times = [clock(lambda: target.copy_(source)) for _ in range(12)][3:]
-    return {**found, "copy": 2 * source.nbytes / statistics.median(times)}
+    found["copy"], card["copy"] = 2 * source.nbytes / statistics.median(times), medians(clock.gauge.take())
+    return found, card

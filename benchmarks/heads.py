@@ -76,26 +76,31 @@ def on(operator: Callable[..., Tensor], given: list[tuple], i: int) -> Tensor:
     return operator(*given[i])
 
 
-def references(model, feats: list[Tensor], coord: Tensor, cell: Tensor, compile_too: bool) -> list[Contender]:
-    """The official computation as it is run: float32, and what users make of it."""
+def references(
+    model, feats: list[Tensor], coord: Tensor, cell: Tensor, compiled_kinds: tuple[str, ...]
+) -> list[Contender]:
+    """The official computation as it is run: float32, and what users make of it. ``compiled_kinds``: those that are
+    there under torch.compile too, bfloat16 by autocast."""
     cuda = coord.device.type == "cuda"
 
-    def autocast(i: int, dtype: torch.dtype) -> Tensor:
+    def autocast(i: int, dtype: torch.dtype, function: Callable = reference.liif) -> Tensor:
         with torch.autocast(coord.device.type, dtype=dtype):
-            return by_reference(model, feats[i], coord, cell).float()
+            return by_reference(model, feats[i], coord, cell, function).float()
 
     needed, found = reference_work(model, coord), []
 
     def add(form: str, kind: str, run: Callable[[int], Tensor], tolerance: float, bound: str = "") -> None:
-        compiles = form == COMPILED
+        compiles = form.endswith(COMPILED)
         found.append(Contender(REFERENCE + form, kind, run, tolerance, {bound or kind: needed}, compiles=compiles))
 
     add("", "float32", lambda i: by_reference(model, feats[i], coord, cell), 0)
-    if compile_too:
-        graph = compiled(reference.liif, dynamic=True)
+    graph = compiled(reference.liif, dynamic=True)
+    if "float32" in compiled_kinds:
         add(COMPILED, "float32", lambda i: by_reference(model, feats[i], coord, cell, graph), 1e-5)
     # Tolerances: tf32 keeps 10 bits of factors in five layers of up to 580 terms; bfloat16 7.
     add(AUTOCAST, "bfloat16", lambda i: autocast(i, torch.bfloat16), 5e-2)
+    if "bfloat16" in compiled_kinds:
+        add(AUTOCAST + COMPILED, "bfloat16", lambda i: autocast(i, torch.bfloat16, graph), 5e-2)
     if cuda:
 
         def in_tf32(i: int) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gauge import Gauge, medians
 from torch import Tensor
 
 INPUTS = 3  # that runs rotate through, so that none finds its own input in a cache
@@ -100,10 +101,11 @@ class Case:
 
 class Clock:
     """Seconds of a run. On CUDA the device is kept busy until the whole run is queued, so that its own time and not
-    that of Python's launches is taken, and its L2 cache is overwritten before."""
+    that of Python's launches is taken, and its L2 cache is overwritten before. ``gauge`` is read during each run."""
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
+        self.gauge = Gauge(device)
         if self.cuda:
             size = 4 * torch.cuda.get_device_properties(device).L2_cache_size
             self.flush = torch.empty(size, dtype=torch.int8, device=device)
@@ -120,6 +122,7 @@ class Clock:
         start.record()
         run()
         end.record()
+        self.gauge.read()
         end.synchronize()
         return start.elapsed_time(end) / 1e3
 
@@ -189,41 +192,50 @@ def check(contenders: Sequence[Contender], clock: Clock, device: torch.device) -
     return rows
 
 
-def _turn(clock: Clock, c: Contender, turn: int) -> float:
+def _turn(clock: Clock, c: Contender, turn: int, fill: float) -> float:
     """Seconds of a run; on a CPU the mean of up to five short ones: one alone may fall into another process's."""
     times = [clock(lambda: c.run(turn % INPUTS))]
-    while not clock.cuda and len(times) < 5 and sum(times) < 0.25:
+    while not clock.cuda and len(times) < 5 and sum(times) < fill:
         times.append(clock(lambda: c.run((turn + len(times)) % INPUTS)))
     return statistics.fmean(times)
 
 
 def measure(
-    case: Case, rounds: int, device: torch.device, ceiling: dict[str, float], end: float = float("inf")
+    case: Case,
+    rounds: int,
+    device: torch.device,
+    ceiling: dict[str, float],
+    end: float = float("inf"),
+    fill: float = 0.25,
 ) -> list[dict]:
     """Check every contender against the first, then time those that passed in turns: A B C A B C ...
 
-    ``ratio`` is the median of the rounds' ratios: what slows a whole round down does not enter.
+    ``ratio`` is the median of the rounds' ratios: what slows a whole round down does not enter. ``sm_mhz``, ``watts``:
+    the card's clock and power while the contender ran, see ``gauge.py``.
 
     Args:
         rounds: at most.
         ceiling: see ``ceiling.py``; ``share`` is of this.
         end: no round begins that would end after this, by time.perf_counter; at least two are run.
+        fill: seconds that short runs are repeated for in a round, on a CPU.
     """
     clock = Clock(device)
     rows = check(case.contenders, clock, device)
     times: list[list[float]] = [[] for _ in rows]
+    shown: list[list[tuple[float, float]]] = [[] for _ in rows]
     began = time.perf_counter()
     for turn in range(rounds):
-        for c, row, taken in zip(case.contenders, rows, times, strict=True):
+        for c, row, taken, seen in zip(case.contenders, rows, times, shown, strict=True):
             if row["ok"]:
-                taken.append(_turn(clock, c, turn))
+                taken.append(_turn(clock, c, turn, fill))
+                seen += clock.gauge.take()
         now = time.perf_counter()
         if turn >= 1 and now + (now - began) / (turn + 1) > end:
             break
-    for row, c, taken in zip(rows, case.contenders, times, strict=True):
+    for row, c, taken, seen in zip(rows, case.contenders, times, shown, strict=True):
         if not taken:
             continue
-        row |= {"median": statistics.median(taken), "rounds": len(taken)}
+        row |= {"median": statistics.median(taken), "rounds": len(taken), **medians(seen)}
         row["q20"], row["q80"] = (sorted(taken)[round(q * (len(taken) - 1))] for q in (0.2, 0.8))
         row["ratio"] = statistics.median(a / b for a, b in zip(times[0], taken, strict=True)) if times[0] else None
         row["share"] = None
@@ -232,5 +244,6 @@ def measure(
         if case.queries:
             row["queries"] = case.queries
         if clock.cuda:
-            row["host"] = statistics.median(clock.host(lambda c=c: c.run(0)) for _ in range(3))
+            again = 3 if row["median"] < 0.1 else 1  # of long runs Python's launches are a small part
+            row["host"] = statistics.median(clock.host(lambda c=c: c.run(0)) for _ in range(again))
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -13,11 +14,21 @@ from pathlib import Path
 
 import torch
 
+ROOT = Path(__file__).parents[1]
+
+
+def commit(root: Path = ROOT) -> str:
+    """Git's; in a copy without its history what ``gpu.sh prepare`` kept in .dev/commit, or "unknown"."""
+    if (root / ".git").exists():  # else it would be that of a repository around this folder
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    kept = root / ".dev" / "commit"
+    return kept.read_text().strip() if kept.exists() else "unknown"
+
 
 def about(device: torch.device) -> dict:
     """Where and with what."""
-    root = Path(__file__).parents[1]
-    commit = subprocess.run(["git", "-C", root, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     model = text.split("model name", 1)[1].split(":", 1)[1].split("\n")[0] if "model name" in text else ""
@@ -26,7 +37,7 @@ def about(device: torch.device) -> dict:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
     }
     if device.type == "cuda":
         found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "triton": version("triton")}

@@ -63,6 +63,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.set_defaults(command="tune")
     p.add_argument("--device", default="cuda", help="cuda, cuda:1, ... (%(default)s)")
+    p.add_argument(
+        "--width", type=int, action="append", metavar="N", help="of the hidden layers, several times, too (all)"
+    )
     _debug(p)
 
     p = commands.add_parser("doctor", help="versions, devices, and which implementation runs")

@@ -28,6 +28,7 @@ def far_sizes(device):
     return (2920, 2_110_000) if device.type == "cuda" else (29, 2110)
 
 
+@pytest.mark.slow_gpu
 def test_a_map_of_more_than_2_to_31_elements(device):
     """The last rows of the map, read and added to."""
     need_memory(device, 26)  # map 4.1 GiB, sums in float32 8.1, gradient 4.1, and copies
@@ -51,6 +52,7 @@ def test_a_map_of_more_than_2_to_31_elements(device):
     assert found[:, :-5].abs().max() == 0
 
 
+@pytest.mark.slow_gpu
 def test_more_than_2_to_31_results(device):
     """The last queries, and the gradients that only they have."""
     need_memory(device, 26)  # rows 4.1 GiB, their gradient 4.1, and copies

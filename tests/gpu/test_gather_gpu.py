@@ -147,6 +147,7 @@ def test_the_output_is_written_everywhere(device):
         assert all(g.isfinite().all() for g in BACKWARD(torch.ones_like(h), h, *given[1:4], (7, 5), *given[4:]))
 
 
+@pytest.mark.slow_gpu
 @pytest.mark.parametrize(("cell", "ensemble", "strided"), FLAGS)
 def test_opcheck(device, cell, ensemble, strided):
     given = sample(device, (2, (3, 5), 16, 11), torch.float32, cell, ensemble, strided)

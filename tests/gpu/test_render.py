@@ -109,6 +109,7 @@ def test_twice_the_same_bits():
     assert torch.equal(first, torch.ops.liif_fast.render(*arguments))
 
 
+@pytest.mark.slow_gpu
 def test_offsets_beyond_32_bits():
     """The last rows of a hidden map of more than 2^31 values."""
     h, w, D = 2900, 2900, 256

@@ -91,6 +91,7 @@ def test_whole_model_equals_the_reference(device):
             assert error(grads[name], p.grad.double()) < 5e-3, name
 
 
+@pytest.mark.slow_gpu
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_compile_with_inductor(device, dtype):
     """fullgraph, forward and backward, against the same model not compiled."""
@@ -159,6 +160,7 @@ def test_the_same_bits_each_time(device, dtype):
         assert all(torch.equal(g, runs[0][1][name]) for name, g in grads.items())
 
 
+@pytest.mark.slow_gpu
 def test_distributed_data_parallel(device, tmp_path):
     """One process in a group of its own, NCCL on CUDA: the gradients of the model without it."""
     backend = "nccl" if device.type == "cuda" else "gloo"

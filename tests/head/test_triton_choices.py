@@ -86,6 +86,8 @@ def test_tune_names_what_is_missing(capsys):
 
     assert cli.main(["tune", "--device", "cpu"]) == 2
     assert "--device cpu: a CUDA device is wanted" in capsys.readouterr().err
+    assert cli.main(["tune", "--width", "256", "--width", "48"]) == 2
+    assert "--width 48: one of 64, 128, 256 is wanted" in capsys.readouterr().err
     if not torch.cuda.is_available():
         assert cli.main(["tune"]) == 1
         assert "there is nothing to tune: " in capsys.readouterr().err

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import official_configs
@@ -14,13 +13,16 @@ import pytest
 import torch
 
 import liif_fast
+from liif_fast.head.triton.configs import Config
 from liif_fast.weights import checkpoints
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
+import gauge  # noqa: E402
 import measure  # noqa: E402
+import one  # noqa: E402
 import readme  # noqa: E402
 import rows  # noqa: E402
 import speed  # noqa: E402
@@ -74,9 +76,16 @@ def test_a_wrong_contender_is_refused_and_not_timed(wrong, capsys):
 
 def test_the_program_ends_with_an_error_for_it(monkeypatch, capsys, tmp_path):
     case, _ = planted(wrong=torch.zeros(3))
+
+    def not_built(model, setup):
+        raise RuntimeError("out of memory")
+        yield
+
     monkeypatch.setitem(speed.CASES, "planted", lambda model, setup: iter([case]))
     monkeypatch.setattr(speed.liif_fast, "load", lambda *a, **k: torch.nn.Identity())
-    monkeypatch.setattr(sys, "argv", ["speed.py", "planted", "--rounds", "2", "--json", str(tmp_path / "rows.jsonl")])
+    monkeypatch.setitem(speed.CASES, "not built", not_built)
+    command = ["speed.py", "not built", "planted", "--rounds", "2", "--json", str(tmp_path / "rows.jsonl")]
+    monkeypatch.setattr(sys, "argv", command)
     grad = torch.is_grad_enabled()
     try:
         with pytest.raises(SystemExit) as exit_code:
@@ -84,7 +93,10 @@ def test_the_program_ends_with_an_error_for_it(monkeypatch, capsys, tmp_path):
     finally:
         torch.set_grad_enabled(grad)
     assert exit_code.value.code == 1
-    assert "WRONG by 1.0e+00: not timed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "WRONG by 1.0e+00: not timed" in said
+    assert "not built FAILED: RuntimeError: out of memory" in said
+    assert "3 rows, 2 wrong; bars: 1 met, 0 not, 0 not measured" in said
     written = rows.load(tmp_path / "rows.jsonl")
     assert [row.get("contender") for row in written] == ["reference", "right", "wrong", None]
     assert written[3]["met"] is True
@@ -159,8 +171,9 @@ def test_readme_says_what_the_rows_say(tmp_path):
 
 @pytest.mark.long
 def test_every_kind_of_case_runs_and_is_drawn(tmp_path):
-    """Small, on the CPU, with weights of its own; without those that compile, which take a minute."""
-    command = [sys.executable, str(FOLDER / "speed.py"), "upscale", "step", "tiles", "queries", "gather", "--tiny"]
+    """Small, on the CPU, with weights of its own; without those that compile, which take a minute, and those that
+    test_gpu_calls.py runs."""
+    command = [sys.executable, str(FOLDER / "speed.py"), "upscale", "tiles", "queries", "--tiny"]
     command += ["--device", "cpu", "--rounds", "2", "--json", str(tmp_path / "rows.jsonl"), "--plot", str(tmp_path)]
     done = subprocess.run([*command, "--model", weights(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -173,26 +186,64 @@ def test_every_kind_of_case_runs_and_is_drawn(tmp_path):
     assert {row["dtype"] for row in written} == {"float32", "bfloat16", "int8"}
 
 
-def test_stages_for_a_gpu(tmp_path):
-    script = [str(FOLDER / "gpu.sh")]
-    env = os.environ | {"TINY": "1", "OUT": str(tmp_path), "PYTHON": sys.executable}
-    env.pop("LIIF_FAST_DATA", None)
-    assert subprocess.run([*script, "nonsense"], env=env, capture_output=True).returncode == 2
-    for name in ["build", "test", "sanitize", "train", "step", "head", "heads", "upscale", "large", "profile"]:
-        (tmp_path / f"{name}.done").touch()  # as if they had succeeded
-    folder = tmp_path / "data" / "weights"
-    folder.mkdir(parents=True)
-    Path(weights(tmp_path)).rename(folder / "edsr-baseline-liif.pth")
-    env["LIIF_FAST_DATA"] = str(tmp_path / "data")
-    done = subprocess.run([*script, "all"], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("== ") and " after " not in line] == [
-        "== tune",
-        "== gather",
-    ]
-    assert (tmp_path / "gather.done").exists()
-    assert len(rows.load(tmp_path / "gpu.jsonl")) == 16
-    assert json.loads((tmp_path / "gpu.jsonl").read_text().splitlines()[0])["case"] == "gather train bfloat16"
+class Driver:
+    """Stands for the driver's library: clocks and powers in turn, by its own calling convention."""
+
+    def __init__(self, *found):
+        self.found = iter(found)
+
+    def nvmlInit_v2(self):
+        return 0
+
+    def nvmlDeviceGetHandleByUUID(self, name, card):
+        return 0 if name == b"GPU-1-2" else 6
+
+    def nvmlDeviceGetClockInfo(self, card, kind, clock):
+        assert kind == 1
+        clock._obj.value, self.power = next(self.found)
+        return 0
+
+    def nvmlDeviceGetPowerUsage(self, card, power):
+        power._obj.value = self.power
+        return 0
+
+
+@pytest.mark.parametrize("uuid", ["1-2", "another"])
+def test_clock_and_power_of_a_card(monkeypatch, uuid):
+    monkeypatch.setattr(gauge.ctypes, "CDLL", lambda name: Driver((1700, 600_500), (1980, 300_000), (1750, 650_000)))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid=uuid))
+    card = gauge.Gauge(torch.device("cuda"))
+    for _ in range(3):
+        card.read()
+    expected = {"sm_mhz": 1750.0, "watts": 600.5} if uuid == "1-2" else {}
+    assert gauge.medians(card.take()) == expected
+    assert card.take() == []
+
+
+def test_no_driver_no_figures(monkeypatch):
+    card = gauge.Gauge(torch.device("cuda"), "libnothing-of-the-kind.so.1")
+    card.read()
+    assert gauge.medians(card.take()) == {}
+
+
+def test_rows_say_of_which_commit(tmp_path):
+    assert re.fullmatch("[0-9a-f]{7,}", rows.commit()) or not (ROOT / ".git").exists()
+    assert rows.commit(tmp_path) == "unknown"
+    (tmp_path / ".dev").mkdir()
+    (tmp_path / ".dev" / "commit").write_text("abc1234-dirty\n")
+    assert rows.commit(tmp_path) == "abc1234-dirty"
+
+
+def test_what_a_profiler_sees():
+    pairs, again, gluon = (Config(s, r, 64, 64, 8) for s, r in (("pairs", 128), ("pairs", 64), ("gluon", 128)))
+    table = [pairs, again, gluon]
+    assert one.pick("best", table, again) == again
+    assert one.pick("other", table, again) == gluon
+    assert one.pick("other", table, gluon) == pairs
+    assert one.pick("other", table[:2], pairs) == again
+    assert one.pick("2", table, pairs) == gluon
+    with pytest.raises(ValueError, match="3: best, other or a number below 3"):
+        one.pick("3", table, pairs)
 
 
 def weights(folder: Path) -> str:

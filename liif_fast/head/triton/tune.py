@@ -117,12 +117,12 @@ def in_turns(runs: list[Callable[[], Tensor]], rounds: int) -> list[list[float]]
     return times
 
 
-def command(device: torch.device, say: Callable[[str], None]) -> None:
+def command(device: torch.device, say: Callable[[str], None], widths: tuple[int, ...] = WIDTHS) -> None:
     """``liif-fast tune``: measure, report, keep."""
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for row in tune(device):
+        for row in tune(device, widths):
             rows.append(row)
             result = row.note if row.seconds is None else f"{row.seconds * 1e3:.2f} ms"
             say(f"{row.kind} {row.width}: {result}: {row.config}")
