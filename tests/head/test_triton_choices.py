@@ -62,10 +62,10 @@ def test_measurements_are_kept(cache):
     [
         ("", "JSONDecodeError"),
         ("[]", "TypeError"),
-        ('{"version": 99, "cards": {}}', "version 99, 1 is wanted"),
-        ('{"version": 1, "cards": {"a": {"half-256": {"rows": 4}}}}', "TypeError"),
-        ('{"version": 1, "cards": {"a": {"half-48": CONFIG}}}', "half-48 is no kind of numbers and width"),
-        ('{"version": 1, "cards": {"a": {"int8-256": UNKNOWN}}}', "does not know"),
+        ('{"version": 99, "cards": {}}', "version 99, 2 is wanted"),
+        ('{"version": 2, "cards": {"a": {"half-256": {"rows": 4}}}}', "TypeError"),
+        ('{"version": 2, "cards": {"a": {"half-48": CONFIG}}}', "half-48 is no kind of numbers and width"),
+        ('{"version": 2, "cards": {"a": {"int8-256": UNKNOWN}}}', "does not know"),
     ],
 )
 def test_a_damaged_file_is_ignored_with_one_warning(cache, text, reason):

@@ -42,17 +42,20 @@ class Shared:
     def index(self, i: Any) -> Shared:
         return Shared(self.dtype, self.data[number(i)])
 
-    def slice(self, start: Any, length: int, dim: int) -> Shared:
-        assert dim == 1
-        return Shared(self.dtype, self.data[:, number(start) : number(start) + length])
+    def slice(self, start: Any, length: int, dim: int = 0) -> Shared:
+        at = (slice(None),) * dim + (slice(number(start), number(start) + length),)
+        return Shared(self.dtype, self.data[at])
 
     def permute(self, order: tuple[int, ...]) -> Shared:
         return Shared(self.dtype, self.data.transpose(order))
 
+    def load(self, layout: Any) -> tl.tensor:
+        return tl.tensor(TensorHandle(self.data.copy(), self.dtype), tl.block_type(self.dtype, self.shape))
+
     def store(self, value: tl.tensor) -> None:
         assert value.dtype == self.dtype
         assert value.handle.data.shape == self.data.shape
-        CARD.stored.append((self.data, value.handle.data.copy()))
+        CARD.own.stored.append((self.data, value.handle.data.copy()))
         self.data[...] = garbage(self.dtype)
 
 
@@ -66,6 +69,10 @@ class Barriers:
         return self.all[number(i)]
 
 
+def numpy_type(dtype: tl.dtype) -> Any:
+    return {tl.bfloat16: np.uint16, tl.float16: np.float16, tl.float32: np.float32}[dtype]
+
+
 def garbage(dtype: tl.dtype) -> Any:
     return np.uint16(0x7FC0) if dtype == tl.bfloat16 else np.nan
 
@@ -76,7 +83,7 @@ class Descriptor:
     def __init__(self, tensor: torch.Tensor, block: list[int], layout: Any) -> None:
         self.dtype, self.layout, self.block = getattr(tl, str(tensor.dtype)[6:]), layout, block
         bits = tensor.view(torch.int16).numpy()
-        self.data = bits.view(np.uint16 if self.dtype == tl.bfloat16 else np.float16)
+        self.data = bits.view(numpy_type(self.dtype))
         self.block_type = types.SimpleNamespace(nbytes=2 * block[0] * block[1])
 
     @staticmethod
@@ -84,15 +91,29 @@ class Descriptor:
         return Descriptor(tensor, block, layout)
 
 
+class Own(threading.local):
+    """Of a partition: stores not yet fenced, products not yet waited for."""
+
+    def __init__(self) -> None:
+        self.stored: list = []
+        self.products: list = []
+
+    def check(self) -> None:
+        stored, products = self.stored, self.products
+        self.stored, self.products = [], []
+        assert not stored, "stored, but never fenced"
+        assert not products, "multiplied, but never waited for"
+
+
 class Card:
-    """What goes on at the same time: whose turn it is, stores not yet fenced, products not yet waited for."""
+    """What goes on at the same time, and whose turn it is."""
 
     def __init__(self) -> None:
         self.lock = threading.Condition()
-        self.stored: list = []
-        self.products: list = []
+        self.own = Own()
         self.running = 0  # partitions
         self.blocked: dict[int, tuple] = {}  # by thread: the barrier and phase that it waits for
+        self.behind: set[int] = set()  # threads that let the others go first
         self.failure: BaseException | None = None
 
     def specialize(self, partitions: list, warps: list[int], registers: list[int]) -> None:
@@ -102,11 +123,13 @@ class Card:
             with self.lock:
                 try:
                     function(*arguments)
+                    self.own.check()
                 except BaseException as error:
                     self.failure = self.failure or error
                 self.running -= 1
                 self.look_around()
 
+        self.own.check()
         self.running, self.failure = len(partitions), None
         threads = [threading.Thread(target=worker, args=partition) for partition in partitions]
         for thread in threads:
@@ -115,8 +138,6 @@ class Card:
             thread.join()
         if self.failure:
             raise self.failure
-        assert not self.stored, "stored, but never fenced"
-        assert not self.products, "multiplied, but never waited for"
 
     def look_around(self) -> None:
         """The others' turn; nobody can go on: a deadlock."""
@@ -145,8 +166,11 @@ class Card:
         self.advance(barrier)
         self.lock.notify_all()
         # as late as possible: the others first, as far as they get
-        while sum(map(closed, self.blocked.values())) < self.running - 1 and not self.failure:
+        me = threading.get_ident()
+        self.behind.add(me)
+        while sum(map(closed, self.blocked.values())) + len(self.behind) < self.running and not self.failure:
             self.lock.wait()
+        self.behind.remove(me)
 
     def expect(self, barrier: types.SimpleNamespace, size: int) -> None:
         barrier.bytes += size
@@ -163,19 +187,19 @@ class Card:
         self.advance(barrier)
 
     def fence(self) -> None:
-        for memory, data in self.stored:
+        for memory, data in self.own.stored:
             memory[...] = data
-        self.stored.clear()
+        self.own.stored.clear()
 
     def multiply(self, a: Shared, b: Shared, sums: tl.tensor, *, is_async: bool) -> tl.tensor:
         assert is_async
         result = np.full(sums.handle.data.shape, np.nan, np.float32)
-        self.products.append((a, b, sums.handle, result))
+        self.own.products.append((a, b, sums.handle, result))
         return tl.tensor(TensorHandle(result, tl.float32), sums.type)
 
     def finish(self, left: int = 0, *, deps: tuple) -> tl.tensor:
-        while len(self.products) > left:
-            a, b, sums, result = self.products.pop(0)
+        while len(self.own.products) > left:
+            a, b, sums, result = self.own.products.pop(0)
             result[...] = widened(a.data, a.dtype) @ widened(b.data, b.dtype) + sums.data
         return deps[0]
 
@@ -195,8 +219,7 @@ def initialise(barrier: types.SimpleNamespace, count: int) -> None:
 def allocate(dtype: tl.dtype, shape: list[int], layout: Any) -> Shared | Barriers:
     if dtype == tl.int64:
         return Barriers(shape[0])
-    data = np.full(shape, garbage(dtype), np.uint16 if dtype == tl.bfloat16 else np.float16)
-    return Shared(dtype, data)
+    return Shared(dtype, np.full(shape, garbage(dtype), numpy_type(dtype)))
 
 
 class Layout:
@@ -218,6 +241,7 @@ def install() -> types.ModuleType:
     specialised.gl = types.SimpleNamespace(
         static_range=range, float32=tl.float32, int64=tl.int64,
         BlockedLayout=Layout, SliceLayout=Layout, NVMMADistributedLayout=Layout, NVMMASharedLayout=Layout,
+        SwizzledSharedLayout=Layout,
         num_warps=lambda: NUM_WARPS,
         arange=lambda start, end, layout: tl.arange(start, end),
         zeros=lambda shape, dtype, layout: tl.full(shape, 0.0, dtype),

@@ -19,7 +19,7 @@ from ...base import atomic
 from .configs import KINDS, WIDTHS, Config, candidates, family
 from .eligible import interpreted
 
-VERSION = 1  # of the file
+VERSION = 2  # of the file: what is measured, and against what
 
 
 def path() -> Path:

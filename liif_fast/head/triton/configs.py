@@ -21,11 +21,12 @@ class Config(NamedTuple):
     structure: str  # "pairs" or "chain", see ``kernels``, or "gluon", see ``specialised``
     rows: int  # queries x corners in a tile
     chunk: int  # pairs: units between the two layers that are computed at a time
-    piece: int  # units of the first layer that are gathered at a time; gluon: also inputs in a block of weights, 64
-    warps: int
-    stages: int = 2  # pairs: chunks whose weights are on their way; gluon: blocks of weights in the ring
+    piece: int  # units of the first layer that are gathered at a time; gluon: also inputs in a block of weights
+    warps: int  # gluon: of each consumer
+    stages: int = 2  # pairs: chunks whose weights are on their way; gluon: blocks of weights in the ring at most
     tma: bool = False  # weights through tensor descriptors
     resident: int = 0  # blocks for each multiprocessor that take one tile after the other; 0: a block for each tile
+    consumers: int = 1  # gluon: tiles that a block computes at the same time, with the same weights
 
 
 class Constants(NamedTuple):
@@ -48,6 +49,7 @@ class Constants(NamedTuple):
     stages: int
     tma: bool
     persistent: bool
+    consumers: int
     float32: bool
     interpreted: bool
 
@@ -78,8 +80,8 @@ def _tma(structure: str, rows: int, chunk: int, warps: int = 8, piece: int = 64,
     return Config(structure, rows, chunk, piece, warps, tma=True, resident=resident)
 
 
-def _gluon(rows: int) -> Config:
-    return Config("gluon", rows, 64, 64, 8, stages=4, tma=True, resident=1)
+def _gluon(rows: int, consumers: int = 1, piece: int = 64, stages: int = 4) -> Config:
+    return Config("gluon", rows, 64, piece, 8 // consumers, stages, tma=True, resident=1, consumers=consumers)
 
 
 # float32 in three parts of tf32 fills the registers with fewer rows than the others: with more, it spills
@@ -102,8 +104,16 @@ _TABLE = {
                 _tma("pairs", 64, 32, warps=4, resident=2),
                 _tma("chain", 128, 64, piece=128),
                 _gluon(128),
+                _gluon(64, consumers=2),
+                _gluon(64, consumers=2, piece=32, stages=9),
             ),
-            128: (_tma("pairs", 128, 64), _tma("pairs", 64, 32, warps=4), _tma("chain", 128, 64), _gluon(256)),
+            128: (
+                _tma("pairs", 128, 64),
+                _tma("pairs", 64, 32, warps=4),
+                _tma("chain", 128, 64),
+                _gluon(256),
+                _gluon(128, consumers=2),
+            ),
             64: (_tma("pairs", 128, 32), _tma("chain", 128, 64)),
         },
         "float32": _FLOAT32,

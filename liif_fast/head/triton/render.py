@@ -196,12 +196,13 @@ def plan(
     tiles = -(-queries * K // config.rows)
     blocks = B * tiles
     if config.resident:
-        blocks = min(blocks, config.resident * multiprocessors(hidden.device))
+        blocks = min(-(-blocks // config.consumers), config.resident * multiprocessors(hidden.device))
     some_cell = coord if cell is None else cell
     c = _constants(hidden, cell, head, K, config)
     if config.structure == "gluon":
         from . import specialised
 
+        c = c._replace(stages=specialised.stages(config, c))
         kernel, weights = specialised.fused, [specialised.descriptor(head.weights, config.piece)]
     else:
         kernel, weights = fused, [head.inverse, *_blocks(head.weights, config)]
@@ -234,6 +235,7 @@ def _constants(hidden: Tensor, cell: Tensor | None, head: Head, K: int, config: 
         stages=config.stages,
         tma=config.tma,
         persistent=config.resident > 0,
+        consumers=config.consumers,
         float32=head.kind == "float" and hidden.dtype == torch.float32,
         interpreted=interpreted(),
     )

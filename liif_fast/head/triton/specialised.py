@@ -1,8 +1,12 @@
-"""The fused kernel for sm_90 in Gluon: one warp streams the weights by TMA, two or more warpgroups multiply.
+"""The fused kernel for sm_90 in Gluon: one warp streams the weights by TMA, one or two consumers multiply.
 
 A tile's activations stay in shared memory, the weights come through a ring of blocks [D, c.piece] (outputs, inputs) in
 the order in which they are used: layer after layer, piece after piece of its inputs. The ring does not stop between
 tiles: while a tile is blended and the next one gathered, it fills.
+
+Two consumers share the ring, each with a tile of its own: a block is replaced when both have used it. They drift apart
+by as many blocks as the ring has, so one multiplies while the other gathers, activates or blends. A last tile without
+a partner is computed by both, which store the same values.
 
 Numbers are those of the other structures (``layers``); bfloat16 and float16. What Gluon has renamed since triton 3.6 is
 looked up here.
@@ -23,8 +27,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from .configs import SHARED, Config, Constants
 from .geometry import place, rows_of
-from .layers import activated, first_layer
+from .layers import PROPAGATE
 
 load_block = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
 
@@ -37,12 +42,20 @@ def descriptor(weights: Tensor, piece: int) -> TensorDescriptor:
     )
 
 
+def stages(config: Config, c: Constants) -> int:
+    """How many blocks of weights the ring has: those of the configuration, as far as they fit beside the rest."""
+    rows = config.consumers * config.rows
+    rest = 2 * c.D * (rows + c.out) + 4 * c.D * (c.L + (4 if c.cell else 2))
+    rest += 2 * rows * c.out + 1024  # for the blend; barriers
+    return min(config.stages, (SHARED[90] - rest) // (2 * c.D * config.piece))
+
+
 @gluon.jit
 def produce(weights, ring, full, empty, total, c: tl.constexpr):
-    """The producer warp: all blocks of weights for every tile of this program."""
+    """The producer warp: all blocks of weights for every tile, or pair of tiles, of this program."""
     PIECES: tl.constexpr = c.D // c.piece
     i = 0
-    for _ in range(tl.program_id(0), total, tl.num_programs(0)):
+    for _ in range(c.consumers * tl.program_id(0), total, c.consumers * tl.num_programs(0)):
         for layer in range(0, c.L):
             for k in range(0, PIECES):
                 slot = i % c.stages
@@ -54,11 +67,12 @@ def produce(weights, ring, full, empty, total, c: tl.constexpr):
 
 @gluon.jit
 def gather(
-    number, h, hidden, coord, cell, pixels, coord_image, cell_image, width, strides, queries, tiles, y, x, w_pos,
+    number, h, hidden, coord, cell, pixels, coord_image, cell_image, width, strides, queries, tiles, y, x, position,
     c: tl.constexpr,
 ):  # fmt: skip
-    """The first layer of a tile into shared memory."""
-    layout: tl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [gl.num_warps(), 1], [1, 0])
+    """The first layer of a tile into shared memory, as ``layers.first_layer`` computes it."""
+    ACROSS: tl.constexpr = min(c.piece // 8, 8)  # lanes, or a narrow piece would be computed more than once
+    layout: tl.constexpr = gl.BlockedLayout([1, 8], [32 // ACROSS, ACROSS], [gl.num_warps(), 1], [1, 0])
     image = (number // tiles).to(tl.int64)
     r = gl.arange(0, c.rows, layout=gl.SliceLayout(1, layout))
     query = (number % tiles) * (c.rows // c.K) + r // c.K
@@ -66,19 +80,34 @@ def gather(
     rows, rel_y, rel_x, cell_y, cell_x = rows_of(
         coord + image * coord_image, cell, image * cell_image, query, r % c.K, valid, width, strides, y, x, c
     )
+    offsets = (rel_y, rel_x, cell_y, cell_x)
+    source = hidden + image * pixels * c.D
     PIECES: tl.constexpr = c.D // c.piece
+    AXES: tl.constexpr = 4 if c.cell else 2
+    k = gl.arange(0, c.piece, layout=gl.SliceLayout(0, layout))
+    pieces = ()
+    for i in gl.static_range(PIECES):  # all on their way before the first is used
+        pieces = pieces + (tl.load(source + rows[:, None] * c.D + (i * c.piece + k)[None, :]),)
     for i in gl.static_range(PIECES):
-        k = i * c.piece + gl.arange(0, c.piece, layout=gl.SliceLayout(0, layout))
-        piece = first_layer(hidden + image * pixels * c.D, rows, rel_y, rel_x, cell_y, cell_x, w_pos, 1.0, k, c)
-        h.slice(i * c.piece, c.piece, dim=1).store(piece)
+        s = pieces[i].to(gl.float32)
+        for axis in gl.static_range(AXES):
+            w = position.index(axis).slice(i * c.piece, c.piece).load(gl.SliceLayout(0, layout))
+            s = tl.fma(offsets[axis][:, None], w[None, :], s)
+        h.slice(i * c.piece, c.piece, dim=1).store(relu(s, h.dtype))
 
 
 @gluon.jit
-def multiply(i, h, ring, full, empty, vectors, layer, n, layout: tl.constexpr, c: tl.constexpr):
+def relu(s, TYPE: tl.constexpr):
+    return tl.maximum(s, 0.0, propagate_nan=PROPAGATE).to(TYPE)
+
+
+@gluon.jit
+def multiply(i, h, ring, full, empty, biases, layer, layout: tl.constexpr, c: tl.constexpr):
     """Sums [c.rows, D] of a layer; i: blocks of weights that were used before."""
     PIECES: tl.constexpr = c.D // c.piece
     SHAPE: tl.constexpr = h.shape
-    s = gl.zeros(SHAPE, gl.float32, layout=layout) + tl.load(vectors + layer * c.D + n)[None, :]
+    bias = biases.index(layer).load(gl.SliceLayout(0, layout))
+    s = gl.zeros(SHAPE, gl.float32, layout=layout) + bias[None, :]
     for k in gl.static_range(PIECES):
         slot = (i + k) % c.stages
         mbarrier.wait(full.index(slot), ((i + k) // c.stages) & 1)
@@ -93,28 +122,26 @@ def multiply(i, h, ring, full, empty, vectors, layer, n, layout: tl.constexpr, c
 
 
 @gluon.jit
-def consume(
-    ring, full, empty, h, last, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides,
-    queries, tiles, total, y, x, w_pos, vectors, w_out, b_out, c: tl.constexpr,
-):  # fmt: skip
-    """The multiplying warpgroups: tile after tile."""
+def consume(which, h, shared, c: tl.constexpr):
+    """A consumer, the first or the second: tile after tile, with h [c.rows, D] in shared memory for itself."""
+    (
+        ring, full, empty, position, biases, last, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image,
+        width, strides, queries, tiles, total, y, x, b_out,
+    ) = shared  # fmt: skip
     TYPE: tl.constexpr = h.dtype
     layout: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.D, 16])
     narrow: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.out, 16])
-    rows: tl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [gl.num_warps(), 1], [1, 0])
-    j = gl.arange(0, c.out, layout=gl.SliceLayout(1, rows))
-    last.store(tl.load(w_out + j[:, None] * c.D + gl.arange(0, c.D, layout=gl.SliceLayout(0, rows))[None, :]))
-    n = gl.arange(0, c.D, layout=gl.SliceLayout(0, layout))
     i = 0
-    for number in range(tl.program_id(0), total, tl.num_programs(0)):
+    for first in range(c.consumers * tl.program_id(0), total, c.consumers * tl.num_programs(0)):
+        number = tl.minimum(first + which, total - 1)
         gather(
             number, h, hidden, coord, cell, pixels, coord_image, cell_image, width, strides, queries, tiles, y, x,
-            w_pos, c,
+            position, c,
         )  # fmt: skip
         fence_async_shared()
         for layer in range(0, c.L):
-            s = multiply(i, h, ring, full, empty, vectors, layer, n, layout, c)
-            h.store(activated(s, vectors, layer, n, TYPE, c))
+            s = multiply(i, h, ring, full, empty, biases, layer, layout, c)
+            h.store(relu(s, TYPE))
             fence_async_shared()
             i += c.D // c.piece
         SHAPE: tl.constexpr = [c.rows, c.out]
@@ -165,30 +192,49 @@ def fused(
 ):  # fmt: skip
     """As ``kernels.fused``; weights: tensor descriptor [L * D, D] of blocks [D, c.piece]; w_out [O, D]
     float32."""
+    TYPE: tl.constexpr = weights.dtype
     STAGES: tl.constexpr = c.stages
-    ring = gl.allocate_shared_memory(weights.dtype, [c.stages, c.D, c.piece], weights.layout)
+    LAYERS: tl.constexpr = c.L
+    ring = gl.allocate_shared_memory(TYPE, [c.stages, c.D, c.piece], weights.layout)
     h = gl.allocate_shared_memory(
-        weights.dtype, [c.rows, c.D], gl.NVMMASharedLayout.get_default_for([c.rows, c.D], weights.dtype)
+        TYPE, [c.consumers, c.rows, c.D], gl.NVMMASharedLayout.get_default_for([c.rows, c.D], TYPE)
     )
-    last = gl.allocate_shared_memory(
-        weights.dtype, [c.out, c.D], gl.NVMMASharedLayout.get_default_for([c.out, c.D], weights.dtype)
-    )
+    last = gl.allocate_shared_memory(TYPE, [c.out, c.D], gl.NVMMASharedLayout.get_default_for([c.out, c.D], TYPE))
+    rows: tl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [gl.num_warps(), 1], [1, 0])
+    j = gl.arange(0, c.out, layout=gl.SliceLayout(1, rows))
+    k = gl.arange(0, c.D, layout=gl.SliceLayout(0, rows))
+    last.store(tl.load(w_out + j[:, None] * c.D + k[None, :]))
+    one: tl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
+    unit = gl.arange(0, c.D, layout=one)
+    AXES: tl.constexpr = 4 if c.cell else 2
+    position = gl.allocate_shared_memory(gl.float32, [AXES, c.D], gl.SwizzledSharedLayout(1, 1, 1, [0]))
+    for axis in gl.static_range(AXES):
+        position.index(axis).store(tl.load(w_pos + axis * c.D + unit))
+    biases = gl.allocate_shared_memory(gl.float32, [c.L, c.D], gl.SwizzledSharedLayout(1, 1, 1, [0]))
+    for layer in gl.static_range(LAYERS):
+        biases.index(layer).store(tl.load(vectors + layer * c.D + unit))
+    fence_async_shared()
     full = gl.allocate_shared_memory(gl.int64, [c.stages, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [c.stages, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(STAGES):
         mbarrier.init(full.index(i), count=1)
-        mbarrier.init(empty.index(i), count=1)
-    gl.warp_specialize(
-        [
-            (
-                consume,
-                (
-                    ring, full, empty, h, last, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image,
-                    width, strides, queries, tiles, total, y, x, w_pos, vectors, w_out, b_out, c,
-                ),
-            ),
-            (produce, (weights, ring, full, empty, total, c)),
-        ],
-        [1],
-        [24],  # registers of the producer: the others get the rest
+        mbarrier.init(empty.index(i), count=c.consumers)
+    shared = (
+        ring, full, empty, position, biases, last, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image,
+        width, strides, queries, tiles, total, y, x, b_out,
     )  # fmt: skip
+    # the producer needs few registers: the consumers get the rest
+    if c.consumers == 2:
+        gl.warp_specialize(
+            [
+                (consume, (0, h.index(0), shared, c)),
+                (consume, (1, h.index(1), shared, c)),
+                (produce, (weights, ring, full, empty, total, c)),
+            ],
+            [4, 1],
+            [240, 24],
+        )
+    else:
+        gl.warp_specialize(
+            [(consume, (0, h.index(0), shared, c)), (produce, (weights, ring, full, empty, total, c))], [1], [24]
+        )
