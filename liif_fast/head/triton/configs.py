@@ -26,7 +26,6 @@ class Config(NamedTuple):
     stages: int = 2  # pairs: chunks whose weights are on their way; gluon: blocks of weights in the ring at most
     tma: bool = False  # weights through tensor descriptors
     resident: int = 0  # blocks for each multiprocessor that take one tile after the other; 0: a block for each tile
-    consumers: int = 1  # gluon: tiles that a block computes at the same time, with the same weights
 
 
 class Constants(NamedTuple):
@@ -49,7 +48,6 @@ class Constants(NamedTuple):
     stages: int
     tma: bool
     persistent: bool
-    consumers: int
     float32: bool
     interpreted: bool
 
@@ -80,8 +78,8 @@ def _tma(structure: str, rows: int, chunk: int, warps: int = 8, piece: int = 64,
     return Config(structure, rows, chunk, piece, warps, tma=True, resident=resident)
 
 
-def _gluon(rows: int, consumers: int = 1, piece: int = 64, stages: int = 4) -> Config:
-    return Config("gluon", rows, 64, piece, 8 // consumers, stages, tma=True, resident=1, consumers=consumers)
+def _gluon(stages: int) -> Config:
+    return Config("gluon", 64, 64, 32, 4, stages, tma=True, resident=1)
 
 
 # float32 in three parts of tf32 fills the registers with fewer rows than the others: with more, it spills
@@ -98,21 +96,15 @@ _TABLE = {
     90: {
         "half": {
             256: (
+                _gluon(5),
                 _tma("pairs", 128, 64),
-                _tma("pairs", 128, 64, resident=1),
-                _tma("pairs", 64, 32, warps=4),
-                _tma("pairs", 64, 32, warps=4, resident=2),
                 _tma("chain", 128, 64, piece=128),
-                _gluon(128),
-                _gluon(64, consumers=2),
-                _gluon(64, consumers=2, piece=32, stages=9),
             ),
             128: (
+                _gluon(8),
                 _tma("pairs", 128, 64),
                 _tma("pairs", 64, 32, warps=4),
                 _tma("chain", 128, 64),
-                _gluon(256),
-                _gluon(128, consumers=2),
             ),
             64: (_tma("pairs", 128, 32), _tma("chain", 128, 64)),
         },

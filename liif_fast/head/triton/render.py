@@ -195,14 +195,18 @@ def plan(
     queries, K = coord.shape[1], 4 if ensemble else 1
     tiles = -(-queries * K // config.rows)
     blocks = B * tiles
+    if config.structure == "gluon":  # a block takes two at a time
+        blocks = -(-blocks // 2)
     if config.resident:
-        blocks = min(-(-blocks // config.consumers), config.resident * multiprocessors(hidden.device))
+        blocks = min(blocks, config.resident * multiprocessors(hidden.device))
     some_cell = coord if cell is None else cell
-    c = _constants(hidden, cell, head, K, config)
     if config.structure == "gluon":
         from . import specialised
 
-        c = c._replace(stages=specialised.stages(config, c))
+        head = head._replace(w_out=specialised.interleaved(head.w_out, len(head.b_out)))
+        config = config._replace(stages=specialised.stages(config, head, cell is not None))
+    c = _constants(hidden, cell, head, K, config)
+    if config.structure == "gluon":
         kernel, weights = specialised.fused, [specialised.descriptor(head.weights, config.piece)]
     else:
         kernel, weights = fused, [head.inverse, *_blocks(head.weights, config)]
@@ -235,7 +239,6 @@ def _constants(hidden: Tensor, cell: Tensor | None, head: Head, K: int, config: 
         stages=config.stages,
         tma=config.tma,
         persistent=config.resident > 0,
-        consumers=config.consumers,
         float32=head.kind == "float" and hidden.dtype == torch.float32,
         interpreted=interpreted(),
     )

@@ -1,19 +1,23 @@
-"""The fused kernel for sm_90 in Gluon: one warp streams the weights by TMA, one or two consumers multiply.
+"""The fused kernel for sm_90 in Gluon: warps that do different things at the same time.
 
-A tile's activations stay in shared memory, the weights come through a ring of blocks [D, c.piece] (outputs, inputs) in
-the order in which they are used: layer after layer, piece after piece of its inputs. The ring does not stop between
-tiles: while a tile is blended and the next one gathered, it fills.
+    locate    1 warp    where a tile's queries look: rows of the hidden map, relative coordinates, areas
+    gather    2 warps   the first layer of a tile, into one of TILES buffers in shared memory
+    produce   1 warp    the hidden layers' weights by TMA, through a ring of blocks [D, c.piece] (outputs, inputs)
+    consume   2 x 4     two tiles at a time: hidden layers in place in the tile's buffer, output layer, blend
 
-Two consumers share the ring, each with a tile of its own: a block is replaced when both have used it. They drift apart
-by as many blocks as the ring has, so one multiplies while the other gathers, activates or blends. A last tile without
-a partner is computed by both, which store the same values.
+Each hands its results on through mbarriers and runs ahead as far as there is room. The two consumers use the same
+blocks of weights, each block is replaced when both have used it; while one activates, the other multiplies. A last tile
+without a partner is computed by both, which store the same values.
 
-Numbers are those of the other structures (``layers``); bfloat16 and float16. What Gluon has renamed since triton 3.6 is
-looked up here.
+Numbers are those of the other structures (``layers``) but that ReLU and rounding are one instruction; bfloat16 and
+float16. What Gluon has renamed since triton 3.6 is looked up here.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import torch
 import triton.language as tl
 from torch import Tensor
 from triton.experimental import gluon
@@ -27,11 +31,18 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from .configs import SHARED, Config, Constants
+from .configs import SHARED, Config
 from .geometry import place, rows_of
-from .layers import PROPAGATE
+
+if TYPE_CHECKING:
+    from .render import Head
 
 load_block = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
+synchronize = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier
+
+TILES: tl.constexpr = tl.constexpr(4)  # buffers of tiles: two that are multiplied, two that are gathered
+PLACES: tl.constexpr = tl.constexpr(4)  # tiles that may be located before they are gathered
+FLIGHT: tl.constexpr = tl.constexpr(2)  # blocks that a consumer multiplies before it waits for the first
 
 
 def descriptor(weights: Tensor, piece: int) -> TensorDescriptor:
@@ -42,132 +53,243 @@ def descriptor(weights: Tensor, piece: int) -> TensorDescriptor:
     )
 
 
-def stages(config: Config, c: Constants) -> int:
-    """How many blocks of weights the ring has: those of the configuration, as far as they fit beside the rest."""
-    rows = config.consumers * config.rows
-    rest = 2 * c.D * (rows + c.out) + 4 * c.D * (c.L + (4 if c.cell else 2))
-    rest += 2 * rows * c.out + 1024  # for the blend; barriers
-    return min(config.stages, (SHARED[90] - rest) // (2 * c.D * config.piece))
+def interleaved(w_out: Tensor, channels: int) -> Tensor:
+    """w_out [2 * padded, D], rounded weights above what rounding lost, as pairs of rows for the kernel: as few as its
+    products take."""
+    high, low = w_out.unflatten(0, (2, -1))
+    few = 4 if channels <= 4 else len(high)
+    return torch.stack([high[:few], low[:few]], 1).flatten(0, 1)
 
 
-@gluon.jit
-def produce(weights, ring, full, empty, total, c: tl.constexpr):
-    """The producer warp: all blocks of weights for every tile, or pair of tiles, of this program."""
-    PIECES: tl.constexpr = c.D // c.piece
-    i = 0
-    for _ in range(c.consumers * tl.program_id(0), total, c.consumers * tl.num_programs(0)):
-        for layer in range(0, c.L):
-            for k in range(0, PIECES):
-                slot = i % c.stages
-                mbarrier.wait(empty.index(slot), ((i // c.stages) & 1) ^ 1)
-                mbarrier.expect(full.index(slot), weights.block_type.nbytes)
-                load_block(weights, [layer * c.D, k * c.piece], full.index(slot), ring.index(slot))
-                i += 1
-
-
-@gluon.jit
-def gather(
-    number, h, hidden, coord, cell, pixels, coord_image, cell_image, width, strides, queries, tiles, y, x, position,
-    c: tl.constexpr,
-):  # fmt: skip
-    """The first layer of a tile into shared memory, as ``layers.first_layer`` computes it."""
-    ACROSS: tl.constexpr = min(c.piece // 8, 8)  # lanes, or a narrow piece would be computed more than once
-    layout: tl.constexpr = gl.BlockedLayout([1, 8], [32 // ACROSS, ACROSS], [gl.num_warps(), 1], [1, 0])
-    image = (number // tiles).to(tl.int64)
-    r = gl.arange(0, c.rows, layout=gl.SliceLayout(1, layout))
-    query = (number % tiles) * (c.rows // c.K) + r // c.K
-    valid = query < queries
-    rows, rel_y, rel_x, cell_y, cell_x = rows_of(
-        coord + image * coord_image, cell, image * cell_image, query, r % c.K, valid, width, strides, y, x, c
-    )
-    offsets = (rel_y, rel_x, cell_y, cell_x)
-    source = hidden + image * pixels * c.D
-    PIECES: tl.constexpr = c.D // c.piece
-    AXES: tl.constexpr = 4 if c.cell else 2
-    k = gl.arange(0, c.piece, layout=gl.SliceLayout(0, layout))
-    pieces = ()
-    for i in gl.static_range(PIECES):  # all on their way before the first is used
-        pieces = pieces + (tl.load(source + rows[:, None] * c.D + (i * c.piece + k)[None, :]),)
-    for i in gl.static_range(PIECES):
-        s = pieces[i].to(gl.float32)
-        for axis in gl.static_range(AXES):
-            w = position.index(axis).slice(i * c.piece, c.piece).load(gl.SliceLayout(0, layout))
-            s = tl.fma(offsets[axis][:, None], w[None, :], s)
-        h.slice(i * c.piece, c.piece, dim=1).store(relu(s, h.dtype))
+def stages(config: Config, head: Head, cell: bool) -> int:
+    """Blocks of weights in the ring: as many as config says, or as there is shared memory for."""
+    D, outputs = head.weights.shape[1], len(head.w_out)
+    others = 2 * D * (TILES.value * config.rows + outputs) + 4 * head.vectors.numel()  # buffers, output layer, biases
+    others += 4 * config.rows * (TILES.value + PLACES.value * (6 if cell else 4))
+    others += 4 * config.rows * outputs + 512  # a layout's conversion; barriers and the warps' states
+    return min(config.stages, (SHARED[90] - others) // (2 * D * config.piece))
 
 
 @gluon.jit
 def relu(s, TYPE: tl.constexpr):
-    return tl.maximum(s, 0.0, propagate_nan=PROPAGATE).to(TYPE)
+    """max(s, 0) rounded to TYPE, NaN stays: one instruction for two values."""
+    if TYPE == tl.bfloat16:
+        h = gl.inline_asm_elementwise(
+            "cvt.rn.relu.bf16x2.f32 $0, $2, $1;", "=r,r,r", [s], dtype=tl.bfloat16, is_pure=True, pack=2
+        )
+    else:
+        h = gl.inline_asm_elementwise(
+            "cvt.rn.relu.f16x2.f32 $0, $2, $1;", "=r,r,r", [s], dtype=tl.float16, is_pure=True, pack=2
+        )
+    return h
 
 
 @gluon.jit
-def multiply(i, h, ring, full, empty, biases, layer, layout: tl.constexpr, c: tl.constexpr):
-    """Sums [c.rows, D] of a layer; i: blocks of weights that were used before."""
+def following(slot, phase, COUNT: tl.constexpr):
+    """Slot and phase after these, in a ring of COUNT."""
+    last = slot == COUNT - 1
+    return tl.where(last, 0, slot + 1), tl.where(last, phase ^ 1, phase)
+
+
+@gluon.jit
+def after(slot, COUNT: tl.constexpr):
+    return tl.where(slot == COUNT - 1, 0, slot + 1)
+
+
+@gluon.jit
+def count_of(total):
+    """Tiles of this block, in pairs."""
+    pairs = (total + 1) // 2 - tl.program_id(0)
+    return 2 * ((pairs + tl.num_programs(0) - 1) // tl.num_programs(0))
+
+
+@gluon.jit
+def number_of(i, total):
+    """Number of this block's tile i; beyond the last tile: the last."""
+    return tl.minimum(2 * (tl.program_id(0) + i // 2 * tl.num_programs(0)) + i % 2, total - 1)
+
+
+@gluon.jit
+def produce(weights, streamed, total, c: tl.constexpr):
+    """All blocks of weights for every pair of tiles."""
+    ring, full, empty = streamed
     PIECES: tl.constexpr = c.D // c.piece
-    SHAPE: tl.constexpr = h.shape
-    bias = biases.index(layer).load(gl.SliceLayout(0, layout))
-    s = gl.zeros(SHAPE, gl.float32, layout=layout) + bias[None, :]
-    for k in gl.static_range(PIECES):
-        slot = (i + k) % c.stages
-        mbarrier.wait(full.index(slot), ((i + k) // c.stages) & 1)
-        block = ring.index(slot).permute((1, 0))
-        s = warpgroup_mma(h.slice(k * c.piece, c.piece, dim=1), block, s, is_async=True)
-        if k > 0:  # the one before has been multiplied: its slot is free
-            s = warpgroup_mma_wait(1, deps=(s,))
-            mbarrier.arrive(empty.index((i + k - 1) % c.stages), count=1)
-    s = warpgroup_mma_wait(0, deps=(s,))
-    mbarrier.arrive(empty.index((i + PIECES - 1) % c.stages), count=1)
-    return s
+    slot = tl.program_id(0) * 0
+    phase = slot
+    for _ in range(0, count_of(total), 2):
+        for layer in range(0, c.L):
+            for k in range(0, PIECES):
+                mbarrier.wait(empty.index(slot), phase ^ 1)
+                mbarrier.expect(full.index(slot), weights.block_type.nbytes)
+                load_block(weights, [layer * c.D, k * c.piece], full.index(slot), ring.index(slot))
+                slot, phase = following(slot, phase, c.stages)
 
 
 @gluon.jit
-def consume(which, h, shared, c: tl.constexpr):
-    """A consumer, the first or the second: tile after tile, with h [c.rows, D] in shared memory for itself."""
-    (
-        ring, full, empty, position, biases, last, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image,
-        width, strides, queries, tiles, total, y, x, b_out,
-    ) = shared  # fmt: skip
-    TYPE: tl.constexpr = h.dtype
+def locate(found, coord, cell, coord_image, cell_image, width, strides, queries, tiles, total, y, x, c: tl.constexpr):
+    """places: area, rel_y, rel_x, cell_y, cell_x of each row of a tile; lines: its row of the hidden map. One tile more
+    than there are, which the gatherer looks at."""
+    places, lines, full, empty = found
+    layout: tl.constexpr = gl.BlockedLayout([c.rows // 32], [32], [gl.num_warps()], [0])
+    KINDS: tl.constexpr = 5 if c.cell else 3
+    slot = tl.program_id(0) * 0
+    phase = slot
+    r = gl.arange(0, c.rows, layout=layout)
+    for i in range(0, 1 + count_of(total)):
+        number = number_of(i, total)
+        image = (number // tiles).to(tl.int64)
+        query = (number % tiles) * (c.rows // c.K) + r // c.K
+        valid = query < queries
+        line, rel_y, rel_x, cell_y, cell_x = rows_of(
+            coord + image * coord_image, cell, image * cell_image, query, r % c.K, valid, width, strides, y, x, c
+        )
+        # a corner counts as much as the rectangle between the query and the corner diagonally opposite
+        _, _, far_y, far_x = place(coord + image * coord_image, strides, query, c.K - 1 - r % c.K, valid, y, x)
+        mbarrier.wait(empty.index(slot), phase ^ 1)
+        lines.index(slot).store(line.to(tl.int32))
+        places.index(KINDS * slot).store(tl.abs(far_y * far_x))
+        places.index(KINDS * slot + 1).store(rel_y)
+        places.index(KINDS * slot + 2).store(rel_x)
+        if c.cell:
+            places.index(KINDS * slot + 3).store(cell_y)
+            places.index(KINDS * slot + 4).store(cell_x)
+        synchronize()
+        mbarrier.arrive(full.index(slot), count=1)
+        slot, phase = following(slot, phase, PLACES)
+
+
+@gluon.jit
+def located(
+    number, slot, places, lines, hidden, pixels, tiles, rows: tl.constexpr, flat: tl.constexpr, c: tl.constexpr
+):
+    """What ``locate`` found of a tile: pointers to its rows, rel_y, rel_x, cell_y, cell_x for the gather, areas."""
+    KINDS: tl.constexpr = 5 if c.cell else 3
+    line = lines.index(slot).load(rows)
+    if c.wide:
+        line = line.to(tl.int64)
+    base = hidden + (number // tiles).to(tl.int64) * pixels * c.D + line[:, None] * c.D
+    rel_y = places.index(KINDS * slot + 1).load(rows)
+    rel_x = places.index(KINDS * slot + 2).load(rows)
+    cell_y = rel_y
+    cell_x = rel_x
+    if c.cell:
+        cell_y = places.index(KINDS * slot + 3).load(rows)
+        cell_x = places.index(KINDS * slot + 4).load(rows)
+    return base, rel_y, rel_x, cell_y, cell_x, places.index(KINDS * slot).load(flat)
+
+
+@gluon.jit
+def gather(gathered, found, hidden, pixels, tiles, total, w_pos, c: tl.constexpr):
+    """The first layer, some units at a time: of the next ones the rows are on their way meanwhile."""
+    buffers, areas, ready, free = gathered
+    places, lines, full, empty = found
+    UNITS: tl.constexpr = 16 if c.cell else 32  # at a time, of which there are registers for
+    LANES: tl.constexpr = UNITS // 8
+    layout: tl.constexpr = gl.BlockedLayout(
+        [c.rows // gl.num_warps() * LANES // 32, 8], [32 // LANES, LANES], [gl.num_warps(), 1], [1, 0]
+    )
+    rows: tl.constexpr = gl.SliceLayout(1, layout)
+    flat: tl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
+    PARTS: tl.constexpr = c.D // UNITS
+    slot = tl.program_id(0) * 0
+    phase = slot
+    place_slot = slot
+    place_phase = slot
+    n = gl.arange(0, UNITS, layout=gl.SliceLayout(0, layout))
+    mbarrier.wait(full.index(place_slot), place_phase)
+    base, rel_y, rel_x, cell_y, cell_x, area = located(
+        number_of(0, total), place_slot, places, lines, hidden, pixels, tiles, rows, flat, c
+    )
+    ahead = tl.load(base + n[None, :])
+    for i in range(0, count_of(total)):
+        mbarrier.wait(free.index(slot), phase ^ 1)
+        areas.index(slot).store(area)
+        h = buffers.index(slot)
+        for part in gl.static_range(PARTS):
+            k = part * UNITS + n
+            v = ahead.to(tl.float32)
+            if part + 1 < PARTS:
+                ahead = tl.load(base + (k + UNITS)[None, :])
+            v = tl.fma(rel_y[:, None], tl.load(w_pos + k)[None, :], v)
+            v = tl.fma(rel_x[:, None], tl.load(w_pos + c.D + k)[None, :], v)
+            if c.cell:
+                v = tl.fma(cell_y[:, None], tl.load(w_pos + 2 * c.D + k)[None, :], v)
+                v = tl.fma(cell_x[:, None], tl.load(w_pos + 3 * c.D + k)[None, :], v)
+            if part + 1 == PARTS:
+                mbarrier.arrive(empty.index(place_slot), count=1)
+                place_slot, place_phase = following(place_slot, place_phase, PLACES)
+                mbarrier.wait(full.index(place_slot), place_phase)
+                base, rel_y, rel_x, cell_y, cell_x, area = located(
+                    number_of(i + 1, total), place_slot, places, lines, hidden, pixels, tiles, rows, flat, c
+                )
+                ahead = tl.load(base + n[None, :])
+            h.slice(part * UNITS, UNITS, dim=1).store(relu(v, h.dtype))
+            if part + 1 == PARTS:
+                fence_async_shared()
+            synchronize()  # or the compiler loads more ahead than there are registers for
+        mbarrier.arrive(ready.index(slot), count=1)
+        slot, phase = following(slot, phase, TILES)
+
+
+@gluon.jit
+def consume(which, streamed, gathered, last, bias, b_out, result, c: tl.constexpr):
+    """The first or the second consumer: every other tile."""
+    ring, full, empty = streamed
+    buffers, areas, ready, free = gathered
+    total = result[4]
+    PIECES: tl.constexpr = c.D // c.piece
+    SUMS: tl.constexpr = [c.rows, c.D]
+    OUTPUTS: tl.constexpr = [c.rows, c.out]
     layout: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.D, 16])
     narrow: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.out, 16])
-    i = 0
-    for first in range(c.consumers * tl.program_id(0), total, c.consumers * tl.num_programs(0)):
-        number = tl.minimum(first + which, total - 1)
-        gather(
-            number, h, hidden, coord, cell, pixels, coord_image, cell_image, width, strides, queries, tiles, y, x,
-            position, c,
-        )  # fmt: skip
-        fence_async_shared()
+    slot = tl.program_id(0) * 0
+    phase = slot
+    used = slot  # the block of weights to give back next
+    tile = slot + which
+    tile_phase = slot
+    for i in range(which, count_of(total), 2):
+        h = buffers.index(tile)
+        mbarrier.wait(ready.index(tile), tile_phase)
+        s = gl.zeros(SUMS, gl.float32, layout=layout)
         for layer in range(0, c.L):
-            s = multiply(i, h, ring, full, empty, biases, layer, layout, c)
-            h.store(relu(s, TYPE))
+            for k in gl.static_range(PIECES):
+                mbarrier.wait(full.index(slot), phase)
+                block = ring.index(slot).permute((1, 0))
+                s = warpgroup_mma(h.slice(k * c.piece, c.piece, dim=1), block, s, use_acc=k > 0, is_async=True)
+                slot, phase = following(slot, phase, c.stages)
+                if k >= FLIGHT:
+                    s = warpgroup_mma_wait(FLIGHT, deps=(s,))
+                    mbarrier.arrive(empty.index(used), count=1)
+                    used = after(used, c.stages)
+            s = warpgroup_mma_wait(0, deps=(s,))
+            for k in gl.static_range(FLIGHT):
+                mbarrier.arrive(empty.index(used), count=1)
+                used = after(used, c.stages)
+            h.store(relu(s + bias.index(layer).load(gl.SliceLayout(0, layout))[None, :], h.dtype))
             fence_async_shared()
-            i += c.D // c.piece
-        SHAPE: tl.constexpr = [c.rows, c.out]
-        o = gl.zeros(SHAPE, gl.float32, layout=narrow)
+        o = gl.zeros(OUTPUTS, gl.float32, layout=narrow)
         o = warpgroup_mma(h, last.permute((1, 0)), o, is_async=True)
         o = warpgroup_mma_wait(0, deps=(o,))
-        blend(number, o, out, coord, coord_image, out_image, strides, queries, tiles, y, x, b_out, c)
+        blend(number_of(i, total), o, areas.index(tile), free.index(tile), b_out, result, c)
+        for _ in gl.static_range(2):
+            tile, tile_phase = following(tile, tile_phase, TILES)
 
 
 @gluon.jit
-def blend(number, o, out, coord, coord_image, out_image, strides, queries, tiles, y, x, b_out, c: tl.constexpr):
-    """Store the colours of a tile from the rows' predictions o [c.rows, c.out], as ``layers.blend`` does."""
+def blend(number, o, areas, free, b_out, result, c: tl.constexpr):
+    """Store the colours of a tile from the rows' predictions o [c.rows, c.out], as ``layers.blend`` does, and give the
+    tile's buffer back."""
+    out, out_image, queries, tiles, _ = result
     COUNT: tl.constexpr = c.rows // c.K
-    COLUMNS: tl.constexpr = c.out // 2  # behind them, what the output layer's rounding took away
+    COLUMNS: tl.constexpr = c.out // 2  # each beside what the output layer's rounding took away
     QUERIES: tl.constexpr = 32 // COLUMNS
     # a thread has all four corners of a query
     rows: tl.constexpr = gl.BlockedLayout([4, 1], [QUERIES, COLUMNS], [gl.num_warps(), 1], [1, 0])
     store: tl.constexpr = gl.BlockedLayout([1, 1], [QUERIES, COLUMNS], [gl.num_warps(), 1], [1, 0])
-    image = (number // tiles).to(tl.int64)
-    query0 = (number % tiles) * COUNT
-    r = gl.arange(0, c.rows, layout=gl.SliceLayout(1, rows))
-    query = query0 + r // c.K
-    corner = c.K - 1 - r % c.K
-    _, _, rel_y, rel_x = place(coord + image * coord_image, strides, query, corner, query < queries, y, x)
-    area = tl.abs(rel_y * rel_x)
-    o = gl.convert_layout(gl.sum(gl.reshape(o, [c.rows, 2, COLUMNS]), axis=1), rows)
+    area = areas.load(gl.SliceLayout(1, rows))
+    synchronize()
+    mbarrier.arrive(free, count=1)
+    o = gl.convert_layout(gl.sum(gl.reshape(o, [c.rows, COLUMNS, 2]), axis=2), rows)
     if c.K == 4:
         area += 1e-9
         total = gl.sum(gl.reshape(area, [COUNT, 4]), axis=1)
@@ -178,11 +300,21 @@ def blend(number, o, out, coord, coord_image, out_image, strides, queries, tiles
     else:
         o = gl.convert_layout(tl.where((area == area)[:, None], o, area[:, None]), store)
     j = gl.arange(0, COLUMNS, layout=gl.SliceLayout(0, store))
+    query0 = (number % tiles) * COUNT
     q = gl.arange(0, COUNT, layout=gl.SliceLayout(1, store))
     o += tl.load(b_out + j, mask=j < c.O, other=0.0)[None, :]
     mask = (query0 + q < queries)[:, None] & (j < c.O)[None, :]
-    at = out + image * out_image + query0.to(tl.int64) * c.O
+    at = out + (number // tiles).to(tl.int64) * out_image + query0.to(tl.int64) * c.O
     tl.store(at + q[:, None] * c.O + j[None, :], o, mask=mask)
+
+
+@gluon.jit
+def barriers(COUNT: tl.constexpr, arrivals: tl.constexpr):
+    """mbarriers of COUNT slots."""
+    made = gl.allocate_shared_memory(gl.int64, [COUNT, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(COUNT):
+        mbarrier.init(made.index(i), count=arrivals)
+    return made
 
 
 @gluon.jit(do_not_specialize=["queries", "tiles", "total", "pixels", "coord_image", "cell_image", "out_image", "width"])
@@ -190,51 +322,41 @@ def fused(
     hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, total, y, x,
     w_pos, weights, vectors, w_out, b_out, c: tl.constexpr,
 ):  # fmt: skip
-    """As ``kernels.fused``; weights: tensor descriptor [L * D, D] of blocks [D, c.piece]; w_out [O, D]
-    float32."""
+    """As ``kernels.fused``; weights: tensor descriptor [L * D, D] of blocks [D, c.piece]; w_out: see ``interleaved``."""
     TYPE: tl.constexpr = weights.dtype
-    STAGES: tl.constexpr = c.stages
     LAYERS: tl.constexpr = c.L
+    KINDS: tl.constexpr = 5 if c.cell else 3
+    WARPS: tl.constexpr = gl.num_warps()
+    line: tl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [0])
     ring = gl.allocate_shared_memory(TYPE, [c.stages, c.D, c.piece], weights.layout)
-    h = gl.allocate_shared_memory(
-        TYPE, [c.consumers, c.rows, c.D], gl.NVMMASharedLayout.get_default_for([c.rows, c.D], TYPE)
+    buffers = gl.allocate_shared_memory(
+        TYPE, [TILES, c.rows, c.D], gl.NVMMASharedLayout.get_default_for([c.rows, c.D], TYPE)
     )
     last = gl.allocate_shared_memory(TYPE, [c.out, c.D], gl.NVMMASharedLayout.get_default_for([c.out, c.D], TYPE))
-    rows: tl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [gl.num_warps(), 1], [1, 0])
+    bias = gl.allocate_shared_memory(gl.float32, [c.L, c.D], line)
+    areas = gl.allocate_shared_memory(gl.float32, [TILES, c.rows], line)
+    places = gl.allocate_shared_memory(gl.float32, [KINDS * PLACES, c.rows], line)
+    lines = gl.allocate_shared_memory(gl.int32, [PLACES, c.rows], line)
+    rows: tl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [WARPS, 1], [1, 0])
     j = gl.arange(0, c.out, layout=gl.SliceLayout(1, rows))
-    k = gl.arange(0, c.D, layout=gl.SliceLayout(0, rows))
-    last.store(tl.load(w_out + j[:, None] * c.D + k[None, :]))
-    one: tl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
-    unit = gl.arange(0, c.D, layout=one)
-    AXES: tl.constexpr = 4 if c.cell else 2
-    position = gl.allocate_shared_memory(gl.float32, [AXES, c.D], gl.SwizzledSharedLayout(1, 1, 1, [0]))
-    for axis in gl.static_range(AXES):
-        position.index(axis).store(tl.load(w_pos + axis * c.D + unit))
-    biases = gl.allocate_shared_memory(gl.float32, [c.L, c.D], gl.SwizzledSharedLayout(1, 1, 1, [0]))
+    last.store(tl.load(w_out + j[:, None] * c.D + gl.arange(0, c.D, layout=gl.SliceLayout(0, rows))[None, :]))
+    n = gl.arange(0, c.D, layout=gl.BlockedLayout([1], [32], [WARPS], [0]))
     for layer in gl.static_range(LAYERS):
-        biases.index(layer).store(tl.load(vectors + layer * c.D + unit))
+        bias.index(layer).store(tl.load(vectors + layer * c.D + n))
     fence_async_shared()
-    full = gl.allocate_shared_memory(gl.int64, [c.stages, 1], mbarrier.MBarrierLayout())
-    empty = gl.allocate_shared_memory(gl.int64, [c.stages, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(STAGES):
-        mbarrier.init(full.index(i), count=1)
-        mbarrier.init(empty.index(i), count=c.consumers)
-    shared = (
-        ring, full, empty, position, biases, last, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image,
-        width, strides, queries, tiles, total, y, x, b_out,
-    )  # fmt: skip
-    # the producer needs few registers: the consumers get the rest
-    if c.consumers == 2:
-        gl.warp_specialize(
-            [
-                (consume, (0, h.index(0), shared, c)),
-                (consume, (1, h.index(1), shared, c)),
-                (produce, (weights, ring, full, empty, total, c)),
-            ],
-            [4, 1],
-            [240, 24],
-        )
-    else:
-        gl.warp_specialize(
-            [(consume, (0, h.index(0), shared, c)), (produce, (weights, ring, full, empty, total, c))], [1], [24]
-        )
+    full, empty = barriers(c.stages, 1), barriers(c.stages, 2)
+    ready, free = barriers(TILES, 1), barriers(TILES, 1)
+    known, read = barriers(PLACES, 1), barriers(PLACES, 1)
+    streamed, gathered, found = (ring, full, empty), (buffers, areas, ready, free), (places, lines, known, read)
+    result = (out, out_image, queries, tiles, total)
+    gl.warp_specialize(
+        [
+            (consume, (0, streamed, gathered, last, bias, b_out, result, c)),
+            (consume, (1, streamed, gathered, last, bias, b_out, result, c)),
+            (gather, (gathered, found, hidden, pixels, tiles, total, w_pos, c)),
+            (locate, (found, coord, cell, coord_image, cell_image, width, strides, queries, tiles, total, y, x, c)),
+            (produce, (weights, streamed, total, c)),
+        ],
+        [4, 2, 1, 1],
+        [208, 96, 96, 24],  # registers; what is left, the first consumer gets
+    )
