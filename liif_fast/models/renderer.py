@@ -23,9 +23,9 @@ class Renderer:
 
     On CUDA the first call with a shape records encoder and head as one CUDA graph, together with the memory they need;
     further calls copy the input there, replay the graph, and copy the result out. A recording is made anew when the
-    input's shape, dtype or device, autocast, torch's switches for tf32, ``LIIF_FAST_TRITON``, a part of the model (its
-    class, mode, numbers, ``forward``), or the storage of a parameter has changed; new values in place, as of
-    ``load_state_dict`` or any optimizer, are seen without. Elsewhere, and where Python has to run for every image
+    input's shape, dtype or device, autocast, torch's switches for tf32 and determinism, ``LIIF_FAST_TRITON``, a part of
+    the model (its class, mode, numbers, ``forward``), or the storage of a parameter has changed; new values in place,
+    as of ``load_state_dict`` or any optimizer, are seen without. Elsewhere, and where Python has to run for every image
     (hooks, methods of LIIF's that a subclass or the model itself has replaced), it is ``model.render``.
 
     With ``compile`` the encoder is compiled by ``torch.compile``, on any device, at the first call with a shape and
@@ -122,6 +122,7 @@ class Renderer:
             torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"),
             torch.backends.cuda.matmul.fp32_precision, triton.setting(),
             torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]  # unknown to the stubs
+            torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic,
             *((t.data_ptr(), t.dtype, t.shape, t.stride()) for t in state),
             *map(_code, parts),
         )  # fmt: skip

@@ -189,8 +189,11 @@ def test_renderer_records_when_it_must(tiny, graphs, monkeypatch):
     try:
         torch.backends.cuda.matmul.fp32_precision = "ieee" if before == "tf32" else "tf32"
         check(inp, 6)
+        torch.use_deterministic_algorithms(True)
+        check(inp, 7)
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
+        torch.use_deterministic_algorithms(False)
 
 
 def test_renderer_records_anew_after_a_failure(tiny, graphs, monkeypatch):
