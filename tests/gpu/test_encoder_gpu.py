@@ -91,6 +91,7 @@ def test_joint_calls_sum_deterministically_if_asked(joined, cuda, deterministic)
     assert len(joined) == 2
 
 
+@pytest.mark.slow_gpu
 def test_offsets_of_the_residual_kernel_beyond_32_bits(cuda):
     """The last pixels of more than 2^31 values."""
     pytest.importorskip("triton")
@@ -151,6 +152,7 @@ def test_renderer_in_every_precision(device, dtype, outside):
                 torch.clear_autocast_cache()
 
 
+@pytest.mark.slow_gpu
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_renderer_compiled_by_inductor(device, dtype):
     """Compiled and recorded: other roundings, no more error than render has; new weights in place are seen."""
