@@ -21,7 +21,7 @@ class Config(NamedTuple):
     structure: str  # "pairs" or "chain", see ``kernels``, or "gluon", see ``specialised``
     rows: int  # queries x corners in a tile
     chunk: int  # pairs: units between the two layers that are computed at a time
-    piece: int  # units of the first layer that are gathered at a time; gluon: also inputs in a block of weights
+    piece: int  # units of the first layer that are gathered at a time; gluon: inputs in a block of weights
     warps: int  # gluon: of each consumer
     stages: int = 2  # pairs: chunks whose weights are on their way; gluon: blocks of weights in the ring at most
     tma: bool = False  # weights through tensor descriptors
