@@ -4,7 +4,7 @@
 #     benchmarks/gpu.sh prepare   # at home: fills .dev/ and says what to bring along
 #     benchmarks/gpu.sh call1     # 240 s: is it right? doctor, tests/gpu without the slow ones, frames, tune
 #     benchmarks/gpu.sh call2     # 190 s: why so fast? rows of gather and upscale, ncu of two configurations, memcheck
-#     benchmarks/gpu.sh call3     # 240 s: what failed, again; rows of upscale, head with PSNR, training if time is left
+#     benchmarks/gpu.sh call3     # 240 s: what failed, again; rows of upscale, head with PSNR, video, training
 #
 # and for who has one and an hour:
 #
@@ -111,6 +111,12 @@ speed() { # NAME SECONDS ARGUMENTS...: rows
     "$python" benchmarks/speed.py "$@" "${model[@]}" "${tiny[@]}" --json "$results/gpu.jsonl"
 }
 
+film() { # SECONDS: frames a second, for seconds on end
+  local quick=()
+  [ -n "${TINY:-}" ] && quick=(--device cpu --tiny --seconds 0.1)
+  step video "$1" "$python" benchmarks/video.py "${model[@]}" "${quick[@]}" --json "$results/gpu.jsonl"
+}
+
 tune() { # SECONDS ARGUMENTS...: kept in .dev/cache, where the steps after it find it
   [ -n "${TINY:-}" ] && set -- "$1" --help
   SHOWN=30 step tune "$1" "$python" -m liif_fast tune "${@:2}"
@@ -199,6 +205,7 @@ call3() {
   fi
   speed upscale 80 upscale-4k upscale-dvd --rounds 9 --budget 30
   speed head "$LIMIT" head-1080p --psnr --rounds 9 --budget 25
+  film 25
   speed training "$LIMIT" train step --rounds 9 --budget 20
 }
 
@@ -227,6 +234,7 @@ all() {
   sanitize
   tune 900
   speed rows 3600 --suite --plot "$results"
+  film 120
   for name in half:best half:other int8:best; do
     profile 120 "$name"
   done

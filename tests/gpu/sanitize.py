@@ -67,8 +67,10 @@ def main() -> None:
     for shape, dtype, flags in problems:
         gather(device, shape, dtype, flags)
     if "--render" in sys.argv:
+        os.environ["LIIF_FAST_TRITON"] = "1"  # float32 too, which plain PyTorch runs otherwise
         for dtype in DTYPES:
             render(device, dtype)
+        render(device, torch.bfloat16, D=256, L=3)  # on sm_90 in Gluon
     if device.type == "cuda":
         torch.cuda.synchronize()
     print(f"{len(problems)} problems on {device}, all results right")

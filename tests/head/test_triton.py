@@ -79,6 +79,7 @@ def test_what_stops_the_compiler_does_not_stop_the_user(error, falls_back, monke
         raise error
 
     monkeypatch.setattr(triton, "eligible", lambda *arguments: (True, ""))
+    monkeypatch.setattr(triton.choices, "choose", lambda kind, D, device: "some configuration")
     monkeypatch.setattr(render, "render", broken)
     monkeypatch.setattr(triton, "_failed", set())
     run = triton.on_cuda("render", lambda *arguments: "plain")

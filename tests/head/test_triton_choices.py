@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 import warnings
 
 import pytest
 import torch
 
+from liif_fast.head import triton
 from liif_fast.head.triton import choices, configs
 
 
@@ -54,7 +57,8 @@ def test_measurements_are_kept(cache):
     assert choices.load() == {}
     assert choices.save({"half-256": fast}) == cache
     choices.save({"int8-256": other})
-    assert choices.load() == {"a card, triton 3.6.0": {"half-256": fast, "int8-256": other}}
+    choices.save({"float32-256": None})  # plain PyTorch
+    assert choices.load() == {"a card, triton 3.6.0": {"half-256": fast, "int8-256": other, "float32-256": None}}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,34 @@ def test_a_damaged_file_is_ignored_with_one_warning(cache, text, reason):
         assert choices.load() == {}
     choices.save({"half-256": good})
     assert choices.load() == {"a card, triton 3.6.0": {"half-256": good}}
+
+
+def test_plain_pytorch_runs_where_it_is_faster(cache, monkeypatch):
+    """By default in float32, else where it measured so; LIIF_FAST_TRITON=1 wants the kernel all the same."""
+    card = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    half = configs.candidates(90, "half", 256)
+    choices.choose.cache_clear()
+    assert choices.choose("float32", 256, card) is None
+    assert choices.choose("half", 256, card) == half[0]
+    choices.save({"half-256": None, "float32-256": configs.candidates(90, "float32", 256)[0]})
+    assert choices.choose("half", 256, card) is None
+    assert choices.choose("float32", 256, card) == configs.candidates(90, "float32", 256)[0]
+    assert choices.choose("half", 128, card) == configs.candidates(90, "half", 128)[0]
+    choices.choose.cache_clear()
+    monkeypatch.setattr(triton, "eligible", lambda *arguments: (True, ""))
+    hidden, w = torch.zeros(1, 2, 2, 256, dtype=torch.bfloat16), torch.zeros(1, 256, 256)
+    given = (hidden, torch.zeros(1, 1, 2), None, torch.zeros(256, 4), w, w[0, :1], w[0, :3], w[0, 0, :3])
+    run = triton.on_cuda("render", lambda *arguments: torch.ones(1))
+    monkeypatch.setattr(choices, "choose", lambda kind, D, device: None if (kind, D) == ("half", 256) else half[0])
+    assert run(*given).item() == 1
+    monkeypatch.setenv("LIIF_FAST_TRITON", "1")
+    asked = []
+    module = types.SimpleNamespace(render=lambda *arguments: asked.append(arguments) or torch.zeros(1))
+    monkeypatch.setitem(sys.modules, "liif_fast.head.triton.render", module)
+    monkeypatch.setattr(triton, "render", module, raising=False)
+    assert run(*given).item() == 0
+    assert len(asked) == 1
 
 
 def test_tune_names_what_is_missing(capsys):

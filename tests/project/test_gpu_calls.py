@@ -92,7 +92,7 @@ def test_a_call_runs_its_steps_and_packs_what_they_found(call, tmp_path):
         "nvidia-smi", "ncu", "ncu", "python", "compute-sanitizer"
     ]  # fmt: skip
     code, output, ran = call("call3")
-    assert list(outcomes(output)) == ["card", "upscale", "head", "training"]  # nothing has failed before
+    assert list(outcomes(output)) == ["card", "upscale", "head", "video", "training"]  # nothing has failed before
     found = packed(tmp_path)
     assert found["results/gpu.jsonl"] == '{"case": "pretended"}\n' * 5
     assert {f"results/{name}.log" for name in ("call1-tests", "call2-ncu-half-best", "call3-head")} <= set(found)
@@ -158,7 +158,7 @@ def test_all_three_calls_on_the_cpu(tmp_path):
         ("prepare", []),
         ("call1", ["doctor", "tests", "frames", "tune"]),
         ("call2", ["ncu-half-best", "rows", "memcheck"]),
-        ("call3", ["tests", "upscale", "head", "training"]),
+        ("call3", ["tests", "upscale", "head", "video", "training"]),
     ):
         if name == "call3":
             env["TESTS"] = "tests/gpu/test_gather_gpu.py::test_bfloat16_gradients_are_summed_in_float32"
@@ -175,6 +175,7 @@ def test_all_three_calls_on_the_cpu(tmp_path):
         "head",
         "training",
         "Set5",
+        "video",
     }
     assert "1 passed" in found["results/call1-tests.log"]
     assert "1 passed" in found["results/call3-tests.log"]

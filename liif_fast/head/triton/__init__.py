@@ -1,7 +1,8 @@
 """``render`` and ``render_int8`` on CUDA as one fused Triton kernel: gather, hidden layers, output, blend.
 
 Nothing here imports triton before the first launch. ``LIIF_FAST_TRITON=0`` leaves the kernel out; with
-``LIIF_FAST_TRITON=1`` it is an error, with the reason, where the kernel cannot run; otherwise plain PyTorch runs there.
+``LIIF_FAST_TRITON=1`` it is an error, with the reason, where the kernel cannot run; otherwise plain PyTorch runs there,
+and where it is faster (``choices``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import choices
+from .configs import KINDS, WIDTHS
 from .eligible import available, eligible
 
 __all__ = ["OPERATORS", "available", "eligible", "implementation", "on_cuda", "setting"]
@@ -47,6 +50,9 @@ def on_cuda(name: str, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
             raise RuntimeError(f"LIIF_FAST_TRITON=1, but the fused kernel cannot run: {why}")
         if not ok or name in _failed:
             return plain(*arguments)
+        hidden = arguments[0]
+        if wanted == "auto" and choices.choose(choices.kind_of(name, hidden), hidden.shape[-1], hidden.device) is None:
+            return plain(*arguments)
         from . import render
 
         try:
@@ -67,4 +73,8 @@ def implementation(device: torch.device | None = None) -> str:
     if setting() == "0":
         return "plain PyTorch: the fused kernel is switched off by LIIF_FAST_TRITON=0"
     ok, why = available(device)
-    return "fused Triton kernel" if ok else f"plain PyTorch, no fused kernel: {why}"
+    if not ok:
+        return f"plain PyTorch, no fused kernel: {why}"
+    device = torch.device("cuda", torch.cuda.current_device()) if device is None else device
+    slow = [] if setting() == "1" else [k for k in KINDS if all(choices.choose(k, D, device) is None for D in WIDTHS)]
+    return "fused Triton kernel" + (f", but plain PyTorch, which is faster, for {', '.join(slow)}" if slow else "")

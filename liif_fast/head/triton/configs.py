@@ -110,7 +110,7 @@ _TABLE = {
         },
         "float32": _FLOAT32,
         "int8": {
-            256: (_tma("pairs", 128, 64), _tma("pairs", 64, 64, warps=4)),
+            256: (_tma("pairs", 64, 64, warps=4), _tma("pairs", 128, 64)),
             128: (_tma("pairs", 128, 64), _tma("pairs", 64, 64, warps=4)),
             64: (_tma("pairs", 128, 32),),
         },

@@ -14,7 +14,7 @@ from triton.errors import TritonError
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from .. import int8
-from .choices import choose
+from .choices import choose, first, kind_of
 from .configs import Config, Constants
 from .eligible import eligible, interpreted
 from .geometry import Axis
@@ -153,7 +153,8 @@ def launch(
     out = coord.new_empty(*coord.shape[:2], len(head.b_out))
     if out.numel() == 0:
         return out
-    config = config or choose(_kind(hidden, head), hidden.shape[-1], hidden.device)
+    kind, D = "int8" if head.kind == "int8" else kind_of("render", hidden), hidden.shape[-1]
+    config = config or choose(kind, D, hidden.device) or first(kind, D, hidden.device)
     on_device = torch.cuda.device(hidden.device) if hidden.is_cuda else contextlib.nullcontext()
     hidden = hidden.contiguous()
     stride = max(coord.stride(1), 0 if cell is None else cell.stride(1), 4)
@@ -171,12 +172,6 @@ def launch(
 
 def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-
-
-def _kind(hidden: Tensor, head: Head) -> str:
-    if head.kind == "int8":
-        return "int8"
-    return "float32" if hidden.dtype == torch.float32 else "half"
 
 
 def plan(
