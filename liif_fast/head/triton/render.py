@@ -186,25 +186,25 @@ def plan(
     config: Config,
 ) -> tuple[Any, list[Any], dict[str, Any], int]:
     """(kernel, arguments, options, number of blocks) of one launch."""
+    gluon = config.structure == "gluon"
+    if gluon:
+        from . import specialised
+
+        config = specialised.fitted(config, head, cell is not None)
+        gluon = config.structure == "gluon"
     B, h, w, _ = hidden.shape
     queries, K = coord.shape[1], 4 if ensemble else 1
     tiles = -(-queries * K // config.rows)
-    blocks = B * tiles
-    if config.structure == "gluon":  # a block takes two at a time
-        blocks = -(-blocks // 2)
+    blocks = -(-B * tiles // 2) if gluon else B * tiles  # Gluon's take two at a time
     if config.resident:
         blocks = min(blocks, config.resident * multiprocessors(hidden.device))
     some_cell = coord if cell is None else cell
-    if config.structure == "gluon":
-        from . import specialised
-
+    if gluon:
         head = head._replace(w_out=specialised.interleaved(head.w_out, len(head.b_out)))
-        config = config._replace(stages=specialised.stages(config, head, cell is not None))
-    c = _constants(hidden, cell, head, K, config)
-    if config.structure == "gluon":
         kernel, weights = specialised.fused, [specialised.descriptor(head.weights, config.piece)]
     else:
         kernel, weights = fused, [head.inverse, *_blocks(head.weights, config)]
+    c = _constants(hidden, cell, head, K, config)
     y, x = (Axis.of(*numbers, ensemble) for numbers in zip(size, origin, (h, w), strict=True))
     arguments = [
         hidden, coord, some_cell, out, h * w, coord.stride(0), some_cell.stride(0), out.stride(0), w,

@@ -25,8 +25,8 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from .configs import SHARED, Config
-from .partitions import PLACES, TILES, consume, gather, locate, produce
+from .configs import SHARED, Config, candidates
+from .partitions import FLIGHT, PLACES, TILES, consume, gather, locate, produce
 
 if TYPE_CHECKING:
     from .render import Head
@@ -43,18 +43,26 @@ def descriptor(weights: Tensor, piece: int) -> TensorDescriptor:
 def interleaved(w_out: Tensor, channels: int) -> Tensor:
     """w_out [2 * padded, D], rounded weights above what rounding lost, as pairs of rows for the kernel: as few as its
     products take."""
+    few = _outputs(w_out, channels) // 2
     high, low = w_out.unflatten(0, (2, -1))
-    few = 4 if channels <= 4 else len(high)
     return torch.stack([high[:few], low[:few]], 1).flatten(0, 1)
 
 
-def stages(config: Config, head: Head, cell: bool) -> int:
-    """Blocks of weights in the ring: as many as config says, or as there is shared memory for."""
-    D, outputs = head.weights.shape[1], len(head.w_out)
+def _outputs(w_out: Tensor, channels: int) -> int:
+    return 8 if channels <= 4 else len(w_out)
+
+
+def fitted(config: Config, head: Head, cell: bool) -> Config:
+    """config with as many blocks in the ring as there is shared memory for. The biases take some of it: of a head with
+    very many layers so much that the consumers would wait for ever, and another structure runs."""
+    D, outputs = head.weights.shape[1], _outputs(head.w_out, len(head.b_out))
     others = 2 * D * (TILES.value * config.rows + outputs) + 4 * head.vectors.numel()  # buffers, output layer, biases
     others += 4 * config.rows * (TILES.value + PLACES.value * (6 if cell else 4))
     others += 4 * config.rows * outputs + 512  # a layout's conversion; barriers and the warps' states
-    return min(config.stages, (SHARED[90] - others) // (2 * D * config.piece))
+    stages = min(config.stages, (SHARED[90] - others) // (2 * D * config.piece))
+    if stages > FLIGHT.value:
+        return config._replace(stages=stages)
+    return next(c for c in candidates(90, "half", D) if c.structure != "gluon")
 
 
 @gluon.jit
