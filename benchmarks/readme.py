@@ -17,8 +17,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from heads import COMPILED, FOLD, OURS, REFERENCE
 import readme_gpu
+from heads import COMPILED, FOLD, OURS, REFERENCE
 from PIL import Image
 from plots import plot
 from rows import grouped, load, slopes
