@@ -1,15 +1,18 @@
 """As much of Gluon's language as the fused kernel (``specialised``) speaks, on top of triton's interpreter, on the CPU.
 
 Layouts mean nothing here (the compiler checks them); order does. What is asynchronous on the card happens as late, or
-as early, as the card may do it: a product when it is waited for, a store to shared memory when it is fenced, a copy at
-once. So a slot that is freed too early, a missing wait or fence give wrong numbers, and a wrong phase is a deadlock,
-which is reported. The warps of a partition run as one; the partitions take turns whenever one has to wait.
+as early, as the card may do it: a product when it is waited for, a copy at once. A store to shared memory is seen by
+products after a fence, by loads after the warps of its partition have synchronized; what they have loaded may be
+overwritten after they have synchronized. So a slot that is freed too early, a missing wait or fence give wrong numbers
+or are reported, and a wrong phase is a deadlock, which is reported too. The warps of a partition run as one; the
+partitions take turns whenever one has to wait.
 """
 
 from __future__ import annotations
 
 import threading
 import types
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,9 @@ import triton.language as tl
 from triton.experimental import gluon
 from triton.runtime.interpreter import TensorHandle
 
-NUM_WARPS = 8
+NUM_WARPS = 4
+NUMPY = {tl.bfloat16: np.uint16, tl.float16: np.float16, tl.float32: np.float32, tl.int32: np.int32}
+GARBAGE = {tl.bfloat16: 0x7FC0, tl.float16: np.nan, tl.float32: np.nan, tl.int32: -(2**31)}  # NaN but for integers
 
 
 def widened(data: np.ndarray, dtype: tl.dtype) -> np.ndarray:
@@ -34,47 +39,52 @@ def number(x: Any) -> int:
 
 
 class Shared:
-    """Shared memory, full of NaN; index, slice and permute are views."""
+    """Shared memory, full of garbage, as loads see it and as products and copies do; index, slice and permute are
+    views."""
 
-    def __init__(self, dtype: tl.dtype, data: np.ndarray) -> None:
-        self.dtype, self.data, self.shape = dtype, data, list(data.shape)
+    def __init__(self, dtype: tl.dtype, loaded: np.ndarray, multiplied: np.ndarray) -> None:
+        self.dtype, self.loaded, self.multiplied, self.shape = dtype, loaded, multiplied, list(loaded.shape)
+
+    def view(self, change: Callable[[np.ndarray], np.ndarray]) -> Shared:
+        return Shared(self.dtype, change(self.loaded), change(self.multiplied))
 
     def index(self, i: Any) -> Shared:
-        return Shared(self.dtype, self.data[number(i)])
+        assert 0 <= number(i) < len(self.loaded)
+        return self.view(lambda data: data[number(i)])
 
     def slice(self, start: Any, length: int, dim: int = 0) -> Shared:
         at = (slice(None),) * dim + (slice(number(start), number(start) + length),)
-        return Shared(self.dtype, self.data[at])
+        return self.view(lambda data: data[at])
 
     def permute(self, order: tuple[int, ...]) -> Shared:
-        return Shared(self.dtype, self.data.transpose(order))
+        return self.view(lambda data: data.transpose(order))
 
     def load(self, layout: Any) -> tl.tensor:
-        return tl.tensor(TensorHandle(self.data.copy(), self.dtype), tl.block_type(self.dtype, self.shape))
+        if self.dtype == tl.int32:  # would be an address
+            assert (self.loaded != GARBAGE[self.dtype]).all(), "loaded before it is there"
+        CARD.loading.setdefault(threading.get_ident(), []).append(self.loaded)
+        return tl.tensor(TensorHandle(self.loaded.copy(), self.dtype), tl.block_type(self.dtype, self.shape))
 
     def store(self, value: tl.tensor) -> None:
         assert value.dtype == self.dtype
-        assert value.handle.data.shape == self.data.shape
-        CARD.own.stored.append((self.data, value.handle.data.copy()))
-        self.data[...] = garbage(self.dtype)
+        assert value.handle.data.shape == self.loaded.shape
+        for thread, loading in CARD.loading.items():
+            late = thread != threading.get_ident() and any(np.may_share_memory(self.loaded, data) for data in loading)
+            assert not late, "overwritten while some warps may still load it"
+        data = value.handle.data.copy()
+        CARD.own.not_loaded.append((self.loaded, data))
+        CARD.own.not_multiplied.append((self.multiplied, data))
+        self.loaded[...] = self.multiplied[...] = GARBAGE[self.dtype]
 
 
 class Barriers:
-    """An array of mbarriers."""
+    """An array of mbarriers, the launch's array ``which``."""
 
-    def __init__(self, count: int) -> None:
-        self.all = [types.SimpleNamespace(phases=0, count=0, missing=0, bytes=0) for _ in range(count)]
+    def __init__(self, which: int, count: int) -> None:
+        self.all = [types.SimpleNamespace(which=which, phases=0, count=0, missing=0, bytes=0) for _ in range(count)]
 
     def index(self, i: Any) -> types.SimpleNamespace:
         return self.all[number(i)]
-
-
-def numpy_type(dtype: tl.dtype) -> Any:
-    return {tl.bfloat16: np.uint16, tl.float16: np.float16, tl.float32: np.float32}[dtype]
-
-
-def garbage(dtype: tl.dtype) -> Any:
-    return np.uint16(0x7FC0) if dtype == tl.bfloat16 else np.nan
 
 
 class Descriptor:
@@ -83,7 +93,7 @@ class Descriptor:
     def __init__(self, tensor: torch.Tensor, block: list[int], layout: Any) -> None:
         self.dtype, self.layout, self.block = getattr(tl, str(tensor.dtype)[6:]), layout, block
         bits = tensor.view(torch.int16).numpy()
-        self.data = bits.view(numpy_type(self.dtype))
+        self.data = bits.view(NUMPY[self.dtype])
         self.block_type = types.SimpleNamespace(nbytes=2 * block[0] * block[1])
 
     @staticmethod
@@ -92,17 +102,16 @@ class Descriptor:
 
 
 class Own(threading.local):
-    """Of a partition: stores not yet fenced, products not yet waited for."""
+    """Of a partition: stores that loads, stores that products do not see yet, products not yet waited for."""
 
     def __init__(self) -> None:
-        self.stored: list = []
+        self.not_loaded: list = []
+        self.not_multiplied: list = []
         self.products: list = []
 
     def check(self) -> None:
-        stored, products = self.stored, self.products
-        self.stored, self.products = [], []
-        assert not stored, "stored, but never fenced"
-        assert not products, "multiplied, but never waited for"
+        assert not self.not_loaded, "stored, but never synchronized"
+        assert not self.products, "multiplied, but never waited for"
 
 
 class Card:
@@ -110,11 +119,24 @@ class Card:
 
     def __init__(self) -> None:
         self.lock = threading.Condition()
+        self.reset()
+
+    def reset(self) -> None:
+        """As at a launch's start, also after one that failed."""
         self.own = Own()
         self.running = 0  # partitions
         self.blocked: dict[int, tuple] = {}  # by thread: the barrier and phase that it waits for
         self.behind: set[int] = set()  # threads that let the others go first
+        self.loading: dict[int, list[np.ndarray]] = {}  # by thread: loads that some of its warps may be behind with
+        self.barriers = 0  # arrays of them
         self.failure: BaseException | None = None
+
+    def allocate(self, dtype: tl.dtype, shape: list[Any], layout: Any) -> Shared | Barriers:
+        shape = [number(n) for n in shape]
+        if dtype == tl.int64:
+            self.barriers += 1
+            return Barriers(self.barriers - 1, shape[0])
+        return Shared(dtype, *(np.full(shape, GARBAGE[dtype], NUMPY[dtype]) for _ in range(2)))
 
     def specialize(self, partitions: list, warps: list[int], registers: list[int]) -> None:
         assert len(partitions) == 1 + len(warps) == 1 + len(registers)
@@ -129,9 +151,10 @@ class Card:
                 self.running -= 1
                 self.look_around()
 
-        self.own.check()
-        self.running, self.failure = len(partitions), None
-        threads = [threading.Thread(target=worker, args=partition) for partition in partitions]
+        self.synchronize()  # the partitions begin together
+        self.reset()
+        self.running = len(partitions)
+        threads = [threading.Thread(target=worker, args=p, name=p[0].fn.__name__) for p in partitions]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -180,27 +203,31 @@ class Card:
     def load(self, descriptor: Descriptor, at: list, barrier: types.SimpleNamespace, slot: Shared) -> None:
         (rows, columns), (row, column) = descriptor.block, map(number, at)
         block = descriptor.data[row : row + rows, column : column + columns]
-        assert block.shape == slot.data.shape
-        slot.data[...] = block
+        assert block.shape == slot.loaded.shape
+        slot.loaded[...] = slot.multiplied[...] = block
         barrier.bytes -= 2 * rows * columns
         assert barrier.bytes >= 0, "more bytes than were expected"
         self.advance(barrier)
 
     def fence(self) -> None:
-        for memory, data in self.own.stored:
-            memory[...] = data
-        self.own.stored.clear()
+        arrived(self.own.not_multiplied)
 
-    def multiply(self, a: Shared, b: Shared, sums: tl.tensor, *, is_async: bool) -> tl.tensor:
+    def synchronize(self) -> None:
+        arrived(self.own.not_loaded)
+        self.loading.pop(threading.get_ident(), None)
+
+    def multiply(self, a: Shared, b: Shared, sums: tl.tensor, *, use_acc: bool = True, is_async: bool) -> tl.tensor:
         assert is_async
         result = np.full(sums.handle.data.shape, np.nan, np.float32)
-        self.own.products.append((a, b, sums.handle, result))
+        self.own.products.append((a, b, sums.handle if use_acc else None, result))
         return tl.tensor(TensorHandle(result, tl.float32), sums.type)
 
-    def finish(self, left: int = 0, *, deps: tuple) -> tl.tensor:
-        while len(self.own.products) > left:
+    def finish(self, left: Any = 0, *, deps: tuple) -> tl.tensor:
+        while len(self.own.products) > number(left):
             a, b, sums, result = self.own.products.pop(0)
-            result[...] = widened(a.data, a.dtype) @ widened(b.data, b.dtype) + sums.data
+            result[...] = widened(a.multiplied, a.dtype) @ widened(b.multiplied, b.dtype)
+            if sums is not None:
+                result += sums.data
         return deps[0]
 
 
@@ -216,10 +243,18 @@ def initialise(barrier: types.SimpleNamespace, count: int) -> None:
     barrier.count = barrier.missing = count
 
 
-def allocate(dtype: tl.dtype, shape: list[int], layout: Any) -> Shared | Barriers:
-    if dtype == tl.int64:
-        return Barriers(shape[0])
-    return Shared(dtype, np.full(shape, garbage(dtype), numpy_type(dtype)))
+def arrived(stores: list) -> None:
+    for memory, data in stores:
+        memory[...] = data
+    stores.clear()
+
+
+def assembly(text: str, constraints: str, values: list, *, dtype: tl.dtype, is_pure: bool, pack: int) -> tl.tensor:
+    """The instruction that rounds two float32 after a ReLU that lets NaN pass."""
+    name = {tl.bfloat16: "bf16x2", tl.float16: "f16x2"}[dtype]
+    # its first operand becomes the upper half, which is the second of two values
+    assert (text, constraints, pack) == (f"cvt.rn.relu.{name}.f32 $0, $2, $1;", "=r,r,r", 2)
+    return tl.maximum(values[0], 0.0, propagate_nan=tl.PropagateNan.ALL).to(dtype)
 
 
 class Layout:
@@ -231,15 +266,15 @@ class Layout:
         return Layout()
 
 
-def install() -> types.ModuleType:
-    """Have ``specialised`` speak it; gives it."""
+def install() -> tuple[types.ModuleType, types.ModuleType]:
+    """Have ``specialised`` and ``partitions`` speak it; gives them."""
     gluon_jit, gluon.jit = gluon.jit, triton.jit
     try:
-        from liif_fast.head.triton import specialised
+        from liif_fast.head.triton import partitions, specialised
     finally:
         gluon.jit = gluon_jit
-    specialised.gl = types.SimpleNamespace(
-        static_range=range, float32=tl.float32, int64=tl.int64,
+    specialised.gl = partitions.gl = types.SimpleNamespace(
+        static_range=lambda count: range(number(count)), float32=tl.float32, int32=tl.int32, int64=tl.int64,
         BlockedLayout=Layout, SliceLayout=Layout, NVMMADistributedLayout=Layout, NVMMASharedLayout=Layout,
         SwizzledSharedLayout=Layout,
         num_warps=lambda: NUM_WARPS,
@@ -248,14 +283,15 @@ def install() -> types.ModuleType:
         sum=lambda x, axis: tl.sum(x, axis=axis),
         reshape=lambda x, shape: tl.reshape(x, shape),
         convert_layout=lambda x, layout: x,
-        allocate_shared_memory=allocate,
+        inline_asm_elementwise=assembly,
+        allocate_shared_memory=CARD.allocate,
         warp_specialize=CARD.specialize,
     )  # fmt: skip
-    specialised.mbarrier = types.SimpleNamespace(
+    specialised.mbarrier = partitions.mbarrier = types.SimpleNamespace(
         init=initialise, wait=CARD.wait, arrive=CARD.arrive, expect=CARD.expect, MBarrierLayout=Layout
     )
     specialised.TensorDescriptor = Descriptor
-    specialised.load_block = CARD.load
-    specialised.fence_async_shared = CARD.fence
-    specialised.warpgroup_mma, specialised.warpgroup_mma_wait = CARD.multiply, CARD.finish
-    return specialised
+    specialised.fence_async_shared = partitions.fence_async_shared = CARD.fence
+    partitions.synchronize, partitions.load_block = CARD.synchronize, CARD.load
+    partitions.warpgroup_mma, partitions.warpgroup_mma_wait = CARD.multiply, CARD.finish
+    return specialised, partitions

@@ -112,13 +112,15 @@ _INSTRUCTIONS = {
 
 _EVENTS = re.compile(
     r"(?P<store>st\.shared|stmatrix)|(?P<fence>fence\.proxy\.async)|(?P<barrier>bar\.sync)|(?P<product>wgmma\.mma_async)"
-    r"|(?P<wait>wgmma\.wait_group)|(?P<free>mbarrier\.arrive\.shared)"
+    r"|(?P<wait>wgmma\.wait_group)|(?P<free>mbarrier\.arrive\.shared)|(?P<partition>setmaxnreg)"
 )
 
 
 def unordered(ptx: str) -> int:
-    """How often some warps could be ahead of others: products of what was stored to shared memory without a fence and
-    then a barrier, or shared memory given back (an arrival at an mbarrier) without a wait and then a barrier."""
+    """How often some warps of a partition could be ahead of its others: products of what it stored to shared memory
+    without a fence and then a barrier; an arrival at an mbarrier after products without a wait and then a barrier, or
+    after a fence without a barrier. A partition begins where its number of registers is set; the order between
+    partitions is what gluon_on_cpu.py looks at."""
     bad, stored, used = 0, "", ""
     for found in _EVENTS.finditer(ptx):
         event = found.lastgroup
@@ -135,7 +137,9 @@ def unordered(ptx: str) -> int:
         elif event == "wait" and used:
             used = "wait"
         elif event == "free":
-            bad += bool(used)
+            bad += bool(used) or stored == "fence"
+        elif event == "partition":
+            stored = used = ""
     return bad
 
 

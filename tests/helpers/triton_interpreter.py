@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
-import types
 from collections.abc import Iterator
 
 os.environ["TRITON_INTERPRET"] = "1"
 
+import gluon_checks
 import gluon_on_cpu
 import numpy as np
 import torch
@@ -24,12 +23,11 @@ from triton.runtime import interpreter
 from liif_fast import reference
 from liif_fast.head import int8, ops, plain
 from liif_fast.head.triton import render
-from liif_fast.head.triton.configs import Config
+from liif_fast.head.triton.configs import Config, candidates
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 STRUCTURES = {"pairs": Config("pairs", 64, 32, 32, 4), "chain": Config("chain", 32, 64, 64, 4)}
-GLUON = Config("gluon", 32, 32, 32, 8, stages=3, tma=True, resident=1)  # half precision only
-TWO = GLUON._replace(consumers=2)
+GLUON = Config("gluon", 32, 32, 16, 4, stages=3, tma=True, resident=1)  # half precision only
 
 
 def repair_interpreter() -> None:
@@ -70,7 +68,7 @@ def float_cases() -> Iterator[tuple[str, Sample, Config]]:
         {"L": 5, "Q": 33, "B": 1, "out": 16},
     ]
     for dtype in DTYPES:
-        structures = STRUCTURES if dtype == torch.float32 else {**STRUCTURES, "gluon": GLUON, "gluon two": TWO}
+        structures = STRUCTURES if dtype == torch.float32 else {**STRUCTURES, "gluon": GLUON}
         for structure, config in structures.items():
             for changed in flags:
                 torch.manual_seed(0)
@@ -83,8 +81,10 @@ def float_cases() -> Iterator[tuple[str, Sample, Config]]:
     yield "resident", sample(torch.bfloat16, D=64), resident
     for dtype in DTYPES[1:]:
         yield f"{str(dtype)[6:]} gluon part of a map", part_of_a_map(dtype), GLUON
-    yield "width 128 gluon", sample(torch.bfloat16, D=128, Q=19, B=1), GLUON._replace(rows=64, piece=64, stages=4)
-    yield "width 128 gluon two", sample(torch.bfloat16, D=128, Q=19, B=1), TWO._replace(rows=64, stages=9)
+    for dtype in DTYPES[1:]:
+        for D in (128, 256):  # as shipped; three tiles
+            config = next(c for c in candidates(90, "half", D) if c.structure == "gluon")
+            yield f"{str(dtype)[6:]} width {D} gluon", sample(dtype, D=D, Q=37, B=1), config
     yield "descriptors", sample(torch.bfloat16, D=64), STRUCTURES["pairs"]._replace(tma=True)
     yield "descriptors chain", sample(torch.bfloat16, D=64), STRUCTURES["chain"]._replace(tma=True)
 
@@ -166,53 +166,6 @@ def offsets_of_64_bits(name: str) -> None:
         render._INT32 = limit
 
 
-def faults_are_seen(specialised, config: Config) -> None:
-    """What gluon_on_cpu is for: without this wait, fence, or order, the numbers are wrong or nothing goes on."""
-    s = sample(torch.bfloat16, D=64)
-    want = render.render(*s, config=config)
-    wait, free, fence = specialised.warpgroup_mma_wait, specialised.mbarrier.arrive, specialised.fence_async_shared
-    main = threading.main_thread()  # before the partitions begin
-    once = iter([True])
-    for name, changed in {
-        "warpgroup_mma_wait": lambda left, deps: wait(left, deps=deps) if left == 0 else deps[0],
-        "fence_async_shared": lambda: fence() if threading.current_thread() is main else None,
-        "mbarrier": types.SimpleNamespace(
-            **{**vars(specialised.mbarrier), "arrive": lambda b, count: None if next(once, False) else free(b, count=1)}
-        ),
-    }.items():
-        right = getattr(specialised, name)
-        setattr(specialised, name, changed)
-        try:
-            seen = not torch.equal(render.render(*s, config=config), want)
-        except interpreter.InterpreterError:
-            seen = True
-        finally:
-            setattr(specialised, name, right)
-        assert seen, name
-    assert torch.equal(render.render(*s, config=config), want)
-
-
-def tiles_of_two_consumers(specialised) -> None:
-    """Every tile once, the last of an odd number twice, none beyond; the same bits as from one consumer."""
-    gather, multiprocessors, seen = specialised.gather, render.multiprocessors, []
-
-    def noted(number, *arguments):
-        seen.append(gluon_on_cpu.number(number))
-        gather(number, *arguments)
-
-    try:
-        for B, Q, blocks in ((1, 5, 1), (1, 5, 4), (1, 17, 1), (3, 5, 1), (3, 5, 2), (2, 17, 2), (3, 17, 3), (2, 9, 8)):
-            s = sample(torch.bfloat16, D=64, B=B, Q=Q, L=2)
-            want, total = render.render(*s, config=GLUON), B * -(-Q * 4 // TWO.rows)
-            render.multiprocessors, specialised.gather = lambda device, blocks=blocks: blocks, noted
-            assert torch.equal(render.render(*s, config=TWO), want), (B, Q, blocks)
-            assert sorted(seen) == sorted([*range(total), *([total - 1] * (total % 2))]), (B, Q, blocks, seen)
-            render.multiprocessors, specialised.gather = multiprocessors, gather
-            seen.clear()
-    finally:
-        render.multiprocessors, specialised.gather = multiprocessors, gather
-
-
 def quantized(s: Sample) -> tuple:
     """Arguments of render_int8 for those of render."""
     w_q, w_scale = int8.quantize_weights(s.w_mlp)
@@ -230,7 +183,7 @@ def row(name: str, ours: torch.Tensor, want: torch.Tensor, plain: torch.Tensor) 
 
 def main() -> None:
     repair_interpreter()
-    specialised = gluon_on_cpu.install()
+    specialised, partitions = gluon_on_cpu.install()
     plain.matmul_dtype = lambda dtype, device: dtype  # plain PyTorch in half precision also where CPUs avoid it
     for name, s, config in float_cases():
         row(name, render.render(*s, config=config), exact(s), ops.PLAIN["render"](*s))
@@ -239,9 +192,9 @@ def main() -> None:
         row(name, ours, exact(s), ops.PLAIN["render"](*s))
     all_shapes_without_values()
     not_finite_behind_integers()
-    for config in (GLUON, TWO):
-        faults_are_seen(specialised, config)
-    tiles_of_two_consumers(specialised)
+    gluon_checks.faults_are_seen(specialised, partitions, GLUON)
+    for name, s, ours in gluon_checks.every_tile(partitions, GLUON):
+        row(name, ours, exact(s), ops.PLAIN["render"](*s))
     rows_that_are_missing("missing")
     offsets_of_64_bits("64 bits")
     for structure, config in STRUCTURES.items():
