@@ -1,4 +1,5 @@
-"""README's figures are the rows': this writes its tables and pictures from benchmarks/results/cpu.jsonl.
+"""README's figures are the rows': this writes its tables and pictures from benchmarks/results/cpu.jsonl and gpu.jsonl,
+and those of benchmarks/GPU.md.
 
     python benchmarks/readme.py          # between the marks <!-- rows: NAME --> and <!-- end of rows -->
     python benchmarks/readme.py --check  # exit code 1 where README or pictures are not what the rows say
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import readme_gpu
 from heads import COMPILED, FOLD, OURS, REFERENCE
 from PIL import Image
 from plots import plot
@@ -149,11 +151,16 @@ BLOCKS: dict[str, Callable[[Timed], str]] = {
 }  # fmt: skip
 
 
-def filled(text: str, timed: Timed) -> str:
+FILES = (ROOT / "README.md", ROOT / "benchmarks" / "GPU.md")
+
+
+def filled(text: str, timed: Timed, gpu: list[dict]) -> str:
     """The text with every block made anew. KeyError: a mark with an unknown name, or rows that a block needs."""
 
     def block(match: re.Match) -> str:
-        return f"<!-- rows: {match[1]} -->\n{BLOCKS[match[1]](timed)}\n<!-- end of rows -->"
+        name = match[1]
+        made = readme_gpu.BLOCKS[name](gpu) if name in readme_gpu.BLOCKS else BLOCKS[name](timed)
+        return f"<!-- rows: {name} -->\n{made}\n<!-- end of rows -->"
 
     return re.sub(r"<!-- rows: (\w+) -->\n.*?<!-- end of rows -->", block, text, flags=re.DOTALL)
 
@@ -162,15 +169,16 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def stale(results: Path = RESULTS, readme: Path = ROOT / "README.md") -> list[str]:
+def stale(results: Path = RESULTS, files: Sequence[Path] = FILES) -> list[str]:
     """What does not say what the rows say."""
     path = results / "cpu.jsonl"
-    text = readme.read_text()
-    found = [] if filled(text, grouped(load(path))) == text else [str(readme)]
-    pictures = re.findall(r"\(benchmarks/results/(speed-\w+\.png)\)", text)
-    for name in pictures:
-        with Image.open(results / name) as image:
-            found += [] if image.info.get("rows") == digest(path) else [str(results / name)]
+    rows, found = (grouped(load(path)), load(results / "gpu.jsonl")), []
+    for file in files:
+        text = file.read_text()
+        found += [] if filled(text, *rows) == text else [str(file)]
+        for name in re.findall(r"\(benchmarks/results/(speed-\w+\.png)\)", text):
+            with Image.open(results / name) as image:
+                found += [] if image.info.get("rows") == digest(path) else [str(results / name)]
     return found
 
 
@@ -180,13 +188,14 @@ def main() -> None:
     if parser.parse_args().check:
         wrong = stale()
         sys.exit(f"not what the rows say: {', '.join(wrong)}; run python benchmarks/readme.py" if wrong else 0)
-    path, readme = RESULTS / "cpu.jsonl", ROOT / "README.md"
-    rows = load(path)
-    readme.write_text(filled(readme.read_text(), grouped(rows)))
+    path = RESULTS / "cpu.jsonl"
+    rows, gpu = load(path), load(RESULTS / "gpu.jsonl")
+    for file in FILES:
+        file.write_text(filled(file.read_text(), grouped(rows), gpu))
     try:
         plot(rows, RESULTS, prefix="speed-", note=digest(path))
     except charts.ChartError as error:
-        sys.exit(f"README is written, the pictures are not: {error}")
+        sys.exit(f"The texts are written, the pictures are not: {error}")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gpu import exact
 from gpu.exact import SHAPES, assert_within, sample
 from liif_fast.head import ops
+from liif_fast.head.reference import make_coord
 
 GATHER = torch.ops.liif_fast.corner_gather.default
 BACKWARD = torch.ops.liif_fast.corner_gather_backward.default
@@ -36,6 +38,27 @@ def test_values(device, dtype, shape, cell, ensemble, strided):
     assert_within(h, want, bound)
     # a quotient of sums of products of float32 numbers that are the same on every device: exactly rounded steps
     assert torch.equal(weight.cpu(), want_weight)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (48, 48), (255, 257), (270, 480)])
+@pytest.mark.parametrize("ensemble", [True, False])
+def test_pixels_are_those_of_grid_sample(device, size, ensemble):
+    """On the device itself, as the official code asks for them: rows of pixel numbers."""
+    H, W = size
+    number = torch.arange(H * W, dtype=torch.float32, device=device)
+    coords = [torch.rand(1, 100_000, 2, device=device) * 2.2 - 1.1]  # beyond the image too
+    coords += [make_coord((round(H * s), round(W * s)), device=device)[None] for s in (1, 1.5, 2, 3)]
+    coord = torch.cat(coords, 1)
+    hidden = number.view(1, H, W, 1).expand(-1, -1, -1, 8).contiguous()
+    h, _ = GATHER(hidden, coord, None, torch.zeros(8, 4, device=device), size, (0, 0), ensemble)
+    signs, epsilon = ((-1, 1), 1e-6) if ensemble else ((0,), 0.0)
+    for k, (v_y, v_x) in enumerate(itertools.product(signs, signs)):
+        at = coord.clone()
+        at[..., 0] += v_y / H + epsilon
+        at[..., 1] += v_x / W + epsilon
+        grid = at.clamp_(-1 + 1e-6, 1 - 1e-6).flip(-1).unsqueeze(1)
+        want = F.grid_sample(number.view(1, 1, H, W), grid, mode="nearest", align_corners=False)
+        assert torch.equal(h[0, :, k, 0], want.flatten())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
