@@ -25,7 +25,6 @@ class Config(NamedTuple):
     warps: int  # gluon: of each consumer
     stages: int = 2  # pairs: chunks whose weights are on their way; gluon: blocks of weights in the ring at most
     tma: bool = False  # weights through tensor descriptors
-    resident: int = 0  # blocks for each multiprocessor that take one tile after the other; 0: a block for each tile
 
 
 class Constants(NamedTuple):
@@ -47,7 +46,6 @@ class Constants(NamedTuple):
     piece: int
     stages: int
     tma: bool
-    persistent: bool
     float32: bool
     interpreted: bool
 
@@ -74,12 +72,12 @@ def _simple(*pairs: tuple[int, int]) -> tuple[Config, ...]:
     return tuple(Config("pairs", rows, chunk, 64, 8) for rows, chunk in pairs)
 
 
-def _tma(structure: str, rows: int, chunk: int, warps: int = 8, piece: int = 64, resident: int = 0) -> Config:
-    return Config(structure, rows, chunk, piece, warps, tma=True, resident=resident)
+def _tma(structure: str, rows: int, chunk: int, warps: int = 8, piece: int = 64) -> Config:
+    return Config(structure, rows, chunk, piece, warps, tma=True)
 
 
 def _gluon(stages: int) -> Config:
-    return Config("gluon", 64, 64, 32, 4, stages, tma=True, resident=1)
+    return Config("gluon", 64, 64, 32, 4, stages, tma=True)
 
 
 # float32 in three parts of tf32 fills the registers with fewer rows than the others: with more, it spills

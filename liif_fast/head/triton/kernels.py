@@ -120,12 +120,18 @@ def chain(x, w_first, w_all, vectors, w_out, TYPE: tl.constexpr, OUT_TYPE: tl.co
     return whole_output(tl.full((c.rows, c.out), 0.0, tl.float32), s, vectors, w_out, OUT_TYPE, c)
 
 
-@triton.jit
-def tile(
-    number, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, y, x,
+@triton.jit(do_not_specialize=["queries", "tiles", "pixels", "coord_image", "cell_image", "out_image", "width"])
+def fused(
+    hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, y, x,
     w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c: tl.constexpr,
 ):  # fmt: skip
-    """One tile of c.rows rows."""
+    """hidden [B, h, w, D], coord and cell [B, queries, 2], out [B, queries, O]; pixels: h * w, width: w; *_image:
+    strides of an image.
+
+    A block computes a tile of c.rows rows; ``tiles`` to an image. y, x: ``geometry.Axis``. w_first, w_in, w_back,
+    w_all: the weights [L * D, D], as pointers or as tensor descriptors for the blocks in which each is read.
+    """
+    number = tl.program_id(0)
     TYPE: tl.constexpr = tl.int8 if c.kind == "int8" else hidden.dtype.element_ty
     OUT_TYPE: tl.constexpr = w_out.dtype.element_ty
     image = (number // tiles).to(tl.int64)
@@ -146,29 +152,3 @@ def tile(
     else:
         o = chain(h, w_first, w_all, vectors, w_out, TYPE, OUT_TYPE, c)
     blend(o, out + image * out_image, b_out, coord, strides, query0, queries, y, x, c)
-
-
-@triton.jit(
-    do_not_specialize=["queries", "tiles", "total", "pixels", "coord_image", "cell_image", "out_image", "width"]
-)
-def fused(
-    hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, total, y, x,
-    w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c: tl.constexpr,
-):  # fmt: skip
-    """hidden [B, h, w, D], coord and cell [B, queries, 2], out [B, queries, O]; pixels: h * w, width: w; *_image:
-    strides of an image.
-
-    Tiles are numbered 0 ... total, ``tiles`` to an image. y, x: ``geometry.Axis``. w_first, w_in, w_back, w_all: the
-    weights [L * D, D], as pointers or as tensor descriptors for the blocks in which each is read.
-    """
-    if c.persistent:
-        for number in tl.range(tl.program_id(0), total, tl.num_programs(0), num_stages=1):
-            tile(
-                number, hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries,
-                tiles, y, x, w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c,
-            )  # fmt: skip
-    else:
-        tile(
-            tl.program_id(0), hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides,
-            queries, tiles, y, x, w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c,
-        )  # fmt: skip

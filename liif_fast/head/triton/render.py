@@ -195,20 +195,19 @@ def plan(
     B, h, w, _ = hidden.shape
     queries, K = coord.shape[1], 4 if ensemble else 1
     tiles = -(-queries * K // config.rows)
-    blocks = -(-B * tiles // 2) if gluon else B * tiles  # Gluon's take two at a time
-    if config.resident:
-        blocks = min(blocks, config.resident * multiprocessors(hidden.device))
+    blocks, total = B * tiles, []
     some_cell = coord if cell is None else cell
     if gluon:
         head = head._replace(w_out=specialised.interleaved(head.w_out, len(head.b_out)))
         kernel, weights = specialised.fused, [specialised.descriptor(head.weights, config.piece)]
+        blocks, total = min(-(-blocks // 2), multiprocessors(hidden.device)), [blocks]  # they take pairs of tiles
     else:
         kernel, weights = fused, [head.inverse, *_blocks(head.weights, config)]
     c = _constants(hidden, cell, head, K, config)
     y, x = (Axis.of(*numbers, ensemble) for numbers in zip(size, origin, (h, w), strict=True))
     arguments = [
         hidden, coord, some_cell, out, h * w, coord.stride(0), some_cell.stride(0), out.stride(0), w,
-        Strides(*coord.stride()[1:], *some_cell.stride()[1:]), queries, tiles, B * tiles, y, x,
+        Strides(*coord.stride()[1:], *some_cell.stride()[1:]), queries, tiles, *total, y, x,
         head.w_pos, *weights, head.vectors, head.w_out, head.b_out, c,
     ]  # fmt: skip
     return kernel, arguments, {"num_warps": config.warps, "enable_fp_fusion": False}, blocks
@@ -233,7 +232,6 @@ def _constants(hidden: Tensor, cell: Tensor | None, head: Head, K: int, config: 
         piece=config.piece,
         stages=config.stages,
         tma=config.tma,
-        persistent=config.resident > 0,
         float32=head.kind == "float" and hidden.dtype == torch.float32,
         interpreted=interpreted(),
     )

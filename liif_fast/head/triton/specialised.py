@@ -79,7 +79,8 @@ def fused(
     hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, total, y, x,
     w_pos, weights, vectors, w_out, b_out, c: tl.constexpr,
 ):  # fmt: skip
-    """As ``kernels.fused``; weights: descriptor of [L * D, D] by blocks [D, c.piece]; w_out: see ``interleaved``."""
+    """As ``kernels.fused``, but that blocks share ``total`` tiles; weights: descriptor of [L * D, D] by blocks
+    [D, c.piece]; w_out: see ``interleaved``."""
     TYPE: tl.constexpr = weights.dtype
     LAYERS: tl.constexpr = c.L
     KINDS: tl.constexpr = 5 if c.cell else 3
