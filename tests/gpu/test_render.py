@@ -88,6 +88,36 @@ def test_every_configuration(kind, D):
             _compare(render.render(*arguments, config=config), arguments, dtype)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"B": 1, "Q": 1},
+        {"B": 3, "Q": 33},
+        {"B": 1, "Q": 100_003, "cell": False},
+        {"dtype": torch.float16},
+        {"ensemble": False},
+        {"L": 1},
+        {"L": 2, "out": 9},
+        {"L": 4, "out": 16},
+    ],
+    ids=str,
+)
+def test_gluon(changed):
+    """One tile, an odd number of them, many for each block; everything that is compiled in."""
+    from liif_fast.head.triton import render
+
+    dtype = changed.get("dtype", torch.bfloat16)
+    arguments = _problem(**{"dtype": dtype, **changed})
+    family = configs.family(torch.cuda.get_device_capability())
+    found = [config for config in configs.candidates(family, "half", 256) if config.structure == "gluon"]
+    if not found:
+        pytest.skip("no Gluon kernel for this card")
+    for config in found:
+        ours = render.render(*arguments, config=config)
+        _compare(ours, arguments, dtype)
+        assert torch.equal(render.render(*arguments, config=config), ours), config
+
+
 def _quantized(arguments):
     w_q, w_scale = int8.quantize_weights(arguments[4])
     scale = torch.full((len(w_q),), 4 / 255, device="cuda")
