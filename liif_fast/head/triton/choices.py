@@ -63,7 +63,8 @@ def first(kind: str, D: int, device: torch.device) -> Config:
 
 
 def load(file: Path | None = None) -> dict[str, dict[str, Config | None]]:
-    """{card: {"half-256": configuration, or None for plain PyTorch}} of the user's file; empty without one, or if it cannot be used."""
+    """{card: {"half-256": configuration, or None for plain PyTorch}} of the user's file; empty without one, or if it
+    cannot be used."""
     file = file or path()
     try:
         text = file.read_text()
@@ -81,7 +82,8 @@ def load(file: Path | None = None) -> dict[str, dict[str, Config | None]]:
 
 
 def _config(key: str, fields: Any) -> Config | None:
-    """None, or a configuration that this version ships for some architecture: any other could be wrong or not fit a card."""
+    """None, or a configuration that this version ships for some architecture: any other could be wrong, or not fit a
+    card."""
     kind, D = key.rsplit("-", 1)
     if kind not in KINDS or int(D) not in WIDTHS:
         raise ValueError(f"{key} is no kind of numbers and width")
