@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# All that needs a CUDA device. For a machine that is lent for minutes, in calls that each keep to a time of their own:
+# All that needs a CUDA device. For who has one for minutes only, in calls that each keep to a time of their own:
 #
-#     benchmarks/gpu.sh prepare   # at home: fills .dev/ and says what to bring along
+#     benchmarks/gpu.sh prepare   # beforehand, where the data is: fills .dev/ and says what to bring along
 #     benchmarks/gpu.sh call1     # 240 s: is it right? doctor, tests/gpu without the slow ones, frames, tune
 #     benchmarks/gpu.sh call2     # 190 s: why so fast? rows of gather and upscale, ncu of two configurations, memcheck
 #     benchmarks/gpu.sh call3     # 240 s: what failed, again; rows of upscale, head with PSNR, video, training
@@ -11,8 +11,8 @@
 #     benchmarks/gpu.sh all       # build, all of tests/gpu, sanitize, tune, all rows and bars, ncu
 #     benchmarks/gpu.sh sanitize  # compute-sanitizer alone: memcheck and racecheck
 #
-# Such a machine has no network, starts bare and gives little back: what the calls need is in .dev/ (weights, Set5, the
-# commit) and the library, built before; what they find is in .dev/ too (results/, cache/: what tune chose, failed:
+# The calls need no network and nothing installed but PyTorch: what they need is in .dev/ (weights, Set5, the commit) and
+# the library, built before; what they find is in .dev/ too (results/, cache/: what tune chose, failed:
 # names of tests) and is packed into $OUT/found.tar.gz after every step. A later call on the same machine finds it there
 # and needs nothing brought along again; for a fresh one unpack it first: tar -xzf found.tar.gz -C .dev
 #

@@ -39,12 +39,16 @@ def conditions(rows: Rows) -> str:
     def unique(name: str) -> str:
         return ", ".join(sorted({str(row[name]) for row in timed if row.get(name)}))
 
+    rounds: dict[str, set[int]] = {}
+    for row in timed:
+        rounds.setdefault(row["case"].split()[0], set()).add(row["rounds"])
+    several = ", ".join(f"{name} {'/'.join(map(str, sorted(n)))}" for name, n in rounds.items() if name != "video")
     ceiling = {row["dtype"]: row["ceiling"] for row in timed if row.get("ceiling")}
     parts = [f"{ceiling[kind] / 1e12:.3g} in {kind}" for kind in ("bfloat16", "float16", "int8", "float32")]
     return (
         f"{unique('gpu')}, torch {unique('torch')}, triton {unique('triton')}, commits {unique('commit')}. Ceilings, "
         f"measured in the same runs\nas the matrix library's product of square matrices, 10^12 operations a second: "
-        f"{', '.join(parts)}."
+        f"{', '.join(parts)}.\nTimes are medians of rounds in turns ({several})."
     )
 
 

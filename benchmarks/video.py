@@ -17,12 +17,13 @@ from pathlib import Path
 import heads
 import torch
 from gauge import Gauge, medians
+from measure import Bar
 from rows import about, append
 
 import liif_fast
 
 AHEAD = 8  # frames that are launched before they are waited for
-SIZES = (((540, 960), (2160, 3840)), ((480, 720), (960, 1440)))
+SIZES = (((540, 960), (2160, 3840), (30, 38)), ((480, 720), (960, 1440), (100,)))  # and the rates that are wanted
 
 
 def film(model, low: tuple[int, int], high: tuple[int, int], seconds: float, compiled: bool) -> dict:
@@ -72,14 +73,16 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device(args.device)
     model = liif_fast.load(args.model, device=args.device).eval()
-    for low, high in (((12, 16), (24, 32)),) if args.tiny else SIZES:
+    for low, high, rates in (((12, 16), (24, 32), ()),) if args.tiny else SIZES:
         row = film(model, low, high, args.seconds, args.compile)
         if args.tiny:
             row["tiny"] = True
         card = "".join(f"  {row[name]:.0f} {unit}" for name, unit in (("sm_mhz", "MHz"), ("watts", "W")) if name in row)
         print(f"{row['case']}: {1 / row['median']:.1f} frames/s of {row['rounds']}{card}", flush=True)
+        bars = [Bar((row["contender"], row["dtype"]), "per second", None, rate).judge([row]) for rate in rates]
         if args.json:
-            append(args.json, [{**row, **about(device)}])
+            machine = about(device)
+            append(args.json, [{**row, **machine}, *({"case": row["case"], **bar, **machine} for bar in bars)])
 
 
 if __name__ == "__main__":

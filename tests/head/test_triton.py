@@ -105,6 +105,26 @@ def test_what_is_missing_is_named(monkeypatch):
     triton.available.cache_clear()
 
 
+def test_the_interpreter_needs_no_device(monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    triton.available.cache_clear()
+    try:
+        assert triton.implementation() == "fused Triton kernel"
+    finally:
+        triton.available.cache_clear()
+
+
+def test_where_plain_pytorch_is_faster_is_said(monkeypatch):
+    monkeypatch.setattr(triton, "available", lambda device: (True, ""))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(triton.choices, "choose", lambda kind, D, device: None if (kind, D) == ("half", 64) else "it")
+    assert triton.implementation(torch.device("cuda", 0)) == (
+        "fused Triton kernel; plain PyTorch, which is faster, in half 64"
+    )
+
+
 def test_doctor_says_it(monkeypatch):
     assert triton.implementation() in doctor.text(doctor.facts())
     monkeypatch.setenv("LIIF_FAST_TRITON", "0")

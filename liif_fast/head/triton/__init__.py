@@ -75,6 +75,8 @@ def implementation(device: torch.device | None = None) -> str:
     ok, why = available(device)
     if not ok:
         return f"plain PyTorch, no fused kernel: {why}"
+    if setting() == "1" or not torch.cuda.is_available():  # without a device: triton's interpreter
+        return "fused Triton kernel"
     device = torch.device("cuda", torch.cuda.current_device()) if device is None else device
-    slow = [] if setting() == "1" else [k for k in KINDS if all(choices.choose(k, D, device) is None for D in WIDTHS)]
-    return "fused Triton kernel" + (f", but plain PyTorch, which is faster, for {', '.join(slow)}" if slow else "")
+    slow = [f"{kind} {D}" for kind in KINDS for D in WIDTHS if choices.choose(kind, D, device) is None]
+    return "fused Triton kernel" + (f"; plain PyTorch, which is faster, in {', '.join(slow)}" if slow else "")

@@ -87,7 +87,8 @@ def _converted(layers: Sequence[nn.Conv2d], dtype: torch.dtype) -> tuple[Sequenc
 def _convolved_relu(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     # the joint call may choose a kernel that sums in any order
     exact = torch.are_deterministic_algorithms_enabled() or torch.backends.cudnn.deterministic
-    if torch.backends.cudnn.enabled and not exact and "cudnn" not in _said:
+    small = x.numel() < 1 << 31  # beyond, F.conv2d knows what to do
+    if torch.backends.cudnn.enabled and small and not exact and "cudnn" not in _said:
         try:
             # cudnn_convolution_relu gives its own output, not yet written, for what is added: 0 times NaN
             return torch.cudnn_convolution_add_relu(x, w, x, 0.0, b, (1, 1), (1, 1), (1, 1), 1)
