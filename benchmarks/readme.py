@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from heads import COMPILED, FOLD, OURS, REFERENCE
 from PIL import Image
 from plots import plot
 from rows import grouped, load, slopes
+from tables import of, seconds, span, table
 
 from liif_fast.quality import charts
 
@@ -31,28 +31,6 @@ HEAD = "head 64x64 -> 256x256"
 KINDS = ("float32", "bfloat16", "int8")
 NAMES = {REFERENCE: "reference", FOLD: "fold in plain PyTorch", OURS: "liif_fast"}
 Timed = dict[tuple[str, str, str], list[dict]]
-
-
-def span(values: Sequence[float], digits: int = 2, floor: bool = False) -> str:
-    """The least and the largest of the values, with so many significant digits; ``floor``: whole numbers, rounded
-    down."""
-    text = [str(math.floor(v)) if floor else significant(v, digits) for v in (min(values), max(values))]
-    return text[0] if text[0] == text[1] else f"{text[0]} to {text[1]}"
-
-
-def significant(value: float, digits: int) -> str:
-    if value == 0:
-        return "0"
-    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
-
-
-def seconds(rows: Sequence[dict]) -> str:
-    medians = [row["median"] for row in rows]
-    return f"{span(medians, 3)} s" if max(medians) >= 1 else f"{span([1e3 * m for m in medians], 3)} ms"
-
-
-def of(rows: Sequence[dict], name: str) -> list[float]:
-    return [row[name] for row in rows if row.get(name) is not None]
 
 
 def claim(timed: Timed) -> str:
@@ -80,7 +58,7 @@ def conditions(timed: Timed) -> str:
 
 def head(timed: Timed) -> str:
     columns = ["head, 64x64 features, x4", "time", "x reference", "largest error", "share of the ceiling", "memory"]
-    lines = [f"| {' | '.join(columns)} | Set5 x4 |", "|" + "---|" * (len(columns) + 1)]
+    lines = []
     for (case, contender, kind), rows in timed.items():
         if case != HEAD:
             continue
@@ -96,15 +74,15 @@ def head(timed: Timed) -> str:
             f"{span([p / 2**20 for p in peak], 3)} MiB" if peak else "",
             f"{span(quality, 5)} dB" if quality else "",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table([*columns, "Set5 x4"], lines)
 
 
 def others(timed: Timed) -> str:
     """A line for each case beside the head's first."""
     columns = [(FOLD, "float32"), (FOLD + COMPILED, "float32"), (OURS, "float32"), (OURS, "bfloat16"), (OURS, "int8")]
     titles = ["case", "reference", *(f"{NAMES.get(n, 'fold, torch.compile')}, {k}" for n, k in columns)]
-    lines = [f"| {' | '.join([*titles, 'memory, reference and float32'])} |", "|" + "---|" * (len(titles) + 1)]
+    lines = []
     cases = dict.fromkeys(case for case, _, _ in timed)
     for case in cases:
         if case == HEAD or case.startswith(("queries", "scale", "tiles")):
@@ -116,16 +94,15 @@ def others(timed: Timed) -> str:
             cells.append(f"{seconds(rows)}, {span(of(rows, 'ratio'), 3)} x" if rows else "")
         peaks = [of(timed[case, name, "float32"], "peak") for name in (REFERENCE, OURS)]
         cells.append(" / ".join(span([p / 2**20 for p in peak], 3) for peak in peaks) + " MiB" if all(peaks) else "")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table([*titles, "memory, reference and float32"], lines)
 
 
 def sizes(timed: Timed) -> str:
     """Queries a second against their number, and the slope."""
     found = sorted({int(case[11:]) for case, _, _ in timed if case.startswith("queries 10^")})
     columns = [(REFERENCE, "float32"), (OURS, "float32"), (OURS, "bfloat16")]
-    lines = [f"| queries a second, of | {' | '.join(f'10^{p}' for p in found)} | time grows as |"]
-    lines.append("|" + "---|" * (len(found) + 2))
+    lines = []
     rows = [row for several in timed.values() for row in several]
     slope = slopes(rows)
     for name, kind in columns:
@@ -133,17 +110,17 @@ def sizes(timed: Timed) -> str:
         for power in found:
             several = timed.get((f"queries 10^{power}", name, kind))
             cells.append(span([10**power / row["median"] for row in several], 3) if several else "")
-        lines.append(f"| {NAMES[name]}, {kind} | {' | '.join(cells)} | queries^{slope[f'{name} {kind}']:.2f} |")
-    return "\n".join(lines)
+        lines.append([f"{NAMES[name]}, {kind}", *cells, f"queries^{slope[f'{name} {kind}']:.2f}"])
+    return table(["queries a second, of", *(f"10^{p}" for p in found), "time grows as"], lines)
 
 
 def tiles(timed: Timed) -> str:
-    lines = ["| large image | time | memory |", "|---|---|---|"]
+    lines = []
     for (case, contender, kind), rows in timed.items():
         if case.startswith("tiles"):
             peak = span([p / 2**20 for p in of(rows, "peak")], 3)
-            lines.append(f"| {case.removeprefix('tiles ')}, {contender}, {kind} | {seconds(rows)} | {peak} MiB |")
-    return "\n".join(lines)
+            lines.append([f"{case.removeprefix('tiles ')}, {contender}, {kind}", seconds(rows), f"{peak} MiB"])
+    return table(["large image", "time", "memory"], lines)
 
 
 BLOCKS: dict[str, Callable[[Timed], str]] = {

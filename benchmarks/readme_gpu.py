@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from heads import COMPILED, FOLD, OURS, REFERENCE
+from tables import seconds, table
 
 Rows = list[dict]
 CARD = "head 480x270 -> 1920x1080"
@@ -23,14 +22,6 @@ def _timed(rows: Rows) -> Rows:
 def _name(contender: str) -> str:
     base, _, form = contender.partition(", ")
     return f"{NAMES.get(base, base)}{', ' + form if form else ''}"
-
-
-def _ms(row: dict) -> str:
-    return f"{1e3 * row['median']:.3g} ms" if row["median"] < 1 else f"{row['median']:.3g} s"
-
-
-def _table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join([f"| {' | '.join(t)} |" for t in (titles, ["---"] * len(titles), *lines)])
 
 
 def conditions(rows: Rows) -> str:
@@ -61,7 +52,7 @@ def head(rows: Rows) -> str:
         lines.append(
             [
                 f"{_name(row['contender'])}, {row['dtype']}",
-                _ms(row),
+                seconds([row]),
                 f"{row['ratio']:.3g}",
                 f"{row['error']:.1e}" if row["contender"] != REFERENCE else "",
                 f"{row['share']:.0%}" if row["share"] else "",
@@ -70,7 +61,7 @@ def head(rows: Rows) -> str:
             ]
         )
     titles = ["head, 480x270 -> 1920x1080", "time", "x official", "largest error", "share of the ceiling", "memory"]
-    return _table([*titles, "Set5 x4"], lines)
+    return table([*titles, "Set5 x4"], lines)
 
 
 def frames(rows: Rows) -> str:
@@ -83,7 +74,7 @@ def frames(rows: Rows) -> str:
             card = f" ({row['watts']:.0f} W, {row['sm_mhz']:.0f} MHz)" if kind == "video" and row.get("watts") else ""
             lines.setdefault((size, row["contender"].endswith(COMPILED)), {})[kind] = rate + card
     titles = ["encoder and head, bfloat16, `model.renderer`", "images a second, one at a time", "for seconds on end"]
-    return _table(
+    return table(
         titles,
         [
             [size + (", compiled encoder" if compiled else ""), found.get("frames", ""), found.get("video", "")]
@@ -98,10 +89,10 @@ def others(rows: Rows) -> str:
     for row in _timed(rows):
         if row["case"] == CARD or row["case"].startswith(("frames", "video")):
             continue
-        cells = [row["case"], f"{_name(row['contender'])}, {row['dtype']}", _ms(row), f"{row['ratio']:.3g}"]
+        cells = [row["case"], f"{_name(row['contender'])}, {row['dtype']}", seconds([row]), f"{row['ratio']:.3g}"]
         cells += [f"{row['share']:.0%}" if row.get("share") else "", f"{row['peak'] / 2**20:.0f} MiB"]
         lines.append(cells)
-    return _table(["case", "", "time", "x first", "share of the ceiling", "memory"], lines)
+    return table(["case", "", "time", "x first", "share of the ceiling", "memory"], lines)
 
 
 def bars(rows: Rows) -> str:
@@ -109,7 +100,7 @@ def bars(rows: Rows) -> str:
     for row in rows:
         if "bar" in row and row["met"] is not None:
             lines.append([row["case"], row["bar"], f"{row['value']:.3g}", "met" if row["met"] else "**not met**"])
-    return _table(["case", "bar", "value", ""], lines)
+    return table(["case", "bar", "value", ""], lines)
 
 
 BLOCKS = {"gpu_conditions": conditions, "gpu_head": head, "gpu_frames": frames, "gpu_others": others, "gpu_bars": bars}

@@ -28,8 +28,19 @@ def encode(model: LIIF, inp: Tensor, encoder: Callable[[Tensor], Tensor] | None 
     # half-precision models take float32 images, as under autocast
     whole = padding.padded(inp, model.pad_to)
     with precision.fastest_autocast(inp.device.type):
-        feat = call(laid_out(whole.to(next(model.encoder.parameters(), inp).dtype)))
+        feat = _called(call, laid_out(whole.to(next(model.encoder.parameters(), inp).dtype)))
     return padding.cut(feat, whole, inp, type(model.encoder).__name__)
+
+
+def _called(encoder: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``encoder(x)``; one that calls ``view`` on what has its channels last, which torch refuses, gets it as the
+    official code gives it."""
+    try:
+        return encoder(x)
+    except RuntimeError as error:
+        if "view size is not compatible" not in str(error) or x.is_contiguous():
+            raise
+    return encoder(x.contiguous())
 
 
 def laid_out(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:

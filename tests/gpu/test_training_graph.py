@@ -188,6 +188,7 @@ def test_memory(training, cuda):
     torch.cuda.empty_cache()
     kept = torch.cuda.memory_reserved() - before
     assert recorded(each)
+    # what the allocator rounds up and cannot fill, and two workspaces of cuBLAS of 32 MiB
     assert kept < 1.3 * peak + (64 << 20), (kept, peak)
 
 

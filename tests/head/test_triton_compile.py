@@ -44,6 +44,8 @@ def _tight(row: dict) -> bool:
 
 
 def _fits(row: dict, architecture: int) -> None:
+    # In Gluon ptxas uses every register, and whether it keeps one number of a tile in memory (8 bytes) depends even on
+    # the source's line numbers: where this fails after a change that leaves the PTX alone, move a line of it.
     assert row["spilled"] <= (64 if _tight(row) else 0), row
     assert row["shared"] <= SHARED[architecture], row
     assert (row["tensor_memory"] or 0) <= TENSOR_MEMORY, row  # more compiles to a trap

@@ -83,6 +83,7 @@ def test_the_head_with_a_cell_is_the_head_given_that_cell(cell, ensemble):
     assert not torch.equal(after.b_conv, wide.b_conv)
     half = functional.with_cell(before._replace(b_conv=before.b_conv.half(), w_pos=before.w_pos.half()), cell)
     assert half.b_conv.dtype == torch.float16  # of the convolution
+    # three numbers rounded to float16's 11 bits, and their sum
     assert_close(half.b_conv.double(), after.b_conv, rtol=2**-10, atol=2**-10)
 
 
@@ -141,7 +142,7 @@ def test_every_precision(tiny, dtype, quantized):
         with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
             before = model(inp, coord, cell).transpose(1, 2).unflatten(-1, size)
         (operator, args), (_, earlier) = calls.found
-        if quantized:  # the integers of the specification for this map
+        if quantized:  # the integers of the specification for this map; colours are float32 sums in another order
             assert_close(operator(*args), int8.render_int8(*args), rtol=2e-6, atol=2e-6)
     assert args[2] is None
     assert earlier[2] is not None

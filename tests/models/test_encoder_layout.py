@@ -46,6 +46,33 @@ def test_channels_last_on_cuda(seen, call):
     assert all(layouts)
 
 
+def test_an_encoder_that_views_its_input(seen):
+    """torch refuses that with channels last; the official code, which knows no other layout, runs it."""
+    model, layouts = seen
+
+    class Viewing(torch.nn.Module):
+        out_dim = model.encoder.out_dim
+
+        def __init__(self):
+            super().__init__()
+            self.inner = model.encoder
+
+        def forward(self, x):
+            return self.inner(x.view(x.shape[0], -1).view(x.shape))
+
+    plain = model.render(INP, (10, 11))
+    model.encoder = Viewing()
+    with torch.no_grad():
+        torch.testing.assert_close(model.render(INP, (10, 11)), plain)
+        assert layouts[-1] is False  # contiguous
+        model.upscale(INP, scale=2)
+        broken = Viewing()
+        broken.inner = torch.nn.Flatten(0, 4)  # any other error is the user's to see
+        model.encoder = broken
+        with pytest.raises(IndexError):
+            model.render(INP, (10, 11))
+
+
 def test_training_has_a_switch_for_it(seen):
     model, layouts = seen
     CALLS["forward"](model)

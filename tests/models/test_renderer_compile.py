@@ -36,6 +36,7 @@ def compiled(monkeypatch):
 
 def same(renderer, inp, **given):
     want = renderer.model.render(inp, renderer.size, dtype=renderer.dtype)
+    # the same operations; float32 sums of some ten layers may come in another order
     torch.testing.assert_close(renderer(inp), want, rtol=1e-5, atol=1e-5)
     return want
 

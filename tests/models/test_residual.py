@@ -16,6 +16,7 @@ import liif_fast
 from liif_fast.models.encoders import edsr, residual
 
 BF16 = torch.bfloat16
+ROUNDED = {"rtol": 0.02, "atol": 0.02}  # ten layers, each rounded to 8 bits (2^-9), of features of about unit size
 
 
 def encoder(**args):
@@ -74,7 +75,7 @@ def test_a_model_in_half_precision(joined):
     with torch.no_grad():
         ours = model(x)
     assert joined == [BF16] * 3
-    torch.testing.assert_close(ours.float(), copy.deepcopy(model).float()(x.float()).detach(), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(ours.float(), copy.deepcopy(model).float()(x.float()).detach(), **ROUNDED)
 
 
 def test_new_weights_in_place_are_seen(joined):
@@ -84,7 +85,7 @@ def test_new_weights_in_place_are_seen(joined):
     model.body[1].body[2].weight.data.mul_(3)
     ours = run(model, x)
     assert not torch.equal(ours, before)
-    torch.testing.assert_close(ours.float(), by_modules(model, x).float(), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(ours.float(), by_modules(model, x).float(), **ROUNDED)
 
 
 def test_weights_with_channels_last(joined):
@@ -259,7 +260,7 @@ def test_without_the_joint_call(joined, monkeypatch, why):
     else:
         ours = run(model, x)
         assert not joined
-    torch.testing.assert_close(ours.float(), want.float(), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(ours.float(), want.float(), **ROUNDED)
 
 
 def test_out_of_memory_is_not_hidden(joined, monkeypatch):

@@ -13,8 +13,8 @@ An encoder is any ``nn.Module`` that maps ``[B, 3, H, W]`` to ``[B, out_dim, H, 
   its map, and refused;
 - ``in_channels: int`` (optional): channels of its images where they are not 3, for clear messages.
 
-Images come with channels last from ``upscale``, and in all inference on CUDA: ``view`` may refuse what ``reshape``
-takes.
+Images come with channels last from ``upscale``, and in inference on CUDA where matrix units convolve them. An encoder
+in which ``view`` refuses these is called again with a contiguous input; ``reshape`` saves that.
 
 Pass such a module as ``encoder_spec`` to ``LIIF``, or name its class with ``liif_fast.register`` to use it in specs.
 Those below have the names, arguments, defaults and state-dict keys of the official registry. Their
