@@ -3,7 +3,7 @@
 #
 #     benchmarks/gpu.sh prepare   # beforehand, where the data is: fills .dev/ and says what to bring along
 #     benchmarks/gpu.sh call1     # 240 s: is it right? doctor, tests/gpu without the slow ones, frames, tune
-#     benchmarks/gpu.sh call2     # 190 s: why so fast? rows of gather and upscale, ncu of two configurations, memcheck
+#     benchmarks/gpu.sh call2     # 190 s: why so fast? rows of gather and upscale, ncu of head and gather, memcheck
 #     benchmarks/gpu.sh call3     # 240 s: what failed, again; rows of upscale, head with PSNR, video, training
 #
 # and for who has one and an hour:
@@ -11,10 +11,10 @@
 #     benchmarks/gpu.sh all       # build, all of tests/gpu, sanitize, tune, all rows and bars, ncu
 #     benchmarks/gpu.sh sanitize  # compute-sanitizer alone: memcheck and racecheck
 #
-# The calls need no network and nothing installed but PyTorch: what they need is in .dev/ (weights, Set5, the commit) and
-# the library, built before; what they find is in .dev/ too (results/, cache/: what tune chose, failed:
-# names of tests) and is packed into $OUT/found.tar.gz after every step. A later call on the same machine finds it there
-# and needs nothing brought along again; for a fresh one unpack it first: tar -xzf found.tar.gz -C .dev
+# The calls need no network and nothing installed but PyTorch: what they need is in .dev/ (weights, Set5, the commit)
+# and the library, built before; what they find is in .dev/ too (results/, cache/: what tune chose, failed: names of
+# tests) and is packed into $OUT/found.tar.gz after every step. A later call on the same machine finds it there and
+# needs nothing brought along again; for a fresh one unpack it first: tar -xzf found.tar.gz -C .dev
 #
 # A step that is not done in its time, or in what is left of the call, is ended; a table of them all comes last.
 # PYTHON: the interpreter that has torch (python3). LIMIT: seconds for a call. TESTS: what call3 tests, in place of what
@@ -122,15 +122,27 @@ tune() { # SECONDS ARGUMENTS...: kept in .dev/cache, where the steps after it fi
   SHOWN=30 step tune "$1" "$python" -m liif_fast tune "${@:2}"
 }
 
-profile() { # SECONDS KIND:WHICH: shares of the peaks, and why warps wait, of one launch
+# shares of the peaks, and why warps wait
+sections=(--section SpeedOfLight --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis)
+sections+=(--section WarpStateStats)
+
+profile() { # SECONDS KIND:WHICH: of one launch
   local command=("$python" benchmarks/one.py "${2%:*}" "${2#*:}")
   if [ -n "${TINY:-}" ]; then
     command+=(--help)
   else
-    command=(ncu --kernel-name regex:fused --launch-skip 2 --launch-count 1 --section SpeedOfLight
-      --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis --section WarpStateStats "${command[@]}")
+    command=(ncu --kernel-name regex:fused --launch-skip 2 --launch-count 1 "${sections[@]}" "${command[@]}")
   fi
   SHOWN=80 step "ncu-${2/:/-}" "$1" "${command[@]}"
+}
+
+profile_gather() { # SECONDS: of each kernel in csrc/cuda that the cases of gather launch
+  local command=("$python" benchmarks/speed.py gather --once "${model[@]}" "${tiny[@]}")
+  if [ -z "${TINY:-}" ]; then
+    command=(ncu --kernel-name-base demangled --kernel-name regex:liif:: --launch-count 24 "${sections[@]}"
+      "${command[@]}")
+  fi
+  SHOWN=80 step ncu-gather "$1" "${command[@]}"
 }
 
 sanitizer() { # SECONDS TOOL ARGUMENTS...
@@ -187,6 +199,7 @@ call2() {
   for name in ${CONFIGURATIONS:-half:best half:other}; do
     profile 35 "$name"
   done
+  profile_gather 40
   speed rows 90 gather upscale-4k upscale-dvd --rounds 7 --budget 25
   sanitizer "$LIMIT" memcheck --render
 }
@@ -238,6 +251,7 @@ all() {
   for name in half:best half:other int8:best; do
     profile 120 "$name"
   done
+  profile_gather 300
 }
 
 call=${1:-}

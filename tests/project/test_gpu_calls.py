@@ -87,9 +87,9 @@ def test_a_call_runs_its_steps_and_packs_what_they_found(call, tmp_path):
     assert tests.endswith("-n 12 -m not slow_gpu tests/gpu")
     assert ran[-1] == "python -m liif_fast tune --width 256"
     code, output, ran = call("call2")
-    assert list(outcomes(output)) == ["card", "ncu-half-best", "ncu-half-other", "rows", "memcheck"]
+    assert list(outcomes(output)) == ["card", "ncu-half-best", "ncu-half-other", "ncu-gather", "rows", "memcheck"]
     assert [line.split()[0] for line in ran if "-c" not in line.split()] == [
-        "nvidia-smi", "ncu", "ncu", "python", "compute-sanitizer"
+        "nvidia-smi", "ncu", "ncu", "ncu", "python", "compute-sanitizer"
     ]  # fmt: skip
     code, output, ran = call("call3")
     assert list(outcomes(output)) == ["card", "upscale", "head", "video", "training"]  # nothing has failed before
@@ -157,7 +157,7 @@ def test_all_three_calls_on_the_cpu(tmp_path):
     for name, steps in (
         ("prepare", []),
         ("call1", ["doctor", "tests", "frames", "tune"]),
-        ("call2", ["ncu-half-best", "rows", "memcheck"]),
+        ("call2", ["ncu-half-best", "ncu-gather", "rows", "memcheck"]),
         ("call3", ["tests", "upscale", "head", "video", "training"]),
     ):
         if name == "call3":
