@@ -38,7 +38,7 @@ case "$WHAT $*" in
     echo "tests/gpu/test_a.py::test_e FAILED     [ 50%]"
     echo "FAILED tests/gpu/test_a.py::test_e - assert 1 == 2"
     exit 1 ;;
-  *speed.py*) echo '{"case": "pretended"}' >>"${@: -1}" ;;
+  *speed.py*--json*) echo '{"case": "pretended"}' >>"${@: -1}" ;;
 esac
 """
 
