@@ -58,6 +58,12 @@ struct Call {
   }
 };
 
+void check_numbers(const char* name, const Tensor& t, int64_t count, const Tensor& h) {
+  check(t.scalar_type() == ScalarType::Long && t.numel() == count && t.is_contiguous(), name, ": contiguous int64 [",
+        count, "] is wanted");
+  check(t.is_cuda() && t.get_device_index() == h.get_device_index(), name, ": the device of h is wanted");
+}
+
 bool is_double(const Tensor& t) { return t.scalar_type() == ScalarType::Double; }
 
 template <class S>
@@ -78,50 +84,43 @@ std::tuple<Tensor, Tensor> forward(const Tensor& hidden_, const Tensor& coord, c
   return {h, weight};
 }
 
-// order, start: see gather_segments; without them grad_hidden is summed by atomics.
+// after, first: lists of rows as head/ops.py makes them, see gather_backward; without them they are made here.
 template <class S>
 std::tuple<Tensor, Tensor> backward(const Tensor& grad_h_, const Tensor& h_, const Tensor& coord,
                                     const std::optional<Tensor>& cell, const Tensor& w_pos,
-                                    const std::optional<Tensor>& order, const std::optional<Tensor>& start,
+                                    const std::optional<Tensor>& after, const std::optional<Tensor>& first,
                                     const Pair& hidden_size, const Pair& size, const Pair& origin, bool ensemble) {
   check_gradient(grad_h_, h_);
   const HiddenType type = hidden_type(h_, "h");
-  const int64_t B = h_.size(0), d = h_.size(3);
+  const int64_t B = h_.size(0), d = h_.size(3), K = ensemble ? 4 : 1;
   Call<S> call(h_, hidden_size, d, coord, cell, w_pos, size, origin, ensemble);
   check_rows(h_, call.coord, ensemble);
   Call<S>::same_device("grad_h", grad_h_, h_);
   const Tensor h = torch::stable::contiguous(h_), grad_h = as(grad_h_, h.scalar_type());
-  const int64_t pixels = B * call.gather.image;
+  const int64_t pixels = B * call.gather.image, rows = call.gather.count * K;
+  const int64_t lists = pixels * cuda::lists_of(ensemble);
   const std::vector<int64_t> map{B, hidden_size[0], hidden_size[1], d};
   if (call.gather.count == 0 || d == 0) {
     return {torch::stable::new_zeros(h, map), torch::stable::new_zeros(w_pos, {d, 4})};
   }
-  call.begin();
-  const void *grad = grad_h.const_data_ptr(), *post = h.const_data_ptr();
-  Tensor grad_hidden;
-  if (order) {
-    grad_hidden = torch::stable::new_empty(h, map);
-    check(order->scalar_type() == ScalarType::Long && order->numel() == h.numel() / d && order->is_contiguous(),
-          "order: a contiguous int64 number for each row of h is wanted");
-    check(start && start->scalar_type() == ScalarType::Long && start->numel() == pixels + 1 && start->is_contiguous(),
-          "start: contiguous int64 [B * h * w + 1] is wanted");
-    Call<S>::same_device("order", *order, h);
-    Call<S>::same_device("start", *start, h);
-    succeed(cuda::gather_segments(is_double(h), type, pixels, d, grad, post,
-                                  static_cast<const int64_t*>(order->const_data_ptr()),
-                                  static_cast<const int64_t*>(start->const_data_ptr()), grad_hidden.mutable_data_ptr(),
-                                  call.stream));
-  } else {
-    grad_hidden = torch::stable::new_zeros(h, map, kScalar<S>);
+  check(after.has_value() == first.has_value(), "after, first: both or none are wanted");
+  if (after) {
+    check_numbers("after", *after, rows, h);
+    check_numbers("first", *first, lists, h);
   }
-  const int64_t partials = cuda::partials(call.gather.count);
-  Tensor partial = torch::stable::new_empty(call.w_pos, {partials, 4, d});
+  call.begin();
+  Tensor head = first ? *first : torch::stable::new_zeros(h, {lists}, ScalarType::Long);
+  Tensor link = torch::stable::new_empty(h, {rows, int64_t(sizeof(cuda::Link<S>) / 8)}, ScalarType::Long);
+  Tensor grad_hidden = torch::stable::new_empty(h, map);
+  Tensor partial = torch::stable::new_empty(call.w_pos, {cuda::kMostBlocks, 4, d});
   Tensor grad_w_pos = torch::stable::new_empty(call.w_pos, {d, 4});
-  succeed(cuda::gather_backward(call.gather, type, grad, post,
-                                order ? nullptr : static_cast<S*>(grad_hidden.mutable_data_ptr()),
-                                static_cast<S*>(partial.mutable_data_ptr()),
+  const cuda::Lists<S> all{pixels, static_cast<int64_t*>(head.mutable_data_ptr()),
+                             static_cast<cuda::Link<S>*>(link.mutable_data_ptr())};
+  succeed(cuda::gather_backward(call.gather, type, grad_h.const_data_ptr(), h.const_data_ptr(),
+                                after ? static_cast<const int64_t*>(after->const_data_ptr()) : nullptr, all,
+                                grad_hidden.mutable_data_ptr(), static_cast<S*>(partial.mutable_data_ptr()),
                                 static_cast<S*>(grad_w_pos.mutable_data_ptr()), call.stream));
-  return {as(grad_hidden, h.scalar_type()), as(grad_w_pos, w_pos.scalar_type())};
+  return {grad_hidden, as(grad_w_pos, w_pos.scalar_type())};
 }
 
 std::tuple<Tensor, Tensor> corner_gather_cuda(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos,
@@ -133,22 +132,22 @@ std::tuple<Tensor, Tensor> corner_gather_cuda(Tensor hidden, Tensor coord, std::
 
 std::tuple<Tensor, Tensor> corner_gather_backward_cuda(Tensor grad_h, Tensor h, Tensor coord,
                                                        std::optional<Tensor> cell, Tensor w_pos,
-                                                       std::optional<Tensor> order, std::optional<Tensor> start,
+                                                       std::optional<Tensor> after, std::optional<Tensor> first,
                                                        Pair hidden_size, Pair size, Pair origin, bool ensemble) {
   check(h.is_cuda(), "h: the device of the other tensors, CUDA, is wanted");
   const auto run = is_double(h) ? backward<double> : backward<float>;
-  return run(grad_h, h, coord, cell, w_pos, order, start, hidden_size, size, origin, ensemble);
+  return run(grad_h, h, coord, cell, w_pos, after, first, hidden_size, size, origin, ensemble);
 }
 
 }  // namespace
 }  // namespace liif
 
 // The gradient has a name of its own: whether its sums must be deterministic is known in Python alone, where
-// liif_fast/head/ops.py registers corner_gather_backward for CUDA by calling this one with or without an order.
+// liif_fast/head/ops.py registers corner_gather_backward for CUDA by calling this one with or without lists.
 STABLE_TORCH_LIBRARY_FRAGMENT(liif_fast, m) {
   m.def(
-      "corner_gather_backward_cuda(Tensor grad_h, Tensor h, Tensor coord, Tensor? cell, Tensor w_pos, Tensor? order, "
-      "Tensor? start, SymInt[2] hidden_size, SymInt[2] size, SymInt[2] origin, bool ensemble) -> (Tensor grad_hidden, "
+      "corner_gather_backward_cuda(Tensor grad_h, Tensor h, Tensor coord, Tensor? cell, Tensor w_pos, Tensor? after, "
+      "Tensor? first, SymInt[2] hidden_size, SymInt[2] size, SymInt[2] origin, bool ensemble) -> (Tensor grad_hidden, "
       "Tensor grad_w_pos)");
 }
 

@@ -6,39 +6,38 @@
 // ---- from an operator to a launch: compiled by g++, and the only code that knows torch ----
 //
 //   head/ops.py        corner_gather            corner_gather_backward: under torch.use_deterministic_algorithms with
-//                            |                           |              the order of the rows by pixel
+//                            |                           |              lists of the rows of each pixel
 //   corner_gather.cpp     forward                     backward          ../arguments.h: checks; memory, current stream
 //                            |                           |
-//   ====== gather.h ====  gather_forward   gather_backward   gather_segments  (with an order)  ========================
-//                            |                   |                 |
-//   gather_launch.h    by type of hidden, K, and 16-byte or single loads: which kernel, on how many threads
-//                            |                   |                 |
-//   gather_kernels.h   forward_kernel     backward_kernel    segments_kernel
-//                                         partials_kernel
+//   ====== gather.h ====  gather_forward          gather_backward  ====================================================
+//                            |                           |
+//   gather_launch.h    by type of hidden, K, and 16-byte or single loads: which kernel, on how many threads and blocks
+//                            |                           |
+//   gather_kernels.h   forward_kernel              link_kernel, backward_kernel, partials_kernel
 //
-// Below the line nvcc compiles corner_gather.cu, which includes it all and says what LIIF_KERNEL, LIIF_SHARED,
+// Below the line nvcc compiles corner_gather.cu, which includes it all and says what LIIF_KERNEL, LIIF_SHARED_ARRAY,
 // LIIF_LAUNCH and the like are on a GPU; a test on a CPU includes the same files and says it otherwise.
 //
-// ---- in a kernel (T: hidden's type; N columns a thread; numbers.h: loads, stores, conversions, atomics) ----
+// ---- in a kernel (T: hidden's type; N columns a thread; numbers.h: loads, stores, conversions) ----
 //
 //    coord, cell
 //        |
-//    locate             kTile queries of a block, once each, into shared memory: the pixel of every corner, rel_y,
-//        |              rel_x, cells; area weights; by the index arithmetic that all devices share (../corners.h)
+//    locate             the pixel of every corner of a query, rel_y, rel_x; by the index arithmetic that all devices
+//        |              share (../corners.h). In forward_kernel kTile queries of a block, once each, into shared memory
 //        |
 //    forward_kernel     groups of threads take queries: what corners share is computed and loaded once,
 //                       h = relu(hidden[pixel] + w_pos x (rel_y, rel_x, cell_y, cell_x))
 //
-//    backward_kernel    gradients behind the ReLU: queries in a row that share a pixel are added in registers, their
-//        |              sum to grad_hidden by one atomic; each block's share of grad_w_pos
+//    link_kernel        all rows of h into lists, two for each pixel: no sum needs an atomic addition, of which the L2
+//        |              cache does no more than one float a clock and slice
+//    backward_kernel    groups of threads take pixels: the gradients behind the ReLU along both lists, their sum to
+//        |              grad_hidden, once; each block's share of grad_w_pos
 //    partials_kernel    those shares, in order: grad_w_pos
-//    segments_kernel    in the place of atomics (backward_kernel then has no grad_hidden): one group of threads adds
-//                       all rows of a pixel in their order
 //
 // ---- to add ----
 //
 //   A GPU architecture: setup.py, ARCHITECTURES (what nvcc does not know is left out). Its own instructions: numbers.h,
-//   behind __CUDA_ARCH__, as add_four is; the other branch must stay.
+//   behind __CUDA_ARCH__; the other branch must stay.
 //   A number type of hidden: ../types.h (HiddenType), hidden_type in ../arguments.h, Number<T> in numbers.h, the
 //   choices by type at the end of gather_launch.h; for the CPU, load and store of the vector classes, and FloatKernels.
 //   Tests: test_cuda_on_cpu runs the kernels on a CPU, thread by thread; test_cuda_build compiles them for every
@@ -66,33 +65,41 @@ struct Gather {
   bool ensemble;
 };
 
-constexpr int kTile = 64;  // queries that a block takes at a time
+constexpr int kTile = 32;  // queries that a block takes at a time
 
-#ifndef LIIF_CUDA_PARTIALS  // a test on a CPU wants fewer
-#define LIIF_CUDA_PARTIALS 1024
+#ifndef LIIF_CUDA_MOST_BLOCKS  // a test on a CPU wants fewer
+#define LIIF_CUDA_MOST_BLOCKS 1024
 #endif
+constexpr int64_t kMostBlocks = LIIF_CUDA_MOST_BLOCKS;  // of one launch, and so partial sums of grad_w_pos
 
-// Blocks of the backward pass, and so partial sums of grad_w_pos: enough to fill the largest GPU several times.
-constexpr int64_t partials(int64_t count) {
-  const int64_t tiles = (count + kTile - 1) / kTile;
-  return tiles < LIIF_CUDA_PARTIALS ? tiles : LIIF_CUDA_PARTIALS;
-}
+// For each pixel: of the rows of two of its four corners each.
+constexpr int lists_of(bool ensemble) { return ensemble ? 2 : 1; }
+
+// A row of h in a list of those that share a pixel.
+template <class S>
+struct Link {
+  int64_t next;  // row of h, from 1; 0: none
+  S ry, rx;      // of the row's query
+};
+
+template <class S>
+struct Lists {
+  int64_t pixels;  // B * h * w
+  int64_t* head;   // [pixels, lists_of(ensemble)]: first row, from 1; 0: none
+  Link<S>* link;   // [count, K]
+};
 
 // h [count, K, D], weight [count, K] of hidden [B, h, w, D]. Rows of queries that need a pixel which hidden does not
 // hold are NaN, and so are their weights: an error would need the host to wait.
 template <class S>
 const char* gather_forward(const Gather<S>& g, HiddenType type, const void* hidden, void* h, S* weight, void* stream);
 
-// grad_hidden [B, h, w, D] += gradient, summed by atomics (null: not wanted); grad_w_pos [D, 4], by partial sums in
-// partial [partials(count), 4, D] and always in the same order.
+// grad_hidden [B, h, w, D] of the hidden type; grad_w_pos [D, 4], by partial sums in partial [kMostBlocks, 4, D].
+// next [count, K]: the lists' heads are given, and these are their links, so that all is added in the same order each
+// time; null: heads are zero, and rows come into the lists in any order.
 template <class S>
-const char* gather_backward(const Gather<S>& g, HiddenType type, const void* grad_h, const void* h, S* grad_hidden,
-                            S* partial, S* grad_w_pos, void* stream);
-
-// grad_hidden [pixels, D] of the hidden type, summed in the order of `order`: rows of pixel p are those of h at
-// order[start[p]] to order[start[p + 1] - 1].
-const char* gather_segments(bool is_double, HiddenType type, int64_t pixels, int64_t d, const void* grad_h,
-                            const void* h, const int64_t* order, const int64_t* start, void* grad_hidden, void* stream);
+const char* gather_backward(const Gather<S>& g, HiddenType type, const void* grad_h, const void* h, const int64_t* next,
+                            const Lists<S>& lists, void* grad_hidden, S* partial, S* grad_w_pos, void* stream);
 
 // Makes `device` current for the library's own copy of the CUDA runtime.
 const char* use_device(int device);

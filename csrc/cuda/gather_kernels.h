@@ -8,6 +8,13 @@
 
 namespace liif::cuda {
 
+// Blocks that a multiprocessor holds, by the columns of a thread: as many as registers allow without spills.
+constexpr int forward_blocks(int columns) { return columns == 8 ? 2 : 3; }
+constexpr int kBackwardBlocks = 2;
+
+template <int K>
+constexpr int kLists = lists_of(K == 4);
+
 // Where a block's queries lie.
 template <class S>
 struct Tile {
@@ -17,35 +24,52 @@ struct Tile {
 
 LIIF_DEVICE int thread_number() { return int(threadIdx.y * blockDim.x + threadIdx.x); }
 
-// Queries [first, first + n); their weights too, where wanted.
+// A query as it is given.
+template <class S>
+struct Query {
+  S y, x, cell_y, cell_x;
+};
+
+template <class S>
+LIIF_DEVICE Query<S> fetch(const Gather<S>& g, int64_t q) {
+  return {g.coord[2 * q], g.coord[2 * q + 1], g.cell ? g.cell[2 * q] : S(0), g.cell ? g.cell[2 * q + 1] : S(0)};
+}
+
+// Where query q lies: the pixels around it, by their rows of the hidden map, and its offsets from them (sides of y, x).
 template <int K, class S>
-LIIF_DEVICE void locate(const Gather<S>& g, int64_t first, int n, Tile<S>& tile, S* weight) {
+LIIF_DEVICE void locate(const Gather<S>& g, int64_t q, const Query<S>& query, int64_t* row, S* ry, S* rx) {
   constexpr int kSides = K == 4 ? 2 : 1;
-  for (int i = thread_number(); i < n; i += int(blockDim.x * blockDim.y)) {
-    const int64_t q = first + i, image = q / g.queries * g.image;
-    int32_t index_y[kSides], index_x[kSides];
-    S ry[kSides], rx[kSides];
-    for (int side = 0; side < kSides; ++side) {
-      const Near<S> y = nearest(g.coord[2 * q], g.y, side), x = nearest(g.coord[2 * q + 1], g.x, side);
-      index_y[side] = y.index, index_x[side] = x.index;
-      // a pixel that is not at hand: everything computed from it becomes NaN
-      tile.ry[side][i] = ry[side] = y.inside ? y.rel : S(__builtin_nanf(""));
-      tile.rx[side][i] = rx[side] = x.inside ? x.rel : S(__builtin_nanf(""));
-    }
-    for (int k = 0; k < K; ++k) {
-      tile.row[k][i] = image + int64_t(index_y[K == 4 ? k >> 1 : 0]) * g.x.extent + index_x[K == 4 ? k & 1 : 0];
-    }
-    tile.cell_y[i] = g.cell ? mul(g.cell[2 * q], g.y.n) : S(0);
-    tile.cell_x[i] = g.cell ? mul(g.cell[2 * q + 1], g.x.n) : S(0);
-    if (weight) {
-      if constexpr (K == 4) {
-        S w[4];
-        area_weights(ry, rx, w);
-        for (int k = 0; k < 4; ++k) weight[4 * q + k] = w[k];
-      } else {
-        weight[q] = ry[0] == ry[0] && rx[0] == rx[0] ? S(1) : add(ry[0], rx[0]);
-      }
-    }
+  const int64_t image = q / g.queries * g.image;
+  int32_t index_y[kSides], index_x[kSides];
+  for (int side = 0; side < kSides; ++side) {
+    const Near<S> y = nearest(query.y, g.y, side), x = nearest(query.x, g.x, side);
+    index_y[side] = y.index, index_x[side] = x.index;
+    // a pixel that is not at hand: everything computed from it becomes NaN
+    ry[side] = y.inside ? y.rel : S(__builtin_nanf(""));
+    rx[side] = x.inside ? x.rel : S(__builtin_nanf(""));
+  }
+  for (int k = 0; k < K; ++k) {
+    row[k] = image + int64_t(index_y[K == 4 ? k >> 1 : 0]) * g.x.extent + index_x[K == 4 ? k & 1 : 0];
+  }
+}
+
+// Query q as number i of a tile; its weights too, where wanted.
+template <int K, class S>
+LIIF_DEVICE void place(const Gather<S>& g, int64_t q, const Query<S>& query, Tile<S>& tile, int i, S* weight) {
+  int64_t row[K];
+  S ry[2], rx[2];
+  locate<K>(g, q, query, row, ry, rx);
+  for (int k = 0; k < K; ++k) tile.row[k][i] = row[k];
+  for (int side = 0; side < (K == 4 ? 2 : 1); ++side) tile.ry[side][i] = ry[side], tile.rx[side][i] = rx[side];
+  tile.cell_y[i] = mul(query.cell_y, g.y.n);
+  tile.cell_x[i] = mul(query.cell_x, g.x.n);
+  if (!weight) return;
+  if constexpr (K == 4) {
+    S w[4];
+    area_weights(ry, rx, w);
+    for (int k = 0; k < 4; ++k) weight[4 * q + k] = w[k];
+  } else {
+    weight[q] = ry[0] == ry[0] && rx[0] == rx[0] ? S(1) : add(ry[0], rx[0]);
   }
 }
 
@@ -55,54 +79,73 @@ LIIF_DEVICE int64_t first_column() {
   return (int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * N;
 }
 
-LIIF_DEVICE int tile_queries(int64_t count, int64_t first) {
-  return int(count - first < kTile ? count - first : int64_t(kTile));
-}
-
 // h = relu(hidden[row] + w_pos * (rel, cell)). What the four corners of a query share, cells and sides, is computed
-// once; a pixel that serves several of its corners (at the map's edges) is loaded once.
+// once; a pixel that serves several of its corners (at the map's edges) is loaded once. A block takes its share of the
+// queries tile by tile; the next tile's are on their way meanwhile.
 template <class T, int N, int K>
-LIIF_KERNEL(N == 8 ? 2 : 3) void forward_kernel(const Gather<typename Number<T>::S> g, const T* LIIF_RESTRICT hidden,
+LIIF_KERNEL(forward_blocks(N)) void forward_kernel(const Gather<typename Number<T>::S> g, const T* LIIF_RESTRICT hidden,
                                 T* LIIF_RESTRICT h, typename Number<T>::S* LIIF_RESTRICT weight) {
   using S = typename Number<T>::S;
   using R = Raw<T, N>;
   constexpr int kSides = K == 4 ? 2 : 1;
-  LIIF_SHARED(Tile<S>, tile);
-  const int64_t first = int64_t(blockIdx.x) * kTile, col = first_column<N>();
-  const int n = tile_queries(g.count, first);
-  locate<K>(g, first, n, tile, blockIdx.y == 0 ? weight : nullptr);
+  LIIF_SHARED_ARRAY(Tile<S>, tiles, 2);
+  LIIF_SHARED_ARRAY(S, staged, 4 * kThreads * N);
+  const int64_t begin = int64_t(blockIdx.x) * kTile, step = int64_t(gridDim.x) * kTile, end = g.count;
+  const int64_t col = first_column<N>();
+  const int thread = thread_number();
+  if (blockIdx.y > 0) weight = nullptr;  // written once
+  if (begin + thread < end && thread < kTile) {
+    place<K>(g, begin + thread, fetch(g, begin + thread), tiles[0], thread, weight);
+  }
+  // w_pos of the block's columns: read in the order of memory, kept in that of threads
+  const int columns = int(blockDim.x) * N;
+  for (int i = thread; i < 4 * columns; i += kThreads) {
+    const int64_t at = int64_t(blockIdx.y) * columns * 4 + i;
+    staged[(i % 4 * N + i / 4 % N) * blockDim.x + i / 4 / N] = at < 4 * g.d ? g.w_pos[at] : S(0);
+  }
   __syncthreads();
-  if (col >= g.d) return;
   S w[4][N];
-  for (int i = 0; i < N; ++i) {
-    for (int c = 0; c < 4; ++c) w[c][i] = g.w_pos[4 * (col + i) + c];
+  for (int c = 0; c < 4; ++c) {
+    for (int i = 0; i < N; ++i) w[c][i] = staged[(c * N + i) * blockDim.x + threadIdx.x];
   }
   const T* from = hidden + col;
-  T* to = h + first * K * g.d + col;
+  int now = 0;
 #pragma unroll 1
-  for (int q = int(threadIdx.y); q < n; q += int(blockDim.y)) {
-    R in[K];
-    int64_t row[K];
-    for (int k = 0; k < K; ++k) row[k] = tile.row[k][q];
-    in[0] = R::load(from + row[0] * g.d);
-    if constexpr (K == 4) {
-      in[1] = row[1] == row[0] ? in[0] : R::load(from + row[1] * g.d);
-      in[2] = row[2] == row[0] ? in[0] : R::load(from + row[2] * g.d);
-      in[3] = row[3] == row[2] ? in[2] : row[3] == row[1] ? in[1] : R::load(from + row[3] * g.d);
-    }
-    S cell[N];
-    for (int i = 0; i < N; ++i) cell[i] = fused(tile.cell_x[q], w[3][i], mul(tile.cell_y[q], w[2][i]));
-    for (int s = 0; s < kSides; ++s) {
-      S side[N];
-      for (int i = 0; i < N; ++i) side[i] = fused(tile.ry[s][q], w[0][i], cell[i]);
-      for (int t = 0; t < kSides; ++t) {
-        const int k = kSides * s + t;
-        S x[N];
-        in[k].unpack(x);
-        for (int i = 0; i < N; ++i) x[i] = relu(add(x[i], fused(tile.rx[t][q], w[1][i], side[i])));
-        R::store(to + (int64_t(q) * K + k) * g.d, x);
+  for (int64_t first = begin; first < end; first += step, now ^= 1) {
+    const int64_t ahead = first + step + thread;
+    const bool mine = thread < kTile && ahead < end;
+    Query<S> next{};
+    if (mine) next = fetch(g, ahead);
+    const Tile<S>& tile = tiles[now];
+    const int n = col < g.d ? int(end - first < kTile ? end - first : int64_t(kTile)) : 0;
+    T* to = h + first * K * g.d + col;
+#pragma unroll 1
+    for (int q = int(threadIdx.y); q < n; q += int(blockDim.y)) {
+      R in[K];
+      int64_t row[K];
+      for (int k = 0; k < K; ++k) row[k] = tile.row[k][q];
+      in[0] = R::load(from + row[0] * g.d);
+      if constexpr (K == 4) {
+        in[1] = row[1] == row[0] ? in[0] : R::load(from + row[1] * g.d);
+        in[2] = row[2] == row[0] ? in[0] : R::load(from + row[2] * g.d);
+        in[3] = row[3] == row[2] ? in[2] : row[3] == row[1] ? in[1] : R::load(from + row[3] * g.d);
+      }
+      S cell[N];
+      for (int i = 0; i < N; ++i) cell[i] = fused(tile.cell_x[q], w[3][i], mul(tile.cell_y[q], w[2][i]));
+      for (int s = 0; s < kSides; ++s) {
+        S side[N];
+        for (int i = 0; i < N; ++i) side[i] = fused(tile.ry[s][q], w[0][i], cell[i]);
+        for (int t = 0; t < kSides; ++t) {
+          const int k = kSides * s + t;
+          S x[N];
+          in[k].unpack(x);
+          for (int i = 0; i < N; ++i) x[i] = relu(add(x[i], fused(tile.rx[t][q], w[1][i], side[i])));
+          R::store(to + (int64_t(q) * K + k) * g.d, x);
+        }
       }
     }
+    if (mine) place<K>(g, ahead, next, tiles[now ^ 1], thread, weight);
+    __syncthreads();
   }
 }
 
@@ -115,64 +158,100 @@ LIIF_DEVICE void masked(const Raw<T, N>& grad, const Raw<T, N>& h, typename Numb
   for (int i = 0; i < N; ++i) out[i] = post[i] > 0 ? out[i] : 0;
 }
 
-// grad_hidden by atomics, one per run of consecutive queries that share a pixel (on a grid, as many as the scale): all
-// lanes that hold a row's columns add it up in registers before it leaves. A block takes consecutive tiles, a group
-// consecutive queries of each, so that runs are long. partial [gridDim.x, 4, D]: this block's share of grad_w_pos.
+// Links all rows of h into lists, see Lists. next [count, K]: the lists and their heads are given, and link takes them
+// over; else they are made here, in any order, from heads of zero.
+template <class S, int K>
+LIIF_KERNEL(2) void link_kernel(const Gather<S> g, const int64_t* LIIF_RESTRICT next, int64_t* LIIF_RESTRICT head,
+                                Link<S>* LIIF_RESTRICT link) {
+  const int64_t q = int64_t(blockIdx.x) * kThreads + thread_number();
+  if (q >= g.count) return;
+  int64_t row[K];
+  S ry[2], rx[2];
+  locate<K>(g, q, fetch(g, q), row, ry, rx);
+  for (int k = 0; k < K; ++k) {
+    const int64_t mine = q * K + k;
+    const int64_t other = next ? next[mine] : exchange(head + row[k] * kLists<K> + k / 2, mine + 1);
+    link[mine] = {other, ry[K == 4 ? k >> 1 : 0], rx[K == 4 ? k & 1 : 0]};
+  }
+}
+
+// Rows of one step along a pixel's lists, on their way from memory.
 template <class T, int N, int K>
-LIIF_KERNEL(2) void backward_kernel(const Gather<typename Number<T>::S> g, const T* LIIF_RESTRICT grad_h,
-                                 const T* LIIF_RESTRICT h, typename Number<T>::S* LIIF_RESTRICT grad_hidden,
+struct Rows {
+  using S = typename Number<T>::S;
+  Raw<T, N> grad[kLists<K>], h[kLists<K>];
+  Link<S> link[kLists<K>];
+  S cell_y[kLists<K>], cell_x[kLists<K>];
+};
+
+// grad_hidden [pixels, D]: a group of threads adds up the rows of a pixel, along its lists at once, so that no sum is
+// written twice; the rows of the next step are on their way meanwhile. partial [gridDim.x, 4, D]: this block's share of
+// grad_w_pos.
+template <class T, int N, int K>
+LIIF_KERNEL(kBackwardBlocks) void backward_kernel(const Gather<typename Number<T>::S> g, int64_t pixels,
+                                 const T* LIIF_RESTRICT grad_h, const T* LIIF_RESTRICT h,
+                                 const int64_t* LIIF_RESTRICT head,
+                                 const Link<typename Number<T>::S>* LIIF_RESTRICT link, T* LIIF_RESTRICT grad_hidden,
                                  typename Number<T>::S* LIIF_RESTRICT partial) {
   using S = typename Number<T>::S;
   using R = Raw<T, N>;
-  LIIF_SHARED(Tile<S>, tile);
+  constexpr int L = kLists<K>;
   LIIF_SHARED_ARRAY(S, groups, kThreads * N);
-  const int64_t col = first_column<N>(), tiles = (g.count + kTile - 1) / kTile;
+  const int64_t col = first_column<N>(), stride = int64_t(gridDim.x) * blockDim.y;
   const bool active = col < g.d;
-  S grad_w[4][N];
+  S grad_w[4][N], sum[N];
   for (int i = 0; i < N; ++i) {
     for (int c = 0; c < 4; ++c) grad_w[c][i] = 0;
+    sum[i] = 0;
   }
-  const int64_t last_tile = tiles * (int64_t(blockIdx.x) + 1) / gridDim.x;
-#pragma unroll 1
-  for (int64_t t = tiles * blockIdx.x / gridDim.x; t < last_tile; ++t) {
-    const int64_t first = t * kTile;
-    const int n = tile_queries(g.count, first), share = kTile / int(blockDim.y), begin = int(threadIdx.y) * share;
-    const int end = begin + share < n ? begin + share : n;
-    __syncthreads();  // the previous tile has been read
-    locate<K>(g, first, n, tile, static_cast<S*>(nullptr));
-    __syncthreads();
-    if (!active || begin >= end) continue;
-    S sum[K][N];
-    for (int k = 0; k < K; ++k) {
-      for (int i = 0; i < N; ++i) sum[k][i] = 0;
+  const auto heads = [&](int64_t pixel, int64_t* row) {
+    for (int l = 0; l < L; ++l) row[l] = pixel < pixels ? head[pixel * L + l] : 0;
+  };
+  const auto load = [&](const int64_t* row, Rows<T, N, K>& rows) {
+    for (int l = 0; l < L; ++l) {
+      if (row[l] == 0) continue;
+      const int64_t at = row[l] - 1, query = at / K;
+      rows.link[l] = link[at];
+      rows.grad[l] = R::load_once(grad_h + at * g.d + col), rows.h[l] = R::load_once(h + at * g.d + col);
+      rows.cell_y[l] = g.cell ? g.cell[2 * query] : S(0), rows.cell_x[l] = g.cell ? g.cell[2 * query + 1] : S(0);
     }
+  };
+  int64_t pixel = int64_t(blockIdx.x) * blockDim.y + threadIdx.y, row[L], following[L];
+  if (!active) pixel = pixels;
+  Rows<T, N, K> now{};
+  heads(pixel, row);
+  heads(pixel + stride, following);
+  load(row, now);
 #pragma unroll 1
-    for (int q = begin; q < end; ++q) {
-      const int64_t at = (first + q) * K * g.d + col;
-      R grad[K], post[K];
-      for (int k = 0; k < K; ++k) grad[k] = R::load(grad_h + at + k * g.d), post[k] = R::load(h + at + k * g.d);
-      S all[N];
-      for (int i = 0; i < N; ++i) all[i] = 0;
-      for (int k = 0; k < K; ++k) {
-        S x[N];
-        masked<T, N>(grad[k], post[k], x);
-        const S ry = tile.ry[K == 4 ? k >> 1 : 0][q], rx = tile.rx[K == 4 ? k & 1 : 0][q];
-        for (int i = 0; i < N; ++i) {
-          grad_w[0][i] = fused(x[i], ry, grad_w[0][i]);
-          grad_w[1][i] = fused(x[i], rx, grad_w[1][i]);
-          all[i] = add(all[i], x[i]);
-          sum[k][i] = add(sum[k][i], x[i]);
-        }
-        if (grad_hidden && (q + 1 == end || tile.row[k][q + 1] != tile.row[k][q])) {
-          atomic_add<N>(grad_hidden + tile.row[k][q] * g.d + col, sum[k]);
-          for (int i = 0; i < N; ++i) sum[k][i] = 0;
-        }
-      }
+  while (pixel < pixels) {
+    int64_t next[L], left = 0;
+    for (int l = 0; l < L; ++l) left |= next[l] = row[l] ? now.link[l].next : 0;
+    if (!left) {
+      for (int l = 0; l < L; ++l) next[l] = following[l];
+      heads(pixel + 2 * stride, following);
+    }
+    Rows<T, N, K> coming{};
+    load(next, coming);
+    for (int l = 0; l < L; ++l) {
+      if (row[l] == 0) continue;
+      const S cell_y = mul(now.cell_y[l], g.y.n), cell_x = mul(now.cell_x[l], g.x.n);
+      S x[N];
+      masked<T, N>(now.grad[l], now.h[l], x);
       for (int i = 0; i < N; ++i) {
-        grad_w[2][i] = fused(all[i], tile.cell_y[q], grad_w[2][i]);
-        grad_w[3][i] = fused(all[i], tile.cell_x[q], grad_w[3][i]);
+        sum[i] = add(sum[i], x[i]);
+        grad_w[0][i] = fused(x[i], now.link[l].ry, grad_w[0][i]);
+        grad_w[1][i] = fused(x[i], now.link[l].rx, grad_w[1][i]);
+        grad_w[2][i] = fused(x[i], cell_y, grad_w[2][i]);
+        grad_w[3][i] = fused(x[i], cell_x, grad_w[3][i]);
       }
     }
+    if (!left) {
+      R::store(grad_hidden + pixel * g.d + col, sum);
+      for (int i = 0; i < N; ++i) sum[i] = 0;
+      pixel += stride;
+    }
+    for (int l = 0; l < L; ++l) row[l] = next[l];
+    now = coming;
   }
   // the groups' sums, added in order
   for (int c = 0; c < 4; ++c) {
@@ -206,27 +285,6 @@ LIIF_KERNEL(2) void partials_kernel(const S* LIIF_RESTRICT partial, int64_t part
   for (unsigned y = 1; y < blockDim.y; ++y) sum = add(sum, sums[y * blockDim.x + threadIdx.x]);
   const int64_t c = column / d;
   grad_w_pos[4 * (column - c * d) + c] = c < 2 || has_cell ? sum : S(0);
-}
-
-// grad_hidden without atomics: a group of threads adds one pixel's rows in order.
-template <class T, int N>
-LIIF_KERNEL(2) void segments_kernel(int64_t pixels, int64_t d, const T* LIIF_RESTRICT grad_h, const T* LIIF_RESTRICT h,
-                                 const int64_t* LIIF_RESTRICT order, const int64_t* LIIF_RESTRICT start,
-                                 T* LIIF_RESTRICT grad_hidden) {
-  using S = typename Number<T>::S;
-  using R = Raw<T, N>;
-  const int64_t pixel = int64_t(blockIdx.x) * blockDim.y + threadIdx.y, col = first_column<N>();
-  if (pixel >= pixels || col >= d) return;
-  S sum[N];
-  for (int i = 0; i < N; ++i) sum[i] = 0;
-#pragma unroll 1
-  for (int64_t i = start[pixel], end = start[pixel + 1]; i < end; ++i) {
-    const int64_t at = order[i] * d + col;
-    S x[N];
-    masked<T, N>(R::load(grad_h + at), R::load(h + at), x);
-    for (int j = 0; j < N; ++j) sum[j] = add(sum[j], x[j]);
-  }
-  R::store(grad_hidden + pixel * d + col, sum);
 }
 
 }  // namespace liif::cuda

@@ -1,7 +1,9 @@
-// Which kernel runs, and on how many threads. LIIF_LAUNCH(kernel, grid, block, stream, arguments...) and launched(), the
-// outcome of the last launch, come from the file that includes this.
+// Which kernel runs, and on how many threads. LIIF_LAUNCH(kernel, grid, block, stream, arguments...), launched(), the
+// outcome of the last launch, and multiprocessors(), of the current device, come from the file that includes this.
 #pragma once
 #include "gather_kernels.h"
+
+#include <algorithm>
 
 namespace liif::cuda {
 
@@ -17,6 +19,8 @@ inline int64_t column_blocks(int64_t columns, const dim3& block) {
   return columns > block.x ? (columns + block.x - 1) / block.x : 1;
 }
 
+inline int64_t tiles(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
 inline bool fits(int64_t blocks_x, int64_t blocks_y) { return blocks_x <= 0x7fffffff && blocks_y <= 65535; }
 constexpr const char* kTooLarge = "more than 2^37 queries or 10^7 channels: call it in pieces";
 
@@ -30,40 +34,38 @@ bool is_wide(int64_t d, P*... p) {
   return Number<T>::kWide > 1 && d % Number<T>::kWide == 0 && (aligned(p) && ...);
 }
 
+// As many blocks as are at work at a time, each with an equal share; no more than `most`.
+inline int64_t persistent(int64_t most, int at_a_time, int64_t column_blocks) {
+  const int64_t all = std::max<int64_t>(int64_t(multiprocessors()) * at_a_time / column_blocks, 1);
+  return std::min(most, std::min<int64_t>(all, kMostBlocks));
+}
+
 template <class T, int N, int K>
 const char* run_forward(const Gather<typename Number<T>::S>& g, const T* hidden, T* h, typename Number<T>::S* weight,
                         void* stream) {
   const dim3 block = block_of(g.d / N);
-  const int64_t x = (g.count + kTile - 1) / kTile, y = column_blocks(g.d / N, block);
+  const int64_t y = column_blocks(g.d / N, block), x = persistent(tiles(g.count, kTile), forward_blocks(N), y);
   if (!fits(x, y)) return kTooLarge;
   LIIF_LAUNCH((forward_kernel<T, N, K>), dim3(unsigned(x), unsigned(y)), block, stream, g, hidden, h, weight);
   return launched();
 }
 
 template <class T, int N, int K>
-const char* run_backward(const Gather<typename Number<T>::S>& g, const T* grad_h, const T* h,
-                         typename Number<T>::S* grad_hidden, typename Number<T>::S* partial,
+const char* run_backward(const Gather<typename Number<T>::S>& g, const T* grad_h, const T* h, const int64_t* next,
+                         const Lists<typename Number<T>::S>& lists, T* grad_hidden, typename Number<T>::S* partial,
                          typename Number<T>::S* grad_w_pos, void* stream) {
   using S = typename Number<T>::S;
   const dim3 block = block_of(g.d / N);
-  const int64_t x = partials(g.count), y = column_blocks(g.d / N, block);
-  if (!fits(x, y)) return kTooLarge;
-  LIIF_LAUNCH((backward_kernel<T, N, K>), dim3(unsigned(x), unsigned(y)), block, stream, g, grad_h, h, grad_hidden,
-              partial);
+  const int64_t y = column_blocks(g.d / N, block), links = tiles(g.count, kThreads);
+  const int64_t x = persistent(tiles(lists.pixels, block.y), kBackwardBlocks, y);
+  if (!fits(links, 1) || !fits(x, y)) return kTooLarge;
+  LIIF_LAUNCH((link_kernel<S, K>), dim3(unsigned(links)), dim3(kThreads), stream, g, next, lists.head, lists.link);
   if (const char* error = launched()) return error;
-  LIIF_LAUNCH((partials_kernel<S>), dim3(unsigned((4 * g.d + 31) / 32)), dim3(32, kThreads / 32), stream, partial, x,
+  LIIF_LAUNCH((backward_kernel<T, N, K>), dim3(unsigned(x), unsigned(y)), block, stream, g, lists.pixels, grad_h, h,
+              lists.head, lists.link, grad_hidden, partial);
+  if (const char* error = launched()) return error;
+  LIIF_LAUNCH((partials_kernel<S>), dim3(unsigned((4 * g.d + 7) / 8)), dim3(8, kThreads / 8), stream, partial, x,
               g.d, g.cell != nullptr, grad_w_pos);
-  return launched();
-}
-
-template <class T, int N>
-const char* run_segments(int64_t pixels, int64_t d, const T* grad_h, const T* h, const int64_t* order,
-                         const int64_t* start, T* grad_hidden, void* stream) {
-  const dim3 block = block_of(d / N);
-  const int64_t x = (pixels + block.y - 1) / block.y, y = column_blocks(d / N, block);
-  if (!fits(x, y)) return kTooLarge;
-  LIIF_LAUNCH((segments_kernel<T, N>), dim3(unsigned(x), unsigned(y)), block, stream, pixels, d, grad_h, h, order, start,
-              grad_hidden);
   return launched();
 }
 
@@ -78,22 +80,15 @@ const char* forward_of(const Gather<typename Number<T>::S>& g, const void* hidde
 }
 
 template <class T>
-const char* backward_of(const Gather<typename Number<T>::S>& g, const void* grad_h, const void* h,
-                        typename Number<T>::S* grad_hidden, typename Number<T>::S* partial,
+const char* backward_of(const Gather<typename Number<T>::S>& g, const void* grad_h, const void* h, const int64_t* next,
+                        const Lists<typename Number<T>::S>& lists, void* grad_hidden, typename Number<T>::S* partial,
                         typename Number<T>::S* grad_w_pos, void* stream) {
   constexpr int N = Number<T>::kWide;
   const auto run = is_wide<T>(g.d, grad_h, h, grad_hidden) ? g.ensemble ? run_backward<T, N, 4> : run_backward<T, N, 1>
                    : g.ensemble                            ? run_backward<T, 1, 4>
                                                            : run_backward<T, 1, 1>;
-  return run(g, static_cast<const T*>(grad_h), static_cast<const T*>(h), grad_hidden, partial, grad_w_pos, stream);
-}
-
-template <class T>
-const char* segments_of(int64_t pixels, int64_t d, const void* grad_h, const void* h, const int64_t* order,
-                        const int64_t* start, void* grad_hidden, void* stream) {
-  const auto run = is_wide<T>(d, grad_h, h, grad_hidden) ? run_segments<T, Number<T>::kWide> : run_segments<T, 1>;
-  return run(pixels, d, static_cast<const T*>(grad_h), static_cast<const T*>(h), order, start,
-             static_cast<T*>(grad_hidden), stream);
+  return run(g, static_cast<const T*>(grad_h), static_cast<const T*>(h), next, lists, static_cast<T*>(grad_hidden),
+             partial, grad_w_pos, stream);
 }
 
 template <class S>
@@ -107,31 +102,21 @@ const char* gather_forward(const Gather<S>& g, HiddenType type, const void* hidd
 }
 
 template <class S>
-const char* gather_backward(const Gather<S>& g, HiddenType type, const void* grad_h, const void* h, S* grad_hidden,
-                            S* partial, S* grad_w_pos, void* stream) {
+const char* gather_backward(const Gather<S>& g, HiddenType type, const void* grad_h, const void* h, const int64_t* next,
+                            const Lists<S>& lists, void* grad_hidden, S* partial, S* grad_w_pos, void* stream) {
   if constexpr (sizeof(S) == 8) {
-    return backward_of<double>(g, grad_h, h, grad_hidden, partial, grad_w_pos, stream);
+    return backward_of<double>(g, grad_h, h, next, lists, grad_hidden, partial, grad_w_pos, stream);
   } else {
     const auto run = type == kBf16 ? backward_of<Bf16> : type == kHalf ? backward_of<Half> : backward_of<float>;
-    return run(g, grad_h, h, grad_hidden, partial, grad_w_pos, stream);
+    return run(g, grad_h, h, next, lists, grad_hidden, partial, grad_w_pos, stream);
   }
-}
-
-const char* gather_segments(bool is_double, HiddenType type, int64_t pixels, int64_t d, const void* grad_h,
-                            const void* h, const int64_t* order, const int64_t* start, void* grad_hidden,
-                            void* stream) {
-  const auto run = is_double       ? segments_of<double>
-                   : type == kBf16 ? segments_of<Bf16>
-                   : type == kHalf ? segments_of<Half>
-                                   : segments_of<float>;
-  return run(pixels, d, grad_h, h, order, start, grad_hidden, stream);
 }
 
 template const char* gather_forward(const Gather<float>&, HiddenType, const void*, void*, float*, void*);
 template const char* gather_forward(const Gather<double>&, HiddenType, const void*, void*, double*, void*);
-template const char* gather_backward(const Gather<float>&, HiddenType, const void*, const void*, float*, float*, float*,
-                                     void*);
-template const char* gather_backward(const Gather<double>&, HiddenType, const void*, const void*, double*, double*,
-                                     double*, void*);
+template const char* gather_backward(const Gather<float>&, HiddenType, const void*, const void*, const int64_t*,
+                                     const Lists<float>&, void*, float*, float*, void*);
+template const char* gather_backward(const Gather<double>&, HiddenType, const void*, const void*, const int64_t*,
+                                     const Lists<double>&, void*, double*, double*, void*);
 
 }  // namespace liif::cuda

@@ -1,7 +1,7 @@
 // Numbers as the kernels load and store them: 16 bytes at once, or one where rows are not aligned to 16 bytes.
 //
-// LIIF_DEVICE and the like come from the file that includes this: corner_gather.cu, or a test that runs the kernels on a
-// CPU and brings its own conversions of 16-bit numbers.
+// LIIF_DEVICE and the like come from the file that includes this: corner_gather.cu, or a test that runs the kernels on
+// a CPU and brings its own conversions of 16-bit numbers.
 #pragma once
 #include "../types.h"
 
@@ -37,15 +37,21 @@ LIIF_DEVICE uint32_t two_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
   return bits;
 }
-// sm_90 and newer
-LIIF_DEVICE void add_four(float* p, const float* x) {
-  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "f"(x[0]), "f"(x[1]),
-               "f"(x[2]), "f"(x[3])
-               : "memory");
+// Read once, with the rest of a row: it takes no place in the multiprocessor's cache, and memory gives 256 bytes.
+LIIF_DEVICE Words load_words_once(const void* p) {
+  Words x;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.word[0]), "=r"(x.word[1]), "=r"(x.word[2]), "=r"(x.word[3])
+               : "l"(__cvta_generic_to_global(p)));
+  return x;
 }
-// An assignment becomes four stores where the compiler takes the struct apart.
+LIIF_DEVICE int64_t exchange(int64_t* p, int64_t x) {
+  return int64_t(atomicExch(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(x)));
+}
+// An assignment becomes four stores where the compiler takes the struct apart. Not read here, and so the first to leave
+// the cache, whose place is the map's.
 LIIF_DEVICE void store_words(void* p, const Words& x) {
-  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(x.word[0]),
+  asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(x.word[0]),
                "r"(x.word[1]), "r"(x.word[2]), "r"(x.word[3])
                : "memory");
 }
@@ -116,6 +122,7 @@ struct Raw {
   using S = typename Number<T>::S;
   Words words;
   LIIF_DEVICE static Raw load(const T* p) { return {*reinterpret_cast<const Words*>(p)}; }
+  LIIF_DEVICE static Raw load_once(const T* p) { return {load_words_once(p)}; }
   LIIF_DEVICE void unpack(S* out) const { Number<T>::unpack(words, out); }
   LIIF_DEVICE static void store(T* p, const S* in) { store_words(p, Number<T>::pack(in)); }
 };
@@ -125,22 +132,9 @@ struct Raw<T, 1> {
   using S = typename Number<T>::S;
   T number;
   LIIF_DEVICE static Raw load(const T* p) { return {*p}; }
+  LIIF_DEVICE static Raw load_once(const T* p) { return {*p}; }
   LIIF_DEVICE void unpack(S* out) const { out[0] = Number<T>::get(number); }
   LIIF_DEVICE static void store(T* p, const S* in) { *p = Number<T>::put(in[0]); }
 };
-
-// p[0..N) += x, one addition at a time for each number, in any order between threads.
-template <int N, class S>
-LIIF_DEVICE void atomic_add(S* p, const S* x) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  constexpr int kVector = N / 4 * 4;  // four numbers in one request
-  if constexpr (kVector > 0) {
-    for (int i = 0; i < kVector; i += 4) add_four(p + i, x + i);
-  }
-#else
-  constexpr int kVector = 0;
-#endif
-  for (int i = kVector; i < N; ++i) atomicAdd(p + i, x[i]);
-}
 
 }  // namespace liif::cuda

@@ -198,25 +198,32 @@ def integer_bfloat16() -> bool:
     return cpu_kernels().get("bfloat16", "").endswith("vnni")
 
 
-def _row_order(coord, hidden_size, size, origin, ensemble):
-    """The gathered rows [B*Q*K] in the order of hidden's pixels, those of one pixel in their own; and where the rows of
-    each pixel begin in it [B*h*w + 1]."""
+def _row_lists(coord, hidden_size, size, origin, ensemble):
+    """The gathered rows in lists, two for each pixel of hidden (one without ensemble), in their own order: the number
+    of the row that comes next [B*Q*K], and of the first row of each list; numbers from 1, 0 where there is none."""
     index, _, _ = corners(coord, size, ensemble)
     # a row outside hidden has no gradient (its h is NaN), so that any pixel may have it
     y, x = (index[..., i].sub_(origin[i]).clamp_(0, hidden_size[i] - 1) for i in range(2))
     image = torch.arange(len(coord), device=coord.device).view(-1, 1, 1)
-    row, order = ((image * hidden_size[0] + y) * hidden_size[1] + x).flatten().sort(stable=True)
+    half = torch.arange(index.shape[2], device=coord.device) // 2  # as kLists in csrc/cuda/gather_kernels.h
+    pixel, lists = (image * hidden_size[0] + y) * hidden_size[1] + x, 2 if ensemble else 1
+    key = pixel * lists + half
+    key, order = key.flatten().sort(stable=True)
+    number = order + 1
+    after = torch.cat([torch.where(key[1:] == key[:-1], number[1:], 0), number.new_zeros(1)])
     pixels = len(coord) * hidden_size[0] * hidden_size[1]
-    return order, torch.searchsorted(row, torch.arange(pixels + 1, device=coord.device))
+    start = torch.searchsorted(key, torch.arange(pixels * lists + 1, device=coord.device))
+    first = number[start[:-1].clamp_max(len(number) - 1)]
+    return torch.empty_like(after).scatter_(0, order, after), torch.where(start[1:] > start[:-1], first, 0)
 
 
 def _corner_gather_backward_cuda(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
-    """Gradients of hidden are summed by atomics; under torch.use_deterministic_algorithms, in the order of the rows."""
-    order = start = None
-    if torch.are_deterministic_algorithms_enabled():
-        order, start = _row_order(coord, hidden_size, size, origin, ensemble)
+    """Gradients of hidden are summed in any order; under torch.use_deterministic_algorithms, in that of the rows."""
+    after = first = None
+    if torch.are_deterministic_algorithms_enabled() and coord.shape[1]:
+        after, first = _row_lists(coord, hidden_size, size, origin, ensemble)
     return torch.ops.liif_fast.corner_gather_backward_cuda(
-        grad_h, h, coord, cell, w_pos, order, start, hidden_size, size, origin, ensemble
+        grad_h, h, coord, cell, w_pos, after, first, hidden_size, size, origin, ensemble
     )
 
 

@@ -3,9 +3,12 @@
 
 #include "../../csrc/cuda/gather_launch.h"
 
+#include <algorithm>
 #include <cstdio>
 
 using namespace liif;
+
+cuda::Words cuda::load_words_once(const void* p) { return *static_cast<const Words*>(p); }
 
 template <class S>
 cuda::Gather<S> gather(const void* coord, const void* cell, const void* w_pos, const int64_t* n) {
@@ -28,13 +31,19 @@ const char* forward_as(int type, const void* hidden, const void* coord, const vo
                               nullptr);
 }
 
+// next, head: lists that are given, or null.
 template <class S>
 const char* backward_as(int type, const void* grad_h, const void* h, const void* coord, const void* cell,
-                        const void* w_pos, const int64_t* n, void* grad_hidden, void* grad_w_pos) {
+                        const void* w_pos, const int64_t* n, const int64_t* next, const int64_t* head,
+                        void* grad_hidden, void* grad_w_pos) {
   const cuda::Gather<S> g = gather<S>(coord, cell, w_pos, n);
-  std::vector<S> partial(size_t(cuda::partials(g.count) * 4 * g.d));
-  return cuda::gather_backward(g, HiddenType(type), grad_h, h, static_cast<S*>(grad_hidden), partial.data(),
-                               static_cast<S*>(grad_w_pos), nullptr);
+  const int64_t K = g.ensemble ? 4 : 1, pixels = g.count / g.queries * g.image;
+  std::vector<S> partial(size_t(cuda::kMostBlocks * 4 * g.d));
+  std::vector<int64_t> heads(size_t(pixels * cuda::lists_of(g.ensemble)));
+  if (head) std::copy(head, head + heads.size(), heads.begin());
+  std::vector<cuda::Link<S>> links(size_t(g.count * K));
+  return cuda::gather_backward<S>(g, HiddenType(type), grad_h, h, next, {pixels, heads.data(), links.data()},
+                                  grad_hidden, partial.data(), static_cast<S*>(grad_w_pos), nullptr);
 }
 
 extern "C" {
@@ -46,14 +55,10 @@ const char* forward(int type, const void* hidden, const void* coord, const void*
 }
 
 const char* backward(int type, const void* grad_h, const void* h, const void* coord, const void* cell,
-                     const void* w_pos, const int64_t* n, void* grad_hidden, void* grad_w_pos) {
-  return (type == 3 ? backward_as<double> : backward_as<float>)(type, grad_h, h, coord, cell, w_pos, n, grad_hidden,
-                                                                grad_w_pos);
-}
-
-const char* segments(int type, int64_t pixels, int64_t d, const void* grad_h, const void* h, const int64_t* order,
-                     const int64_t* start, void* grad_hidden) {
-  return cuda::gather_segments(type == 3, HiddenType(type), pixels, d, grad_h, h, order, start, grad_hidden, nullptr);
+                     const void* w_pos, const int64_t* n, const int64_t* next, const int64_t* head, void* grad_hidden,
+                     void* grad_w_pos) {
+  return (type == 3 ? backward_as<double> : backward_as<float>)(type, grad_h, h, coord, cell, w_pos, n, next, head,
+                                                                grad_hidden, grad_w_pos);
 }
 
 }  // extern "C"
@@ -69,14 +74,17 @@ void exercise(int type, int64_t element, int64_t d, bool ensemble) {
   coord[0] = S(__builtin_nan("")), coord[5] = S(1e30), coord[9] = S(-1e30);
   const auto bytes = [&](int64_t count) { return std::vector<char>(size_t(count * element), 0x3c); };
   const std::vector<char> hidden = bytes(B * h * w * d), grad = bytes(rows * d);
-  std::vector<char> out = bytes(rows * d), segment_sums = bytes(B * h * w * d);
-  std::vector<S> weight(static_cast<size_t>(rows)), sums(size_t(B * h * w * d)), grad_w_pos(size_t(4 * d));
-  std::vector<int64_t> order(static_cast<size_t>(rows)), start(size_t(B * h * w + 1));
-  for (int64_t i = 0; i < rows; ++i) order[size_t(i)] = rows - 1 - i;
-  for (int64_t p = 0; p <= B * h * w; ++p) start[size_t(p)] = p * rows / (B * h * w);
+  std::vector<char> out = bytes(rows * d), sums = bytes(B * h * w * d);
+  std::vector<S> weight(static_cast<size_t>(rows)), grad_w_pos(size_t(4 * d));
   forward(type, hidden.data(), coord.data(), cell.data(), w_pos.data(), n, out.data(), weight.data());
-  backward(type, grad.data(), out.data(), coord.data(), cell.data(), w_pos.data(), n, sums.data(), grad_w_pos.data());
-  segments(type, B * h * w, d, grad.data(), out.data(), order.data(), start.data(), segment_sums.data());
+  backward(type, grad.data(), out.data(), coord.data(), cell.data(), w_pos.data(), n, nullptr, nullptr, sums.data(),
+           grad_w_pos.data());
+  // one list of all rows but the last
+  std::vector<int64_t> next(static_cast<size_t>(rows)), head(size_t(B * h * w * cuda::lists_of(ensemble)));
+  for (int64_t i = 0; i + 2 < rows; ++i) next[size_t(i)] = i + 2;
+  head[1] = 1;
+  backward(type, grad.data(), out.data(), coord.data(), cell.data(), w_pos.data(), n, next.data(), head.data(),
+           sums.data(), grad_w_pos.data());
 }
 
 int main(int count, char**) {

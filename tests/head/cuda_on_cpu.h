@@ -11,12 +11,11 @@
 
 #include "../../csrc/corners.h"
 
-#define LIIF_CUDA_PARTIALS 3  // so that a few hundred queries give each block several tiles
+#define LIIF_CUDA_MOST_BLOCKS 3  // so that a few hundred queries give each block several tiles
 
 #define LIIF_DEVICE inline
 #define LIIF_KERNEL(blocks) inline
 #define LIIF_RESTRICT __restrict
-#define LIIF_SHARED(type, name) type& name = *static_cast<type*>(shared_memory(sizeof(type)))
 #define LIIF_SHARED_ARRAY(type, name, count) type* name = static_cast<type*>(shared_memory(sizeof(type) * (count)))
 #define LIIF_LAUNCH(kernel, grid, block, stream, ...) ((void)(stream), launch(grid, block, [&] { kernel(__VA_ARGS__); }))
 
@@ -62,20 +61,6 @@ inline void* shared_memory(size_t bytes) {
   return piece;
 }
 
-template <class S, class Bits>
-void atomic_add_bits(S* p, S x) {
-  Bits old = __atomic_load_n(reinterpret_cast<Bits*>(p), __ATOMIC_RELAXED), sum;
-  do {
-    S value;
-    std::memcpy(&value, &old, sizeof value);
-    value += x;
-    std::memcpy(&sum, &value, sizeof sum);
-  } while (!__atomic_compare_exchange_n(reinterpret_cast<Bits*>(p), &old, sum, true, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED));
-}
-inline void atomicAdd(float* p, float x) { atomic_add_bits<float, uint32_t>(p, x); }
-inline void atomicAdd(double* p, double x) { atomic_add_bits<double, uint64_t>(p, x); }
-
 template <class F>
 void launch(dim3 grid, dim3 block, const F& kernel) {
   constexpr unsigned kAtATime = 2;
@@ -108,6 +93,8 @@ namespace liif::cuda {
 constexpr int kThreads = 64;
 
 inline const char* launched() { return nullptr; }
+inline int multiprocessors() { return 2; }
+inline int64_t exchange(int64_t* p, int64_t x) { return __atomic_exchange_n(p, x, __ATOMIC_RELAXED); }
 
 inline float from_bits(uint32_t bits) {
   float x;
@@ -125,6 +112,8 @@ template <class W>
 void store_words(void* p, const W& x) {
   *static_cast<W*>(p) = x;
 }
+struct Words;
+Words load_words_once(const void* p);  // in cuda_on_cpu.cpp, where Words is known
 
 template <class S>
 S relu(S x) {

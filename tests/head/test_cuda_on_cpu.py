@@ -1,6 +1,6 @@
 """csrc/cuda's kernels, compiled by g++ and run on the CPU (cuda_on_cpu.h): values, barriers, bounds.
 
-What only a GPU shows (launches, streams, its own instructions for 16-bit numbers and vector atomics, speed) is in
+What only a GPU shows (launches, streams, its own instructions for 16-bit numbers, speed) is in
 tests/gpu.
 """
 
@@ -53,7 +53,7 @@ def compiled(name, *flags):
 @pytest.fixture(scope="module")
 def kernels():
     library = ctypes.CDLL(str(compiled("kernels.so", "-O1", "-shared", "-fPIC")))
-    for name in ("forward", "backward", "segments"):
+    for name in ("forward", "backward"):
         getattr(library, name).restype = ctypes.c_char_p
     return library
 
@@ -77,25 +77,16 @@ def forward(kernels, hidden, coord, cell, w_pos, size, origin, ensemble=True):
     return h, weight
 
 
-def backward(kernels, grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
+def backward(kernels, grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True, ordered=False):
     d = h.shape[-1]
-    grad_hidden = torch.zeros(len(coord), *hidden_size, d, dtype=coord.dtype)
+    grad_hidden = h.new_full((len(coord), *hidden_size, d), -7)
     grad_w_pos = torch.full_like(w_pos, -7)
     n = numbers(coord, d, hidden_size, size, origin, ensemble)
+    lists = ops._row_lists(coord, hidden_size, size, origin, ensemble) if ordered else (None, None)
     tensors = [pointer(t) for t in (grad_h, h, coord, cell, w_pos)]
-    result = [pointer(t) for t in (grad_hidden, grad_w_pos)]
+    result = [pointer(t) for t in (*lists, grad_hidden, grad_w_pos)]
     assert kernels.backward(TYPES.index(h.dtype), *tensors, n, *result) is None
     return grad_hidden, grad_w_pos
-
-
-def segments(kernels, grad_h, h, coord, hidden_size, size, origin, ensemble=True):
-    order, start = ops._row_order(coord, hidden_size, size, origin, ensemble)
-    pixels, d = len(coord) * hidden_size[0] * hidden_size[1], h.shape[-1]
-    grad_hidden = h.new_full((len(coord), *hidden_size, d), -7)
-    tensors = [pointer(t) for t in (grad_h, h, order, start, grad_hidden)]
-    counts = [ctypes.c_int64(n) for n in (pixels, d)]
-    assert kernels.segments(TYPES.index(h.dtype), *counts, *tensors) is None
-    return grad_hidden
 
 
 def sample(dtype, B, hidden_size, d, Q, cell=True, grid=False):
@@ -137,15 +128,14 @@ def check(kernels, args):
 
     grad_h = torch.randn(h.shape).to(dtype)
     back = (grad_h, h, *args[1:4], hidden.shape[1:3], *args[4:])
-    grad_hidden, grad_w_pos = backward(kernels, *back)
     exact_hidden, exact_w_pos = exact_gradients(*back)
-    # sums of up to a thousand numbers
+    # sums of up to a thousand numbers, that of a pixel rounded to hidden's type
     precise = {"rtol": 1e-13, "atol": 1e-11} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-4}
-    assert_close(grad_hidden.double(), exact_hidden, **precise)
-    assert_close(grad_w_pos.double(), exact_w_pos, **precise)
-
-    ordered = segments(kernels, grad_h, h, args[1], hidden.shape[1:3], *args[4:])
-    assert_close(ordered.double(), exact_hidden, **{k: max(v, TOLERANCE[dtype][k]) for k, v in precise.items()})
+    rounded = {name: max(value, TOLERANCE[dtype][name]) for name, value in precise.items()}
+    for ordered in (False, True):
+        grad_hidden, grad_w_pos = backward(kernels, *back, ordered=ordered)
+        assert_close(grad_hidden.double(), exact_hidden, **rounded)
+        assert_close(grad_w_pos.double(), exact_w_pos, **precise)
 
 
 def exact_gradients(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble):
@@ -190,10 +180,10 @@ def test_part_of_a_map_gives_the_whole_ones_rows_or_nan(kernels, dtype):
     assert got[1][~complete].isnan().all()
     # and such rows have no gradient
     ones = torch.ones_like(got[0])
-    grad_hidden, _ = backward(kernels, ones, got[0], coord, cell, w_pos, part.shape[1:3], size, origin)
+    back = (ones, got[0], coord, cell, w_pos, part.shape[1:3], size, origin)
+    grad_hidden, _ = backward(kernels, *back)
     assert grad_hidden.isfinite().all()
-    ordered = segments(kernels, ones, got[0], coord, part.shape[1:3], size, origin)
-    assert_close(ordered.to(grad_hidden.dtype), grad_hidden.to(dtype).to(grad_hidden.dtype), **TOLERANCE[dtype])
+    assert_close(backward(kernels, *back, ordered=True)[0], grad_hidden, **TOLERANCE[dtype])
 
 
 def test_no_channels(kernels):
@@ -212,20 +202,28 @@ def test_nan_and_infinity(kernels, dtype):
     assert_close(weight, want_weight, equal_nan=True, rtol=0, atol=0)
 
 
-def test_sums_of_parameters_and_ordered_sums_repeat_exactly(kernels):
+def test_sums_in_a_given_order_repeat_exactly(kernels):
     hidden, *rest = sample(torch.float32, 2, (3, 4), 24, 500)
     h, _ = forward(kernels, hidden, *rest)
-    grad_h = torch.randn(h.shape)
-    runs = [
-        (
-            backward(kernels, grad_h, h, *rest[:3], (3, 4), *rest[3:])[1],
-            segments(kernels, grad_h, h, rest[0], (3, 4), *rest[3:]),
-        )
-        for _ in range(3)
-    ]
-    for run in runs[1:]:
-        assert torch.equal(run[0], runs[0][0])
-        assert torch.equal(run[1], runs[0][1])
+    back = (torch.randn(h.shape), h, *rest[:3], (3, 4), *rest[3:])
+    first, *others = [backward(kernels, *back, ordered=True) for _ in range(3)]
+    for other in others:
+        assert all(map(torch.equal, other, first))
+
+
+def test_lists_hold_every_row_once_in_its_own_order():
+    coord = torch.rand(2, 300, 2) * 2.2 - 1.1
+    for ensemble in (True, False):
+        after, first = ops._row_lists(coord, (3, 4), (5, 6), (1, 1), ensemble)
+        found = []
+        for number in first.tolist():
+            members = []
+            while number:
+                members.append(number - 1)
+                number = after[number - 1].item()
+            assert members == sorted(members)
+            found += members
+        assert sorted(found) == list(range(after.numel()))
 
 
 @pytest.fixture(scope="module")
