@@ -37,10 +37,10 @@ LIIF_DEVICE uint32_t two_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
   return bits;
 }
-// Read once, with the rest of a row: it takes no place in the multiprocessor's cache, and memory gives 256 bytes.
+// Read once, so that it takes no place in the cache of the multiprocessor.
 LIIF_DEVICE Words load_words_once(const void* p) {
   Words x;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.b32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.nc.L1::no_allocate.v4.b32 {%0, %1, %2, %3}, [%4];"
                : "=r"(x.word[0]), "=r"(x.word[1]), "=r"(x.word[2]), "=r"(x.word[3])
                : "l"(__cvta_generic_to_global(p)));
   return x;
