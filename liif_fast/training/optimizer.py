@@ -55,17 +55,18 @@ class DeviceAdam:
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
-        """Inside, the optimizer computes with the numbers on the device."""
+        """Inside, the optimizer computes with the numbers on the device, all tensors in one launch: with a rate on the
+        device its other ways launch some operations for each tensor."""
         groups, steps = [dict(group) for group in self.groups], [state["step"] for state in self.states]
         try:
             for group, rate in zip(self.groups, self.rates, strict=True):
-                group.update(lr=rate, capturable=True)
+                group.update(lr=rate, capturable=True, fused=True)
             for state, count in zip(self.states, self.counts, strict=True):
                 state["step"] = count
             yield
         finally:
             for group, before in zip(self.groups, groups, strict=True):
-                group.update(lr=before["lr"], capturable=before["capturable"])
+                group.update({name: before[name] for name in ("lr", "capturable", "fused")})
             for state, step in zip(self.states, steps, strict=True):
                 state["step"] = step
 
