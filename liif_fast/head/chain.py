@@ -2,7 +2,7 @@
 
 One autograd function keeps what the gradient needs and nothing else: the rows behind each layer's ReLU, whose mask is
 h > 0. Bias and ReLU are part of the product where torch has such a product (``torch._addmm_activation``, on CUDA
-cublasLt's RELU_BIAS epilogue), and the backward pass masks its gradients in place.
+cublasLt's RELU_BIAS epilogue), and the backward pass masks its gradients in place, which gives those of the biases too.
 
 Sizes: B images, Q queries, K corners, R = B * Q * K rows, D channels, O output channels.
 """
@@ -15,9 +15,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from . import ops  # noqa: F401 - defines the operators
+from . import ops, passes  # noqa: F401 - ops defines the operators
 
 _gather = torch.ops.liif_fast.corner_gather
 _gather_backward = torch.ops.liif_fast.corner_gather_backward
@@ -99,8 +98,9 @@ class _Chain(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
+        if torch.is_grad_enabled():
+            raise RuntimeError("liif_fast: queries have no double backward: call backward() without create_graph=True")
         coord, cell, w_pos, weight, w_out, *saved = ctx.saved_tensors
         weights, x = saved[: ctx.n_layers], saved[ctx.n_layers :]
         dtype, needs = w_out.dtype, ctx.needs_input_grad
@@ -120,11 +120,9 @@ class _Chain(torch.autograd.Function):
                 grad_b_out = grad.sum((0, 1)).to(dtype)  # the weights sum to 1
             g = rows @ w_out  # [R, D]
             for i in reversed(range(ctx.n_layers)):
-                torch.ops.aten.threshold_backward.grad_input(g, x[i + 1], 0, grad_input=g)
+                grad_layers[2 * i + 1] = passes.relu_backward(g, x[i + 1]).to(dtype)
                 if needs[7 + 2 * i]:
                     grad_layers[2 * i] = g.t() @ x[i]
-                if needs[8 + 2 * i]:
-                    grad_layers[2 * i + 1] = g.sum(0)
                 g = g @ weights[i]
             if needs[1] or needs[4]:
                 # masks by itself

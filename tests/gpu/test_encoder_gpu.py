@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 import liif_fast
 from gpu.test_device_gpu import need_memory
+from liif_fast.head.triton import small
 from liif_fast.models.encoders import residual
 
 HALF = (torch.bfloat16, torch.float16)
@@ -45,10 +46,10 @@ def poisoned(device):
 def joined(cuda, monkeypatch):
     """How often the residual blocks were computed by cuDNN's joint calls; that nothing of it was refused."""
     calls, run = [], residual.run
-    monkeypatch.setattr(residual, "_said", set())
+    monkeypatch.setattr(small, "_said", set())
     monkeypatch.setattr(residual, "run", lambda *given: calls.append(given[0].dtype) or run(*given))
     yield calls
-    assert not residual._said
+    assert not small._said
 
 
 def by_modules(encoder, x, dtype):

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import liif_fast
+from liif_fast.head.triton import small
 from liif_fast.models.encoders import edsr, residual
 
 BF16 = torch.bfloat16
@@ -40,7 +41,7 @@ def joined(monkeypatch):
         return wide.to(x.dtype, memory_format=torch.channels_last)
 
     monkeypatch.setattr(residual, "on_cuda", lambda x: True)
-    monkeypatch.setattr(residual, "_said", set())
+    monkeypatch.setattr(small, "_said", set())
     monkeypatch.setattr(torch, "cudnn_convolution_add_relu", convolution)
     return calls
 
@@ -270,4 +271,4 @@ def test_out_of_memory_is_not_hidden(joined, monkeypatch):
     monkeypatch.setattr(torch, "cudnn_convolution_add_relu", full)
     with pytest.raises(torch.OutOfMemoryError):
         run(encoder(), torch.rand(1, 3, 9, 7))
-    assert not residual._said
+    assert not small._said

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...registry import register
 from .. import folding
-from . import residual
+from . import residual, residual_training
 from .common import conv, reach, upsampler
 
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
@@ -44,6 +44,10 @@ class ResBlock(nn.Module):
 
 
 _BLOCK = ResBlock.forward  # as it is now: a later replacement on the class is a change
+
+
+def _want_gradients(layers: list[nn.Conv2d]) -> bool:
+    return all(p.requires_grad for layer in layers for p in layer.parameters())
 
 
 class EDSR(nn.Module):
@@ -95,14 +99,18 @@ class EDSR(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.head(x)
-        layers = self._layers(x)
-        x = x + self.body(x) if layers is None else residual.run(x, *layers)
+        if not self.training and residual.suits(x) and (layers := self._layers(x)) is not None:
+            x = residual.run(x, *layers)
+        elif residual_training.suits(x) and (layers := self._layers(x)) is not None and _want_gradients(layers[0]):
+            x = residual_training.run(x, *layers)
+        else:
+            x = x + self.body(x)
         return x if self.tail is None else self.tail(x)
 
     def _layers(self, x: Tensor) -> tuple[list[nn.Conv2d], list[float]] | None:
-        """The body's convolutions and the scales of its blocks, where ``residual.run`` can take its place: in eval
-        mode, and if calling its layers could give nothing else than they say."""
-        if self.training or not residual.suits(x) or not folding.calls_are_torchs():
+        """The body's convolutions and the scales of its blocks, if calling its layers could give nothing else than they
+        say."""
+        if not folding.calls_are_torchs():
             return None
         *blocks, last = folding.members(self.body) or [None]
         inner = [folding.members(b.body) if folding.runs(b, _BLOCK) else [] for b in blocks]

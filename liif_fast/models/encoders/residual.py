@@ -7,7 +7,6 @@ a CUDA graph of it sees new values.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -16,24 +15,28 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ...base.out_of_memory import out_of_memory
-from ...head import transforms, triton
+from ...head import transforms
 from ...head.precision import HALF
+from ...head.triton import small
 from .. import folding
 
 _CONV = nn.Conv2d.forward, nn.Conv2d._conv_forward
 _LAST = torch.channels_last
-_said: set[str] = set()  # what cannot run here, each said once
 
 
 def suits(x: Tensor) -> bool:
     """Whether x is what the blocks get in inference in half precision on CUDA, and nobody watches the operations."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or transforms.active():
+    return not torch.is_grad_enabled() and folding.plain([x]) and x.dtype in HALF and on_cuda(x) and unwatched(x)
+
+
+def unwatched(x: Tensor) -> bool:
+    """Whether what is done with x ``[B, C, H, W]`` is just computed, in its own dtype."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transforms.active():
         return False
-    if not folding.plain([x]) or x.dtype not in HALF or x.ndim != 4 or not x.numel() or not on_cuda(x):
+    if not folding.plain([x]) or x.ndim != 4 or not x.numel() or is_in_torch_dispatch_mode():
         return False
     device = x.device.type
-    autocast = torch.is_autocast_enabled(device)
-    return (not autocast or torch.get_autocast_dtype(device) == x.dtype) and not is_in_torch_dispatch_mode()
+    return not torch.is_autocast_enabled(device) or torch.get_autocast_dtype(device) == x.dtype
 
 
 def on_cuda(x: Tensor) -> bool:
@@ -65,62 +68,52 @@ def run(x: Tensor, layers: Sequence[nn.Conv2d], scales: Sequence[float]) -> Tens
         scales: of the residual of each block.
     """
     x = whole = x.contiguous(memory_format=_LAST)
-    (*weights, w_last), (*biases, b_last) = _converted(layers, x.dtype)
-    for i, scale in enumerate(scales):
-        h = _convolved_relu(x, weights[2 * i], biases[2 * i])
-        y = F.conv2d(h, weights[2 * i + 1], padding=1)
-        del h  # before the next one is made
-        x = _added(x, y, biases[2 * i + 1], scale)
-    return _added(whole, F.conv2d(x, w_last, padding=1), b_last, 1.0)
-
-
-def _converted(layers: Sequence[nn.Conv2d], dtype: torch.dtype) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Weights with channels last, and biases, in ``dtype``."""
     weights, biases = [layer.weight.detach() for layer in layers], [layer.bias.detach() for layer in layers]  # type: ignore[union-attr]  # known
-    w = torch.empty(len(layers), *weights[0].shape, dtype=dtype, device=weights[0].device)
-    b = torch.empty(len(layers), *biases[0].shape, dtype=dtype, device=biases[0].device)
+    w, b = converted(weights, biases, x.dtype)
+    for i, scale in enumerate(scales):
+        x = second(x, first(x, w[2 * i], b[2 * i]), w[2 * i + 1], b[2 * i + 1], scale)
+    return second(whole, x, w[-1], b[-1], 1.0)
+
+
+def converted(
+    weights: Sequence[Tensor], biases: Sequence[Tensor], dtype: torch.dtype
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Weights with channels last, and biases, in ``dtype``."""
+    w = torch.empty(len(weights), *weights[0].shape, dtype=dtype, device=weights[0].device)
+    b = torch.empty(len(biases), *biases[0].shape, dtype=dtype, device=biases[0].device)
     torch._foreach_copy_(w.unbind(), weights)  # a launch for all, where strides are the same
     torch._foreach_copy_(b.unbind(), biases)
     return w.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3).unbind(), b.unbind()
 
 
-def _convolved_relu(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+def first(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """``relu(conv(x))``."""
     # the joint call may choose a kernel that sums in any order
     exact = torch.are_deterministic_algorithms_enabled() or torch.backends.cudnn.deterministic
-    small = x.numel() < 1 << 31  # beyond, F.conv2d knows what to do
-    if torch.backends.cudnn.enabled and small and not exact and "cudnn" not in _said:
+    few = x.numel() < 1 << 31  # beyond, F.conv2d knows what to do
+    if torch.backends.cudnn.enabled and few and not exact and not small.failed("cudnn"):
         try:
             # cudnn_convolution_relu gives its own output, not yet written, for what is added: 0 times NaN
             return torch.cudnn_convolution_add_relu(x, w, x, 0.0, b, (1, 1), (1, 1), (1, 1), 1)
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
-            _say("cudnn", "cuDNN does not join a convolution with its bias and ReLU", error)
+            small.say("cudnn", "cuDNN does not join a convolution with its bias and ReLU", error)
     return F.conv2d(x, w, b, padding=1).relu_()
+
+
+def second(x: Tensor, h: Tensor, w: Tensor, b: Tensor, scale: float) -> Tensor:
+    """``x + scale * conv(h)``."""
+    return _added(x, F.conv2d(h, w, padding=1), b, scale)
 
 
 def _added(x: Tensor, y: Tensor, b: Tensor, scale: float) -> Tensor:
     """``x + scale * (y + b)`` with a bias for each channel, in the memory of y."""
-    if "kernel" not in _said and _kernel_suits(x, y):
+    dense = all(t.is_contiguous(memory_format=_LAST) for t in (x, y))
+    if dense and small.ready("residual and bias", x.device):
         from . import residual_kernel
 
-        try:
-            return residual_kernel.add(x, y, b, scale)
-        except Exception as error:
-            from ...head.triton.render import not_compiled
-
-            if not not_compiled(error) or triton.setting() == "1":
-                raise
-            _say("kernel", "the kernel for residual and bias does not compile", error)
+        added = small.attempt("residual and bias", lambda: residual_kernel.add(x, y, b, scale))
+        if added is not None:
+            return added
     return torch.add(x, y.add_(b.view(-1, 1, 1)), alpha=scale)
-
-
-def _kernel_suits(x: Tensor, y: Tensor) -> bool:
-    dense = all(t.is_contiguous(memory_format=_LAST) for t in (x, y))
-    return dense and triton.setting() != "0" and triton.available(x.device)[0]
-
-
-def _say(name: str, what: str, error: Exception) -> None:
-    _said.add(name)
-    why = " ".join(str(error).split())[:300]
-    warnings.warn(f"liif_fast: {what} here, it takes a pass more: {why}", stacklevel=2)

@@ -1,4 +1,4 @@
-"""The kernel for residual and bias: its numbers in triton's interpreter, and compiled for cards that are not here."""
+"""The small kernels: their numbers in triton's interpreter, and compiled for cards that are not here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from torch.testing import assert_close
 
 from liif_fast.head import triton
+from liif_fast.head.triton import small
 from liif_fast.models import encoders
 from liif_fast.models.encoders import residual
 
@@ -25,25 +26,27 @@ pytestmark = pytest.mark.skipif(
 
 
 def script(*arguments):
-    """What tests/helpers/residual_interpreter.py prints."""
+    """What tests/helpers/small_kernels.py prints."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    command = [sys.executable, str(ROOT / "tests" / "helpers" / "residual_interpreter.py"), *arguments]
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / "small_kernels.py"), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
-def test_the_kernel_in_the_interpreter():
+def test_the_kernels_in_the_interpreter():
     script()
 
 
 @pytest.mark.parametrize("architecture", ["80", "90"])
-def test_the_kernel_compiled(architecture):
-    """Nothing spilled, and 16 bytes a load: two of x and two of y for each thread's 16 values."""
+def test_the_kernels_compiled(architecture):
+    """Nothing spilled, and 16 bytes a load: two of x and two of y for each thread's 16 values, four in float32."""
     found = json.loads(script(architecture))
-    assert found["spilled"] == 0
-    assert found["wide"] >= 4
+    assert found.keys() == {"residual", "relu_backward", "add", "relu_backward float32"}
+    for name, kernel in found.items():
+        assert kernel["spilled"] == 0, name
+        assert kernel["wide"] >= (8 if "float32" in name else 4), name
 
 
 @pytest.mark.parametrize("setting", ["auto", "0", "1"])
@@ -55,7 +58,7 @@ def test_where_the_kernel_runs(monkeypatch, setting):
     kernel = types.SimpleNamespace(add=lambda *arguments: given.append(arguments) or want)
     monkeypatch.setitem(sys.modules, "liif_fast.models.encoders.residual_kernel", kernel)
     monkeypatch.setattr(encoders, "residual_kernel", kernel, raising=False)
-    monkeypatch.setattr(residual, "_said", set())
+    monkeypatch.setattr(small, "_said", set())
     monkeypatch.setattr(triton, "available", lambda device: (True, ""))
     monkeypatch.setenv("LIIF_FAST_TRITON", setting)
 

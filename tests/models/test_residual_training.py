@@ -1,0 +1,205 @@
+"""EDSR's residual blocks with gradients as on CUDA, on the CPU with a stand-in for cuDNN's joint call: numbers, what is
+kept for the gradient, and when the ordinary modules run."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.testing import assert_close
+
+import liif_fast
+from liif_fast.head.triton import small
+from liif_fast.models.encoders import residual, residual_training
+
+BF16 = torch.bfloat16
+
+
+def encoder(**args):
+    torch.manual_seed(0)
+    args = {"n_resblocks": 5, "n_feats": 8, "res_scale": 0.3, "no_upsampling": True, **args}
+    return liif_fast.make({"name": "edsr-baseline", "args": args})
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """As on CUDA with tf32; how often the blocks were run."""
+    found, run = [], residual_training.run
+
+    def convolution(x, w, z, alpha, b, stride, padding, dilation, groups):
+        assert alpha == 0
+        assert all(t.is_contiguous(memory_format=torch.channels_last) for t in (x, w, z))
+        return F.conv2d(x, w, b, stride, padding, dilation, groups).relu()
+
+    monkeypatch.setattr(residual, "on_cuda", lambda x: True)
+    monkeypatch.setattr(residual_training, "by_matrix_units", lambda device, dtype: dtype != torch.float64)
+    monkeypatch.setattr(residual_training, "run", lambda *given: found.append(given[0].dtype) or run(*given))
+    monkeypatch.setattr(small, "_said", set())
+    monkeypatch.setattr(torch, "cudnn_convolution_add_relu", convolution)
+    return found
+
+
+def trained(model, x, amp=None):
+    """Features and the gradients of x and of all parameters that have one."""
+    x = x.clone().requires_grad_()
+    model.zero_grad()
+    with torch.autocast("cpu", dtype=amp or BF16, enabled=amp is not None):
+        feat = model(x)
+    weight = torch.linspace(-1, 1, feat.numel(), dtype=feat.dtype).view_as(feat).sin()
+    (feat * weight).sum().backward()
+    return feat.detach(), x.grad, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def by_modules(model, x, amp=None):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(residual, "on_cuda", lambda x: False)
+        return trained(copy.deepcopy(model), x, amp)
+
+
+def relative(ours, want):
+    return ((ours.double() - want.double()).norm() / want.double().norm()).item()
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4])
+@pytest.mark.parametrize(
+    "args", [{}, {"res_scale": 1}, {"n_resblocks": 1, "n_feats": 3}, {"n_resblocks": 0}, {"no_upsampling": False}]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_numbers(calls, monkeypatch, keep, args, training):
+    """As the modules, but for the order of float32's sums: of up to 72 products a layer and 126 pixels a gradient,
+    through twelve layers. A ReLU near zero may switch by it: one of some thousand."""
+    monkeypatch.setattr(residual_training, "KEEP", keep)
+    model, x = encoder(**args).train(training), torch.rand(2, 3, 9, 7)
+    ours, want = trained(model, x), by_modules(model, x)
+    assert calls == [torch.float32]
+    assert relative(ours[0], want[0]) < 1e-5
+    assert relative(ours[1], want[1]) < 1e-4
+    assert ours[2].keys() == want[2].keys()
+    for name, grad in want[2].items():
+        assert relative(ours[2][name], grad) < 1e-4, name
+        assert ours[2][name].stride() == grad.stride()
+
+
+def test_under_autocast(calls):
+    """No further from float64 than the modules, which round more often: 1.5 times by chance."""
+    model, x = encoder(n_feats=16), torch.rand(2, 3, 9, 7)
+    ours, modules = trained(model, x, BF16), by_modules(model, x, BF16)
+    want = by_modules(model.double(), x.double())
+    assert calls == [BF16]
+    assert ours[0].dtype == BF16
+    assert relative(ours[0], want[0]) < 1.5 * relative(modules[0], want[0])
+    for name, grad in want[2].items():
+        assert ours[2][name].dtype == torch.float64 or ours[2][name].dtype == torch.float32
+        assert relative(ours[2][name], grad) < 1.5 * max(relative(modules[2][name], grad), 2**-8), name
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4])
+def test_what_is_kept(calls, monkeypatch, keep):
+    """Of maps of the features' size: the input of the last convolution and of every keep-th block."""
+    monkeypatch.setattr(residual_training, "KEEP", keep)
+    model, x, kept = encoder(), torch.rand(2, 3, 9, 7), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        feat = model(x.requires_grad_())
+    maps = {t.data_ptr() for t in kept if t.shape == feat.shape}
+    assert len(maps) == 1 + -(-5 // keep)
+    assert calls == [torch.float32]
+
+
+def test_values_that_change_before_the_gradient(calls):
+    """Parameters are converted again for it: that others are there now is an error, as everywhere in torch."""
+    model = encoder()
+    feat = model(torch.rand(1, 3, 9, 7))
+    with torch.no_grad():
+        model.body[1].body[0].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        feat.sum().backward()
+    assert calls
+
+
+def test_gradients_of_gradients(calls):
+    """Of a penalty on the gradient of x, with a loss that is linear in the features and one that is not."""
+    model, x = encoder().double(), torch.rand(2, 3, 9, 7, dtype=torch.float64)
+
+    def penalty(power):
+        leaf = x.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(model(leaf).pow(power).sum(), leaf, create_graph=True)
+        return torch.autograd.grad(grad.square().sum(), list(model.body.parameters()), allow_unused=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(residual_training, "by_matrix_units", lambda device, dtype: True)
+        ours = [penalty(power) for power in (1, 2)]
+    assert len(calls) == 2
+    for mine, want in zip(ours, [penalty(power) for power in (1, 2)], strict=True):
+        assert len(calls) == 2
+        for a, b in zip(mine, want, strict=True):
+            assert (a is None) == (b is None)
+            assert a is None or relative(a, b + 0.0) < 1e-10 or not b.any()
+
+
+def test_the_incoming_gradient_is_left_as_it_is(calls):
+    model = encoder()
+    feat = model(torch.rand(1, 3, 9, 7))
+    grad = torch.randn_like(feat, memory_format=torch.channels_last)
+    before = grad.clone()
+    feat.backward(grad)
+    assert torch.equal(grad, before)
+    assert calls
+
+
+CHANGES = {
+    "frozen layer": lambda m: m.body[1].body[2].requires_grad_(False),
+    "frozen bias": lambda m: m.body[5].bias.requires_grad_(False),
+    "hook": lambda m: m.body[1].body[0].register_forward_hook(lambda module, given, out: out * 2),
+    "backward hook": lambda m: m.body[2].register_full_backward_hook(lambda module, given, out: None),
+    "activation": lambda m: m.body[0].body.__setitem__(1, nn.LeakyReLU(0.5)),
+    "spectral norm": lambda m: nn.utils.parametrizations.spectral_norm(m.body[0].body[0]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_encoder_runs_as_it_is(calls, change):
+    model, x = encoder(), torch.rand(1, 3, 9, 7)
+    CHANGES[change](model)
+    trained(model, x)
+    assert not calls
+
+
+def test_who_wants_no_gradient_or_another_way(calls):
+    model, x = encoder(), torch.rand(1, 3, 9, 7)
+    with torch.no_grad():
+        model(x)
+    torch.func.vmap(model)(x[None])
+    torch.compile(model, backend="eager", fullgraph=True)(x)
+    model.head.requires_grad_(False)
+    model(x)  # features that want no gradient
+    copy.deepcopy(model).requires_grad_().double()(x.double())
+    assert not calls
+    model.requires_grad_(True)(x)
+    assert len(calls) == 1
+
+
+def test_elsewhere_it_is_not_used(monkeypatch):
+    monkeypatch.setattr(residual_training, "run", lambda *args: pytest.fail("used on a CPU"))
+    trained(encoder(), torch.rand(1, 3, 9, 7))
+
+
+def test_hooks_on_parameters_are_run(calls):
+    model, seen = encoder(), []
+    model.body[2].body[0].weight.register_hook(lambda grad: seen.append(grad.shape))
+    model.body[2].body[0].bias.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.shape))
+    trained(model, torch.rand(1, 3, 9, 7))
+    assert sorted(map(len, seen)) == [1, 4]
+    assert calls
+
+
+def test_a_second_backward_pass(calls):
+    model = encoder()
+    feat = model(torch.rand(1, 3, 9, 7))
+    feat.sum().backward(retain_graph=True)
+    once = model.body[0].body[0].weight.grad.clone()
+    feat.sum().backward()
+    assert_close(model.body[0].body[0].weight.grad, 2 * once, rtol=1e-6, atol=0)
+    assert calls
