@@ -14,7 +14,7 @@ from training_steps import SMALL, Training, furthest
 
 import liif_fast
 from liif_fast import reference
-from liif_fast.head import chain, functional
+from liif_fast.head import chain, functional, precision
 from liif_fast.training import setup
 from liif_fast.training import step as step_module
 from liif_fast.training.config import ConfigError, check
@@ -102,16 +102,19 @@ def test_loss_and_gradients(tmp_path, batch, sizes, loss, n, expected, share):
 
 
 @pytest.mark.usefixtures("path")
-def test_half_precision(tmp_path, batch, sizes):
-    """A sample's values do not depend on the others; sums of gradients are rounded to bfloat16 in each part, by 2^-9 of
-    them at most, and what they are rounded from may be summed otherwise."""
+@pytest.mark.parametrize("convolutions", ["float32", "bfloat16"])
+def test_half_precision(tmp_path, batch, sizes, convolutions, monkeypatch):
+    """Sums of gradients are rounded to bfloat16 in each part, by 2^-9 of them at most, and what they are rounded from
+    may be summed otherwise."""
+    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", convolutions == "bfloat16")  # the features too, as on CUDA
     found = []
     for n in (1, 3):
         step = make_step(tmp_path, amp="bf16", head_parts=n)
         loss, _ = step.gradients(single(batch))
+        assert str(step.module.feat.dtype) == f"torch.{convolutions}"
         found.append((loss.item(), grads(step)))
     assert sizes == [5, 2, 2, 1]
-    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)  # in float32, of the same colours
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)  # of colours of which a few may be rounded otherwise
     assert 0 < apart(found[1][1], found[0][1]) < 2**-7
 
 
@@ -127,7 +130,7 @@ def test_scaled_gradients(tmp_path, batch, monkeypatch, sizes):
         assert norm.isfinite()
         found.append((loss.item(), grads(step)))
     assert sizes == [5, 2, 2, 1]
-    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)
     assert apart(found[1][1], found[0][1]) < 2**-9
 
 
