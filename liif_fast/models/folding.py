@@ -77,6 +77,11 @@ def hooked(module: nn.Module) -> bool:
     return any([own.get(name) for name in _HOOKS])  # a list: renderer asks every module for every image
 
 
+def watched(parameter: Tensor) -> bool:
+    """Whether hooks are registered on a parameter that run when a gradient of it arrives."""
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
+
+
 def hooked_globally() -> bool:
     """Whether there are hooks on all modules of the process (``torch.nn.modules.module.register_module_*_hook``)."""
     return any(getattr(module_state, name) for name in _GLOBAL_HOOKS)

@@ -21,6 +21,7 @@ Additions, all optional:
 | seed | a run with the same seed gives the same numbers on the same machine |
 | compile, channels_last | torch.compile; memory layout of the convolutions |
 | cuda_graph | true (default): with ``cache: device`` steps are replayed as CUDA graphs where they can be |
+| head_parts | in how many parts of a batch the head is trained (default: by memory): ``liif_fast.training.parts`` |
 | loss | l1 (default, the official one) or mse |
 | gan | adversarial training: see ``liif_fast.training.gan`` |
 | init | a checkpoint whose weights to start from |
@@ -83,6 +84,7 @@ class Config:
     compile: bool = False
     channels_last: bool = False
     cuda_graph: bool = True
+    head_parts: int | None = None
     loss: str = "l1"
     gan: dict[str, Any] | None = None
     init: str | None = None
@@ -252,6 +254,7 @@ def _spec(key: str, value: Any) -> dict[str, Any]:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("train_dataset", "val_dataset", "test_dataset"), _data),
     **dict.fromkeys(("epoch_max", "epoch_val", "epoch_save", "eval_bsize", "save_steps", "log_steps"), whole),
+    "head_parts": whole,
     **dict.fromkeys(("seed", "nan_limit"), from_zero),
     "num_workers": _workers,
     **dict.fromkeys(("compile", "channels_last", "cuda_graph"), flag),

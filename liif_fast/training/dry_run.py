@@ -81,7 +81,10 @@ def _outlook(parts: setup.Parts, folder: Path) -> Iterator[str]:
         + (f" of {steps} steps, {config.epoch_max * steps} in all," if steps else "")
         + f" on {parts.device}{f', {world} processes' if world > 1 else ''}"
     )
-    extras = ("amp", "ema", "grad_clip", "seed", "compile", "channels_last", "cuda_graph", "loss", "init", "resume")
+    extras = (
+        "amp", "ema", "grad_clip", "seed", "compile", "channels_last", "cuda_graph", "head_parts", "loss", "init",
+        "resume",
+    )  # fmt: skip
     defaults = {f: getattr(Config, f, None) for f in extras}
     if said := [f"{f}: {getattr(config, f)}" for f in extras if getattr(config, f) != defaults[f]]:
         yield "with " + ", ".join(said)

@@ -56,7 +56,7 @@ def _launches_only(model: nn.Module) -> bool:
     without hooks, dropout, or buffers to be kept up to date."""
     if type(model) is not LIIF or model._own(*overrides.COLOURS) or folding.hooked_globally():
         return False
-    if any(True for _ in model.buffers()) or any(map(_hooked, model.parameters())):
+    if any(True for _ in model.buffers()) or any(map(folding.watched, model.parameters())):
         return False
     return all(map(_known, model.modules()))
 
@@ -65,10 +65,6 @@ def _known(module: nn.Module) -> bool:
     ours = type(module).__module__.startswith((f"{_OWN_MODELS}.", "torch.nn.modules."))
     random = isinstance(module, nn.modules.dropout._DropoutNd)
     return ours and not random and not folding.hooked(module) and "forward" not in vars(module)
-
-
-def _hooked(parameter: Tensor) -> bool:
-    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
 
 
 class Tape:

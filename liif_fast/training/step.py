@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import distributed
+from . import parts
 from .config import Config, ConfigError
 
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
@@ -91,6 +92,18 @@ class Step:
         gt = (batch["gt"] - self.gt_sub) / self.gt_div
         if self.config.channels_last:
             inp = inp.contiguous(memory_format=torch.channels_last)
+        self.optimizer.zero_grad(set_to_none=True)
+        n = 1
+        if self.forward is self.module and self.critic is None:
+            n = parts.count(self.config.head_parts, self.module, gt.shape, self.device, self.dtype)
+        loss = self._whole(inp, batch, gt, share) if n == 1 else self._in_parts(n, inp, batch, gt, share)
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        return loss, torch.nn.utils.get_total_norm(grads).float().detach()
+
+    def _whole(self, inp: Tensor, batch: dict[str, Tensor], gt: Tensor, share: float) -> Tensor:
+        """The loss times ``share``, of the batch at once, and its gradients."""
         with self._autocast():
             pred = self.forward(inp, batch["coord"], batch["cell"])
         check_colours(pred, gt)
@@ -99,13 +112,32 @@ class Step:
             loss = self.loss(pred, gt)
         else:
             loss = self.critic.generator_loss(pred, gt, batch["cell"], self._autocast)
-        self.optimizer.zero_grad(set_to_none=True)
-        weighted = loss if share == 1 else loss * share
+        return self._backward(loss, share)
+
+    def _in_parts(self, n: int, inp: Tensor, batch: dict[str, Tensor], gt: Tensor, share: float) -> Tensor:
+        """As ``_whole``; what the head keeps for its gradients exists for one of ``n`` parts of the batch at a time."""
+        model: Any = self.module
+        with self._autocast():
+            feat = model.gen_feat(inp)
+        tensors = (feat.detach(), batch["coord"], batch["cell"], gt)
+        losses, grads = [], []
+        for part, coord, cell, colours in zip(*(t.tensor_split(n) for t in tensors), strict=True):
+            part.requires_grad_(feat.requires_grad)
+            with self._autocast():
+                pred = model.query(part, coord, cell)
+            check_colours(pred, colours)
+            # a mean counts as much as its part of the samples: in all that is the mean of the whole
+            losses.append(self._backward(self.loss(pred.to(gt.dtype), colours), share * len(colours) / len(gt)))
+            grads.append(part.grad)
+        if feat.requires_grad:
+            feat.backward(torch.cat(grads))
+        return torch.stack(losses).sum()
+
+    def _backward(self, loss: Tensor, weight: float) -> Tensor:
+        """Adds the gradients of ``weight * loss``, which is returned."""
+        weighted = loss if weight == 1 else loss * weight
         (weighted if self.scaler is None else self.scaler.scale(weighted)).backward()
-        if self.scaler is not None:
-            self.scaler.unscale_(self.optimizer)
-        grads = [p.grad for p in self.parameters if p.grad is not None]
-        return weighted.detach(), torch.nn.utils.get_total_norm(grads).float().detach()
+        return weighted.detach()
 
     def end(self, begun: Tensor) -> Outcome:
         """Wait for the device, and update the weights if all is finite."""

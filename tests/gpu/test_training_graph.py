@@ -192,6 +192,36 @@ def test_memory(training, cuda):
     assert kept < 1.3 * peak + (64 << 20), (kept, peak)
 
 
+def test_memory_of_parts(training, cuda):
+    """The official configuration's step: most of its memory are the head's rows, of which four samples' are there at a
+    time. Loss and gradients are those of the whole batch."""
+    official = model(n_resblocks=16, n_feats=64, hidden=(256, 256, 256, 256))
+    found = []
+    for asked in ({"head_parts": 1}, {}):
+        step = training(Step, model=official, **asked).step
+        torch.manual_seed(0)
+        inp, gt = torch.rand(16, 3, 48, 48, device=cuda), torch.rand(16, 2304, 3, device=cuda)
+        coord = torch.rand(16, 2304, 2, device=cuda) * 2 - 1
+        batch = {"inp": inp, "gt": gt, "coord": coord, "cell": torch.full_like(coord, 2 / 120)}
+        for _ in range(2):  # the second time all kernels are loaded and chosen, and their workspaces there
+            step.optimizer.zero_grad(set_to_none=True)
+            step.module._forget()
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            loss, _ = step.gradients(batch)
+            torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated() - before
+        found.append((peak, loss.item(), [p.grad.double() for p in step.parameters]))
+    (whole, loss, grads), (by_parts, other_loss, other_grads) = found
+    assert by_parts < 0.6 * whole, (by_parts, whole)
+    # float32's 2^-24 in sums of some 1e5 terms, of which other algorithms may be chosen for another number of samples;
+    # a ReLU or a sign of l1 near zero may switch by that, which is one of as many terms
+    assert other_loss == pytest.approx(loss, rel=1e-5)
+    for grad, other in zip(grads, other_grads, strict=True):
+        assert (other - grad).norm() <= 1e-3 * grad.norm()
+
+
 def test_a_run_of_the_command(cuda, images, tmp_path, capsys):
     run = files.runner(images, tmp_path, capsys)
     code, out, err = run("--device", "cuda", **SMALL)

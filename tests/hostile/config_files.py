@@ -160,6 +160,7 @@ EXTRAS = {
     "compile": (0, "x"),
     "channels_last": VALUES,
     "cuda_graph": VALUES,
+    "head_parts": VALUES,
     "loss": VALUES,
     "gan": VALUES,
     "init": VALUES,

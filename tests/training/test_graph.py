@@ -34,9 +34,10 @@ def run(images, tmp_path, capsys):
         {},
         {"amp": "bf16", "channels_last": True},
         {"grad_clip": 0.5, "loss": "mse"},
+        {"head_parts": 2},
         {"optimizer": {"name": "adamw", "args": {"lr": 1e-3, "amsgrad": True, "weight_decay": 0.1}}},
     ],
-    ids=["", "half", "clipped", "adamw"],
+    ids=["", "half", "clipped", "parts", "adamw"],
 )
 def test_losses_and_weights_of_steps_that_are_run(images, tapes, extra):
     """Four epochs, each with a smaller last batch, the rate halved behind the second: a rate recorded as a number, a
