@@ -32,6 +32,7 @@ from liif_fast.head import chain
 from liif_fast.training import graph
 
 GRAPH = f"{OURS}, CUDA graph"
+WHOLE = f"{GRAPH}, head_parts 1"
 
 # Norms of the gradients' differences. A ReLU at zero may switch, and the loss's sign with it; bfloat16 rounds every
 # layer to 2^-8 and switches some percent of the small ones; tf32 rounds what a convolution multiplies to 2^-11.
@@ -144,13 +145,14 @@ class Replayed:
 
     Args:
         batches: for each input ``inp``, ``coord``, ``cell``, ``gt`` as the model and the loss take them.
+        parts: the key ``head_parts``.
     """
 
-    def __init__(self, model, batches: list[dict[str, Tensor]], kind: str, tape=None) -> None:
+    def __init__(self, model, batches: list[dict[str, Tensor]], kind: str, parts: int | None = None, tape=None) -> None:
         model, device = copy.deepcopy(model), batches[0]["inp"].device
         as_they_are = {part: {"sub": [0.0], "div": [1.0]} for part in ("inp", "gt")}
         config = configuration("images", len(batches[0]["inp"]), kind if kind == "bfloat16" else None)
-        config = dataclasses.replace(config, data_norm=as_they_are)
+        config = dataclasses.replace(config, data_norm=as_they_are, head_parts=parts)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
         self.step = graph.GraphStep(config, model, model, optimizer, device, 0, tape=tape)
         self.batches, self.number, self.kind = batches, 0, kind
@@ -204,7 +206,9 @@ def step(model, setup) -> Iterator[Case]:
             found.append(Contender(name, kind, partial(run, predict, kind), allowed, work, gradients_apart))
         if setup.device.type == "cuda":
             batches = [{"inp": inp, "coord": coord, "cell": cell, "gt": target} for inp in inputs]
-            found.append(Contender(GRAPH, kind, Replayed(model, batches, kind), tolerance, work, gradients_apart))
+            for name, parts in ((GRAPH, None), (WHOLE, 1)):
+                step = Replayed(model, batches, kind, parts)
+                found.append(Contender(name, kind, step, tolerance, work, gradients_apart))
     if setup.device.type == "cuda":
         for name in (OURS, GRAPH):
             for kind in tolerances:

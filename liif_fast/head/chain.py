@@ -119,11 +119,14 @@ class _Chain(torch.autograd.Function):
             if needs[6]:
                 grad_b_out = grad.sum((0, 1)).to(dtype)  # the weights sum to 1
             g = rows @ w_out  # [R, D]
+            partial: list[Tensor] = []
             for i in reversed(range(ctx.n_layers)):
-                grad_layers[2 * i + 1] = passes.relu_backward(g, x[i + 1]).to(dtype)
+                partial.insert(0, passes.relu_backward(g, x[i + 1]))
                 if needs[7 + 2 * i]:
                     grad_layers[2 * i] = g.t() @ x[i]
                 g = g @ weights[i]
+            if partial:
+                grad_layers[1::2] = [total.to(dtype) for total in passes.column_sums(partial)]
             if needs[1] or needs[4]:
                 # masks by itself
                 g, h = (t.view(*weight.shape, t.shape[-1]) for t in (g, x[0]))

@@ -95,7 +95,7 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         n = 1
         if self.forward is self.module and self.critic is None:
-            n = parts.count(self.config.head_parts, self.module, gt.shape, self.device, self.dtype)
+            n = parts.count(self.config.head_parts, self.module, gt.shape, self.device)
         loss = self._whole(inp, batch, gt, share) if n == 1 else self._in_parts(n, inp, batch, gt, share)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)

@@ -188,8 +188,8 @@ def test_memory(training, cuda):
     torch.cuda.empty_cache()
     kept = torch.cuda.memory_reserved() - before
     assert recorded(each)
-    # what the allocator rounds up and cannot fill, and two workspaces of cuBLAS of 32 MiB
-    assert kept < 1.3 * peak + (64 << 20), (kept, peak)
+    # what the allocator rounds up and cannot fill, half as much again; and two workspaces of cuBLAS of 32 MiB
+    assert kept < 2 * peak + (64 << 20), (kept, peak)
 
 
 def test_memory_of_parts(training, cuda):

@@ -20,14 +20,21 @@ def test_as_autograd_has_it(dtype):
     out = torch.relu(x + bias)
     (inner,) = torch.autograd.grad(torch.relu(leaf := x.clone().requires_grad_()), leaf, grad)
     ours = grad.clone()
-    sums = passes.relu_backward(ours, out.detach())
+    (sums,) = passes.column_sums([passes.relu_backward(ours, out.detach())])
     assert torch.equal(ours, inner)
     assert sums.dtype == (dtype if dtype == torch.float64 else torch.float32)
     # 70 numbers of unit size, each addition rounded
     assert_close(sums.double(), inner.double().sum(0), rtol=0, atol=1e-13 if dtype == torch.float64 else 1e-4)
     added = x.clone()
-    assert_close(passes.add(added, ours).double(), (x + ours).double().sum(0), rtol=0, atol=1e-4)
+    assert_close(passes.add(added, ours).double().sum(0), (x + ours).double().sum(0), rtol=0, atol=1e-4)
     assert torch.equal(added, x + ours)
+
+
+def test_sums_of_several():
+    partial = [torch.randn(n, 6) for n in (4, 1, 4, 3, 1)]
+    for total, t in zip(passes.column_sums(partial), partial, strict=True):
+        assert_close(total, t.sum(0), rtol=0, atol=1e-6)
+    assert passes.column_sums([]) == []
 
 
 @pytest.mark.parametrize("setting", ["auto", "0", "1"])

@@ -62,8 +62,9 @@ def column_sums() -> None:
             close(sums, added)
 
 
-def close(sums: torch.Tensor, summed: torch.Tensor) -> None:
-    """float32's rounding of each addition, of values that sum to at most some hundreds."""
+def close(partial: torch.Tensor, summed: torch.Tensor) -> None:
+    """float32's rounding of each addition."""
+    sums = partial.sum(0)
     bound = summed.double().abs().sum(0) * len(summed) * 2**-24
     assert sums.dtype == torch.float32
     assert ((sums.double() - summed.double().sum(0)).abs() <= bound).all()

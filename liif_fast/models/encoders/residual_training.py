@@ -72,9 +72,9 @@ class _Blocks(torch.autograd.Function):
             w, b = residual.converted(parameters[::2], parameters[1::2], x.dtype)
             grad_w, grad_b = list(w), list(b)
             whole = grad.to(x.dtype).contiguous(memory_format=_LAST)
-            grad_b[-1] = passes.column_sums(_matrix(whole))
+            grad_b[-1] = passes.partial_sums(_matrix(whole))
             g, grad_w[-1] = _convolution(whole, x, w[-1])
-            sums = passes.column_sums(_matrix(g)) if scales else None
+            sums = passes.partial_sums(_matrix(g)) if scales else None
             for start in reversed(range(0, len(scales), ctx.keep)):
                 blocks = range(start, min(start + ctx.keep, len(scales)))
                 inputs, hidden = [kept.pop()], []
@@ -91,6 +91,7 @@ class _Blocks(torch.autograd.Function):
                     inner, grad_w[2 * i] = _convolution(inner, x, w[2 * i])
                     sums = passes.add(_matrix(g), _matrix(inner))
                     del inner, x
+            grad_b = passes.column_sums(grad_b)
             grads = zip(_as_parameters(grad_w, parameters[::2]), _as_parameters(grad_b, parameters[1::2]), strict=True)
             return None, None, g.add_(whole), *(t for pair in grads for t in pair)
 
