@@ -81,8 +81,8 @@ def converted(
     """Weights with channels last, and biases, in ``dtype``."""
     w = torch.empty(len(weights), *weights[0].shape, dtype=dtype, device=weights[0].device)
     b = torch.empty(len(biases), *biases[0].shape, dtype=dtype, device=biases[0].device)
-    torch._foreach_copy_(w.unbind(), weights)  # a launch for all, where strides are the same
-    torch._foreach_copy_(b.unbind(), biases)
+    torch._foreach_copy_(w.unbind(), list(weights))  # a launch for all, where strides are the same
+    torch._foreach_copy_(b.unbind(), list(biases))
     return w.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3).unbind(), b.unbind()
 
 

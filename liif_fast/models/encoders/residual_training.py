@@ -74,7 +74,7 @@ class _Blocks(torch.autograd.Function):
             whole = grad.to(x.dtype).contiguous(memory_format=_LAST)
             grad_b[-1] = passes.partial_sums(_matrix(whole))
             g, grad_w[-1] = _convolution(whole, x, w[-1])
-            sums = passes.partial_sums(_matrix(g)) if scales else None
+            sums = passes.partial_sums(_matrix(g))
             for start in reversed(range(0, len(scales), ctx.keep)):
                 blocks = range(start, min(start + ctx.keep, len(scales)))
                 inputs, hidden = [kept.pop()], []
