@@ -11,6 +11,7 @@ namespace liif::cuda {
 // Blocks that a multiprocessor holds, by the columns of a thread: as many as registers allow without spills.
 constexpr int forward_blocks(int columns) { return columns == 8 ? 2 : 3; }
 constexpr int kBackwardBlocks = 2;
+constexpr int kPartialColumns = 8;  // of a block of partials_kernel
 
 template <int K>
 constexpr int kLists = lists_of(K == 4);
@@ -269,16 +270,22 @@ LIIF_KERNEL(kBackwardBlocks) void backward_kernel(const Gather<typename Number<T
   }
 }
 
-// grad_w_pos [D, 4] = the sum of partial [partials, 4, D], in order.
+// grad_w_pos [D, 4] = the sum of partial [partials, 4, D], in order; kThreads / kPartialColumns rows of threads, which
+// have all that they read on its way at once.
 template <class S>
 LIIF_KERNEL(2) void partials_kernel(const S* LIIF_RESTRICT partial, int64_t partials, int64_t d, bool has_cell,
                                  S* LIIF_RESTRICT grad_w_pos) {
+  constexpr int kRows = kThreads / kPartialColumns, kEach = int((kMostBlocks + kRows - 1) / kRows);
   LIIF_SHARED_ARRAY(S, sums, kThreads);
   const int64_t column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  S sum = 0;
-  if (column < 4 * d) {
-    for (int64_t p = threadIdx.y; p < partials; p += blockDim.y) sum = add(sum, partial[p * 4 * d + column]);
+  S mine[kEach], sum = 0;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int64_t p = int64_t(i) * kRows + threadIdx.y;
+    mine[i] = p < partials && column < 4 * d ? partial[p * 4 * d + column] : S(0);
   }
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) sum = add(sum, mine[i]);
   sums[thread_number()] = sum;
   __syncthreads();
   if (threadIdx.y > 0 || column >= 4 * d) return;

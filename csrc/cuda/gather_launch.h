@@ -64,8 +64,8 @@ const char* run_backward(const Gather<typename Number<T>::S>& g, const T* grad_h
   LIIF_LAUNCH((backward_kernel<T, N, K>), dim3(unsigned(x), unsigned(y)), block, stream, g, lists.pixels, grad_h, h,
               lists.head, lists.link, grad_hidden, partial);
   if (const char* error = launched()) return error;
-  LIIF_LAUNCH((partials_kernel<S>), dim3(unsigned((4 * g.d + 7) / 8)), dim3(8, kThreads / 8), stream, partial, x,
-              g.d, g.cell != nullptr, grad_w_pos);
+  LIIF_LAUNCH((partials_kernel<S>), dim3(unsigned(tiles(4 * g.d, kPartialColumns))),
+              dim3(kPartialColumns, kThreads / kPartialColumns), stream, partial, x, g.d, g.cell != nullptr, grad_w_pos);
   return launched();
 }
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .. import distributed
 from ..data.on_device import OnDevice
 from ..models import folding, overrides
+from ..models.encoders import residual_training
 from ..models.liif import LIIF
 from ..weights.files import first_line
 from .optimizer import DeviceAdam
@@ -123,8 +124,14 @@ class GraphStep(Step):
 
     def gradients(self, batch: dict[str, Tensor], share: float = 1.0) -> tuple[Tensor, Tensor]:
         """As of ``Step``; the two numbers hold until the next call."""
+        if self.tape is None:
+            return super().gradients(batch, share)
+        with residual_training.preferred():  # before the recording too, so that its kernels are there
+            return self._gradients(batch, share)
+
+    def _gradients(self, batch: dict[str, Tensor], share: float) -> tuple[Tensor, Tensor]:
         shape = (share, {name: (t.shape, t.dtype) for name, t in batch.items()})
-        if self.recorded is None and self.tape is not None:
+        if self.recorded is None:
             self._alike = self._alike + 1 if shape == self._shape else 1
             self._shape = shape
             if self._alike <= WARM or not self._updated:

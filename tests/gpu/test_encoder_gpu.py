@@ -103,7 +103,7 @@ def test_offsets_of_the_residual_kernel_beyond_32_bits(cuda):
 
     need_memory(cuda, 14)
     shape = (1, 64, 5800, 5800)
-    x = torch.zeros(shape, dtype=torch.bfloat16, device=cuda, memory_format=LAST)
+    x = torch.empty(shape, dtype=torch.bfloat16, device=cuda, memory_format=LAST).zero_()
     y = torch.zeros_like(x)
     assert x.numel() > 2**31
     x[:, :, -3:], y[:, :, -3:] = 1, 2

@@ -11,6 +11,7 @@ import torch
 import training_files as files
 from training_steps import SMALL, Training, furthest
 
+from liif_fast.models.encoders import residual_training
 from liif_fast.training import graph
 from liif_fast.training.step import Step
 
@@ -168,6 +169,27 @@ def test_what_cannot_be_recorded_is_launched(training, monkeypatch, part):
     if replayed.step.device.type == "cuda":
         assert recorded(training().epoch())
         torch.rand(3, device="cuda").sum().item()
+
+
+@pytest.mark.parametrize("amp", [False, "bf16"])
+def test_the_encoder_in_few_passes_is_recorded(training, cuda, monkeypatch, amp):
+    """And trains as the modules do."""
+    torch.backends.cudnn.allow_tf32 = True  # the fixture puts it back
+    found, run = [], residual_training.run
+    monkeypatch.setattr(residual_training, "run", lambda *given: found.append(given[0].dtype) or run(*given))
+    launched, replayed = training(Step, amp=amp), training(amp=amp)
+    first = launched.weights()
+    for _ in range(3):
+        launched.epoch()
+    assert not found
+    for _ in range(3):
+        replayed.epoch()
+    assert recorded(replayed)
+    assert found
+    # as in the first test of this file; tf32 rounds to 2^-11
+    losses, weights = (1e-2, 0.2)
+    assert furthest(replayed.losses, launched.losses) < losses
+    assert (replayed.weights() - launched.weights()).norm() < weights * (launched.weights() - first).norm()
 
 
 def test_memory(training, cuda):

@@ -3,7 +3,9 @@ kept for the gradient, and when the ordinary modules run."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import threading
 
 import pytest
 import torch
@@ -38,6 +40,7 @@ def calls(monkeypatch):
     monkeypatch.setattr(residual_training, "by_matrix_units", lambda device, dtype: dtype != torch.float64)
     monkeypatch.setattr(residual_training, "run", lambda *given: found.append(given[0].dtype) or run(*given))
     monkeypatch.setattr(small, "_said", set())
+    monkeypatch.setattr(residual_training, "LARGE", 0)
     monkeypatch.setattr(torch, "cudnn_convolution_add_relu", convolution)
     return found
 
@@ -179,6 +182,26 @@ def test_who_wants_no_gradient_or_another_way(calls):
     assert not calls
     model.requires_grad_(True)(x)
     assert len(calls) == 1
+
+
+def test_small_ones_where_it_is_preferred(calls, monkeypatch):
+    """In this thread, and no longer than that."""
+    model, x = encoder(), torch.rand(1, 3, 9, 7)
+    monkeypatch.setattr(residual_training, "LARGE", 8 * 9 * 7 + 1)
+    model(x)
+    with residual_training.preferred():
+        other = threading.Thread(target=model, args=(x,))
+        other.start()
+        other.join()
+        with contextlib.suppress(ValueError), residual_training.preferred():
+            raise ValueError
+        assert not calls
+        model(x)
+    assert len(calls) == 1
+    model(x)
+    assert len(calls) == 1
+    model(torch.rand(2, 3, 9, 7))
+    assert len(calls) == 2
 
 
 def test_elsewhere_it_is_not_used(monkeypatch):

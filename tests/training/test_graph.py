@@ -14,6 +14,7 @@ from torch import nn
 from training_steps import SMALL, Training, furthest, same
 
 import liif_fast
+from liif_fast.models.encoders import residual_training
 from liif_fast.training import graph
 from liif_fast.training.step import Step
 
@@ -60,6 +61,22 @@ def test_losses_and_weights_of_steps_that_are_run(images, tapes, extra):
         assert mine.keys() == other.keys()
         assert torch.equal(mine["step"], other["step"])
         assert mine["step"].device.type == "cpu"
+
+
+def test_the_encoder_in_few_passes_is_preferred(images, tapes, monkeypatch):
+    """By the steps before the recording too, whose kernels it needs; not by steps that are launched for good."""
+    seen = []
+    monkeypatch.setattr(
+        residual_training, "suits", lambda x: seen.append(getattr(residual_training._here, "preferred", False))
+    )
+    Training(images).epoch()
+    assert tapes[0].replays[0] > 0
+    assert seen
+    assert all(seen)
+    seen.clear()
+    Training(images, Step).epoch()
+    assert seen
+    assert not any(seen)
 
 
 def test_a_run_begun_with_a_smaller_batch(images, tapes):
