@@ -210,7 +210,7 @@ def step(model, setup) -> Iterator[Case]:
                 step = Replayed(model, batches, kind, parts)
                 found.append(Contender(name, kind, step, tolerance, work, gradients_apart))
     if setup.device.type == "cuda":
-        for name in (OURS, GRAPH):
+        for name in (OURS, GRAPH, WHOLE):
             for kind in tolerances:
                 bars.append(Bar((name, kind), "faster than", (REFERENCE, kind), 2.5))
                 bars.append(Bar((name, kind), "memory of", (REFERENCE, kind), 0.25))
