@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from .. import distributed
 from ..models import folding, overrides
 from ..models.liif import LIIF
 
@@ -44,6 +45,21 @@ def count(asked: int | None, module: Any, shape: Sequence[int], device: torch.de
         most = max(1, PART_ROWS // max(1, queries * (4 if module.local_ensemble else 1)))
         asked = -(-samples // most)
     return max(1, min(asked, samples))
+
+
+def obstacle(setup: Any) -> str | None:
+    """Why the parts that a ``Setup``'s configuration asks for are not made, in a few words; None: nothing hinders them,
+    or none are asked for."""
+    config = setup.config
+    if config.head_parts in (None, 1):
+        return None
+    reasons = {
+        "there are several processes": distributed.connected(),
+        "gan": config.gan is not None,
+        "compile": config.compile,
+        "the model is no LIIF, or something in it would see the parts": not _in_parts(setup.module),
+    }
+    return next((reason for reason, found in reasons.items() if found), None)
 
 
 def _in_parts(module: Any) -> bool:

@@ -15,6 +15,7 @@ import torch
 
 from .. import distributed
 from . import graph, run_folder
+from . import parts as head_parts
 from .config import Config, load_config
 from .dry_run import dry_run, model_text, notes_of
 from .loop import Trainer
@@ -95,6 +96,8 @@ def _greeting(trainer: Trainer, path: Path | None, notes: list[str]) -> list[str
     if graph.wanted(parts):
         hindered = graph.obstacle(parts)
         lines.append(f"no CUDA graph of the training step: {hindered}" if hindered else graph.PLAN)
+    if hindered := head_parts.obstacle(parts):
+        lines.append(f"head_parts: {parts.config.head_parts} is left out, a batch is taken whole: {hindered}")
     if parts.critic is not None:
         lines.append(parts.critic.content_name)
     lines += [f"note: {note}" for note in notes_of(parts.train_samples, parts.val_samples)]

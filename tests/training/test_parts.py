@@ -15,7 +15,7 @@ from training_steps import SMALL, Training, furthest
 import liif_fast
 from liif_fast import reference
 from liif_fast.head import chain, functional, precision
-from liif_fast.training import setup
+from liif_fast.training import parts, setup
 from liif_fast.training import step as step_module
 from liif_fast.training.config import ConfigError, check
 from liif_fast.training.step import LOSSES, Step
@@ -229,3 +229,25 @@ def test_a_run_of_the_command(images, tmp_path, capsys, sizes):
     sizes.clear()
     assert run(**changes)[0] == 0
     assert sizes == [*[2, 1] * 5, 1]
+
+
+def test_that_a_batch_is_taken_whole_all_the_same_is_said(images, tmp_path, capsys, sizes):
+    run = files.runner(images, tmp_path, capsys)
+    changes = SMALL | {"epoch_max": 1, "head_parts": 2}
+    code, out, _ = run(folder="metasr", model=files.METASR, **changes)
+    assert code == 0
+    assert out.count("head_parts: 2 is left out, a batch is taken whole: the model is no LIIF") == 1
+    for folder, asked in (("one", 1), ("two", 2)):
+        code, out, _ = run(folder=folder, **changes | {"head_parts": asked})
+        assert code == 0
+        assert "is left out" not in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({}, None), ({"compile": True}, "compile"), ({"head_parts": 1, "compile": True}, None), ({"gan": {}}, "gan")],
+)
+def test_obstacles(changes, reason):
+    config = types.SimpleNamespace(**{"head_parts": 2, "compile": False, "gan": None, **changes})
+    module = liif_fast.make(files.TINY_LIIF)
+    assert parts.obstacle(types.SimpleNamespace(config=config, module=module)) == reason
