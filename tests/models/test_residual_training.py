@@ -99,6 +99,22 @@ def test_under_autocast(calls):
         assert relative(ours[2][name], grad) < 1.5 * max(relative(modules[2][name], grad), 2**-8), name
 
 
+def test_parameters_of_several_dtypes(calls):
+    """Gradients of float32's are not rounded to float16's range on the way, in which the largest here have no place."""
+    model, x = encoder(), torch.rand(2, 3, 9, 7)
+    model.body[0].body[0].half()
+    x = x.requires_grad_()
+    with torch.autocast("cpu", dtype=BF16):
+        feat = model(x)
+    (feat.float().sum() * 1e6).backward()
+    assert calls == [BF16]
+    assert model.body[0].body[0].weight.grad.dtype == torch.float16
+    bias = model.body[5].bias.grad
+    assert bias.dtype == torch.float32
+    # each value of bfloat16 counts 10^6, rounded to 8 bits
+    assert_close(bias, torch.full_like(bias, 2 * 9 * 7 * 1e6), rtol=2**-7, atol=0)
+
+
 @pytest.mark.parametrize("keep", [1, 2, 4])
 def test_what_is_kept(calls, monkeypatch, keep):
     """Of maps of the features' size: the input of the last convolution and of every keep-th block."""

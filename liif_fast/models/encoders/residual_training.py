@@ -145,5 +145,7 @@ def _as_parameters(grads: Sequence[Tensor], parameters: Sequence[Tensor]) -> lis
         rows = torch.stack([g.permute(0, 2, 3, 1) for g in grads]).permute(0, 1, 4, 2, 3)
     else:
         rows = torch.stack(list(grads))
-    rows = torch.empty(rows.shape, dtype=parameters[0].dtype, device=rows.device).copy_(rows)
+    dtypes = {p.dtype for p in parameters}
+    dtype = dtypes.pop() if len(dtypes) == 1 else rows.dtype
+    rows = torch.empty(rows.shape, dtype=dtype, device=rows.device).copy_(rows)
     return [g.to(p.dtype) for g, p in zip(rows.unbind(), parameters, strict=True)]
