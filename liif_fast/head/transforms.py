@@ -21,6 +21,11 @@ def active() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
+def batched(t: Tensor) -> bool:
+    """Whether t stands for a batch of its like, as gradients do with ``is_grads_batched``."""
+    return active() or _functorch.is_legacy_batchedtensor(t)
+
+
 def differentiated(tensors: Iterable[Any]) -> bool:
     """Whether a transform differentiates with respect to one of these."""
     return active() and any(_tracked(t) or _tangent(t) for t in tensors if isinstance(t, Tensor))

@@ -10,20 +10,13 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
+from residual_cases import BF16, by_modules, encoder, relative, trained
 from torch import nn
 from torch.testing import assert_close
 
-import liif_fast
 from liif_fast.head.triton import small
 from liif_fast.models.encoders import residual, residual_training
-
-BF16 = torch.bfloat16
-
-
-def encoder(**args):
-    torch.manual_seed(0)
-    args = {"n_resblocks": 5, "n_feats": 8, "res_scale": 0.3, "no_upsampling": True, **args}
-    return liif_fast.make({"name": "edsr-baseline", "args": args})
 
 
 @pytest.fixture
@@ -43,27 +36,6 @@ def calls(monkeypatch):
     monkeypatch.setattr(residual_training, "LARGE", 0)
     monkeypatch.setattr(torch, "cudnn_convolution_add_relu", convolution)
     return found
-
-
-def trained(model, x, amp=None):
-    """Features and the gradients of x and of all parameters that have one."""
-    x = x.clone().requires_grad_()
-    model.zero_grad()
-    with torch.autocast("cpu", dtype=amp or BF16, enabled=amp is not None):
-        feat = model(x)
-    weight = torch.linspace(-1, 1, feat.numel(), dtype=feat.dtype).view_as(feat).sin()
-    (feat * weight).sum().backward()
-    return feat.detach(), x.grad, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-
-
-def by_modules(model, x, amp=None):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(residual, "on_cuda", lambda x: False)
-        return trained(copy.deepcopy(model), x, amp)
-
-
-def relative(ours, want):
-    return ((ours.double() - want.double()).norm() / want.double().norm()).item()
 
 
 @pytest.mark.parametrize("keep", [1, 2, 4])
@@ -156,6 +128,77 @@ def test_gradients_of_gradients(calls):
         for a, b in zip(mine, want, strict=True):
             assert (a is None) == (b is None)
             assert a is None or relative(a, b + 0.0) < 1e-10 or not b.any()
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("how", ["shared layer", "encoder of its own features"])
+def test_a_parameter_at_several_places(calls, monkeypatch, create_graph, how):
+    monkeypatch.setattr(residual_training, "by_matrix_units", lambda device, dtype: True)
+    model, x = encoder().double(), torch.rand(1, 3, 9, 7, dtype=torch.float64)
+    if how == "shared layer":
+        model.body[1] = model.body[0]
+
+    def gradients():
+        feat = model(x) if how == "shared layer" else model(model(x)[:, :3])
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        grads = torch.autograd.grad(feat.square().sum(), parameters, create_graph=create_graph)
+        if not create_graph:
+            return grads
+        return (*grads, *torch.autograd.grad(sum(g.square().sum() for g in grads), parameters))
+
+    ours = gradients()
+    assert calls
+    monkeypatch.setattr(residual, "on_cuda", lambda x: False)
+    for mine, want in zip(ours, gradients(), strict=True):
+        assert relative(mine, want) < 1e-10
+
+
+def test_a_checkpoint_of_the_encoder(calls):
+    model, x = encoder(), torch.rand(1, 3, 9, 7, requires_grad=True)
+    for reentrant in (True, False):
+        model.zero_grad()
+        torch.utils.checkpoint.checkpoint(model, x, use_reentrant=reentrant).sum().backward()
+        _, _, want = by_modules(model, x.detach())
+        assert model.body[0].body[0].weight.grad.isfinite().all()
+        assert want.keys() == {name for name, p in model.named_parameters() if p.grad is not None}
+    assert len(calls) >= 2
+
+
+def test_batches_of_gradients(calls):
+    model, x = encoder(), torch.rand(1, 3, 4, 3)
+    x.requires_grad_()
+    grads = torch.eye(5).repeat(1, 1, 1)[0]
+    feat = model(x)
+    batch = torch.zeros(5, *feat.shape)
+    batch[range(5), 0, range(5), 0, 0] = grads.diagonal()
+    (ours,) = torch.autograd.grad(feat, x, batch, is_grads_batched=True, retain_graph=True)
+    assert calls
+    for mine, one in zip(ours, batch, strict=True):
+        assert_close(mine, torch.autograd.grad(feat, x, one, retain_graph=True)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_of_another_layout(calls, monkeypatch):
+    """As torch's own on CUDA, without cuDNN."""
+    model, x = encoder(), torch.rand(2, 3, 9, 7)
+    want, convolution = by_modules(model, x), F.conv2d
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)  # no joint call
+    monkeypatch.setattr(F, "conv2d", lambda *given, **named: convolution(*given, **named).contiguous())
+    ours = trained(model, x)
+    assert calls
+    for name, grad in want[2].items():
+        assert relative(ours[2][name], grad) < 1e-4, name
+
+
+def test_a_frozen_layer_of_a_replica(calls):
+    """Whose weights are no parameters."""
+    model, x = encoder(), torch.rand(1, 3, 9, 7)
+    layer = model.body[1].body[0]
+    for name in ("weight", "bias"):
+        frozen = getattr(layer, name).detach().clone()
+        del layer._parameters[name]
+        setattr(layer, name, frozen)
+    trained(model, x)
+    assert not calls
 
 
 def test_the_incoming_gradient_is_left_as_it_is(calls):

@@ -47,7 +47,8 @@ _BLOCK = ResBlock.forward  # as it is now: a later replacement on the class is a
 
 
 def _want_gradients(layers: list[nn.Conv2d]) -> bool:
-    return all(p.requires_grad for layer in layers for p in layer.parameters())
+    # not .parameters(): those of a DataParallel replica are none
+    return all(t is not None and t.requires_grad for layer in layers for t in (layer.weight, layer.bias))
 
 
 class EDSR(nn.Module):

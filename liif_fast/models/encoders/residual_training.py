@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...head import passes
+from ...head import passes, transforms
 from ..encoding import by_matrix_units
 from . import residual
 
@@ -83,11 +83,11 @@ class _Blocks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         scales, n = ctx.scales, 2 * (2 * len(ctx.scales) + 1)
-        parameters, (given, *kept, x) = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        saved = ctx.saved_tensors  # once: checkpoints unpack once
+        parameters, (given, *kept, x) = saved[:n], saved[n:]
         with torch.autocast(grad.device.type, enabled=False):
-            if torch.is_grad_enabled():
-                out = _by_modules(given, scales, parameters)
-                return None, None, *torch.autograd.grad(out, [given, *parameters], grad, create_graph=True)
+            if torch.is_grad_enabled() or transforms.batched(grad):
+                return None, None, *_gradients_by_modules(given, scales, parameters, grad)
             kept.insert(0, given.contiguous(memory_format=_LAST))
             w, b = residual.converted(parameters[::2], parameters[1::2], x.dtype)
             grad_w, grad_b = list(w), list(b)
@@ -99,7 +99,8 @@ class _Blocks(torch.autograd.Function):
                 blocks = range(start, min(start + ctx.keep, len(scales)))
                 inputs, hidden = [kept.pop()], []
                 for i in blocks:
-                    hidden.append(residual.first(inputs[-1], w[2 * i], b[2 * i]))
+                    h = residual.first(inputs[-1], w[2 * i], b[2 * i])
+                    hidden.append(h.contiguous(memory_format=_LAST))  # not all of torch's convolutions keep it
                     if i + 1 < blocks.stop:
                         inputs.append(residual.second(inputs[-1], hidden[-1], w[2 * i + 1], b[2 * i + 1], scales[i]))
                 for i in reversed(blocks):
@@ -116,14 +117,22 @@ class _Blocks(torch.autograd.Function):
             return None, None, g.add_(whole), *(t for pair in grads for t in pair)
 
 
-def _by_modules(x: Tensor, scales: Sequence[float], parameters: Sequence[Tensor]) -> Tensor:
-    """The same by operations that each have gradients of gradients."""
-    w, b = ([p.to(x.dtype) for p in parameters[i::2]] for i in range(2))
-    whole = x
-    for i, scale in enumerate(scales):
-        h = F.conv2d(x, w[2 * i], b[2 * i], padding=1).relu()
-        x = torch.add(x, F.conv2d(h, w[2 * i + 1], b[2 * i + 1], padding=1), alpha=scale)
-    return whole + F.conv2d(x, w[-1], b[-1], padding=1)
+def _gradients_by_modules(
+    x: Tensor, scales: Sequence[float], parameters: Sequence[Tensor], grad: Tensor
+) -> tuple[Tensor, ...]:
+    """Of x and the parameters, by operations that each have gradients of gradients, and batches of them."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # others of the same values: x may depend on the parameters, one of which may be there twice, and each must get
+        # what comes by its own place alone
+        given = [t.view_as(t) for t in (x, *parameters)]
+        whole = x = given[0]
+        w, b = ([p.to(x.dtype) for p in given[i::2]] for i in (1, 2))
+        for i, scale in enumerate(scales):
+            h = F.conv2d(x, w[2 * i], b[2 * i], padding=1).relu()
+            x = torch.add(x, F.conv2d(h, w[2 * i + 1], b[2 * i + 1], padding=1), alpha=scale)
+        out = whole + F.conv2d(x, w[-1], b[-1], padding=1)
+        return torch.autograd.grad(out, given, grad, create_graph=again)
 
 
 def _convolution(grad: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
