@@ -62,12 +62,12 @@ def test_under_autocast(calls):
     """No further from float64 than the modules, which round more often: 1.5 times by chance."""
     model, x = encoder(n_feats=16), torch.rand(2, 3, 9, 7)
     ours, modules = trained(model, x, BF16), by_modules(model, x, BF16)
-    want = by_modules(model.double(), x.double())
+    want = by_modules(copy.deepcopy(model).double(), x.double())
     assert calls == [BF16]
     assert ours[0].dtype == BF16
     assert relative(ours[0], want[0]) < 1.5 * relative(modules[0], want[0])
     for name, grad in want[2].items():
-        assert ours[2][name].dtype == torch.float64 or ours[2][name].dtype == torch.float32
+        assert ours[2][name].dtype == torch.float32
         assert relative(ours[2][name], grad) < 1.5 * max(relative(modules[2][name], grad), 2**-8), name
 
 
@@ -155,13 +155,14 @@ def test_a_parameter_at_several_places(calls, monkeypatch, create_graph, how):
 
 def test_a_checkpoint_of_the_encoder(calls):
     model, x = encoder(), torch.rand(1, 3, 9, 7, requires_grad=True)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    want = torch.autograd.grad(model(x).sum(), parameters)
     for reentrant in (True, False):
         model.zero_grad()
         torch.utils.checkpoint.checkpoint(model, x, use_reentrant=reentrant).sum().backward()
-        _, _, want = by_modules(model, x.detach())
-        assert model.body[0].body[0].weight.grad.isfinite().all()
-        assert want.keys() == {name for name, p in model.named_parameters() if p.grad is not None}
-    assert len(calls) >= 2
+        for p, grad in zip(parameters, want, strict=True):
+            assert relative(p.grad, grad) < 1e-4  # as in test_numbers: the first of the two passes may be the modules'
+    assert len(calls) >= 3
 
 
 def test_batches_of_gradients(calls):
