@@ -46,7 +46,11 @@ INSTRUCTION_SETS = {
     "kernels_avx512.cpp": AVX512,
     "kernels_avx512_bf16.cpp": [*AVX512, "-mavx512bf16"],
     "kernels_avx512_vnni.cpp": [*AVX512, "-mavx512vnni"],
+    "kernels_amx.cpp": [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
 }
+
+# no one waits for these kernels but the compiler
+FOR_TESTS = ["-Os", "-Wno-psabi"]
 
 # sums and products round as they are written, as on the CPU
 NVCC = ["-O3", "-std=c++17", "-fmad=false", "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off"]
@@ -112,10 +116,13 @@ class BuildKernels(build_ext):
             return target
         name = os.path.basename(source)
         special = INSTRUCTION_SETS.get(name, []) if platform.machine() in ("x86_64", "AMD64") else []
+        always = FOR_TESTS if name.startswith("kernels_plain") else []
 
         def run(flags: list[str]) -> None:
             includes = [f"-isystem{d}" for d in ext.include_dirs]
-            self.compiler.compile([source], output_dir=self.build_temp, extra_postargs=[*COMMON, *includes, *flags])
+            self.compiler.compile(
+                [source], output_dir=self.build_temp, extra_postargs=[*COMMON, *includes, *always, *flags]
+            )
 
         try:
             run(special)

@@ -1,17 +1,17 @@
 // Geometry of a block of queries and the first layer's rank-4 update, shared by the gather and the whole head.
 // Include inside an anonymous namespace, after a vector class.
 
-template <class S>
+template <class S, int kMost = kGeometryBlock>
 struct Geometry {
-  S ry[2][kGeometryBlock], rx[2][kGeometryBlock], weight[4][kGeometryBlock];
-  S cell_y[kGeometryBlock], cell_x[kGeometryBlock];
-  int64_t row[2][kGeometryBlock];  // offset of the feature row (pixel index of its first column) ...
-  int32_t col[2][kGeometryBlock];  // ... and column
+  S ry[2][kMost], rx[2][kMost], weight[4][kMost];
+  S cell_y[kMost], cell_x[kMost];
+  int64_t row[2][kMost];  // offset of the feature row (pixel index of its first column) ...
+  int32_t col[2][kMost];  // ... and column
 };
 
 // Fill g for queries [begin, begin + n) of B * Q.
-template <class S>
-void geometry(const Queries<S>& in, int64_t begin, int n, Geometry<S>& g) {
+template <class S, int kMost>
+void geometry(const Queries<S>& in, int64_t begin, int n, Geometry<S, kMost>& g) {
   const Axis<S> y = in.y, x = in.x;
   const S* coord = in.coord + 2 * begin;
   bool inside = true;

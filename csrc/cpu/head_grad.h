@@ -15,7 +15,7 @@ struct GradientScratch {
   char* values[2];   // blocks of S
   char* grads;       // dynamic: a block of gradients as activations
   char* pairs[2];    // dynamic: activations and gradients, rows in pairs
-  S *scales, *blended, *inverse, *scale;  // [L, kBlockRows], [width] each
+  S *scales, *inverse, *scale;  // [L, kBlockRows], [width] each
   uint32_t* lists;
 
   GradientScratch(char* p, int64_t layers, int64_t width) {
@@ -31,7 +31,6 @@ struct GradientScratch {
     grads = take(K::dynamic ? act_block : 0);
     for (char*& v : pairs) v = take(K::dynamic ? value_block / 2 : 0);
     scales = reinterpret_cast<S*>(take((layers + 1) * kBlockRows * int64_t(sizeof(S))));
-    blended = reinterpret_cast<S*>(take(row));
     inverse = reinterpret_cast<S*>(take(row + 64));
     scale = reinterpret_cast<S*>(take(row + 64));
     lists = reinterpret_cast<uint32_t*>(take(kBlockRows * 4 * width));
@@ -83,6 +82,19 @@ void outer_columns(const char* a, const char* g, int64_t step_bytes, int64_t ste
         else V::store(p, K::value(acc[m][v], p, p));
       }
     }
+  }
+}
+
+// sum[col] += the sum over rows of values[row, col].
+template <class V>
+void column_sums(const char* values, int64_t value_row, int rows, int64_t width, typename V::S* sum) {
+  using S = typename V::S;
+  for (int64_t col = 0; col < width; col += V::N) {
+    typename V::R total = V::load(sum + col);
+    for (int m = 0; m < rows; ++m) {
+      total = V::add(total, V::load(reinterpret_cast<const S*>(values + m * value_row) + col));
+    }
+    V::store(sum + col, total);
   }
 }
 
@@ -186,7 +198,7 @@ void forward_again(const Head<typename K::S>& head, const Geometry<typename K::S
 // Output layer and blend, backwards: in `values`, the last layer's values become the gradient of its sums.
 template <class V>
 void blend_gradient(const HeadGradient<typename V::S>& grad, const Block<typename V::S>& block, int64_t query,
-                    typename V::S* blended, char* values, typename V::S* sums) {
+                    char* values, typename V::S* sums) {
   using S = typename V::S;
   using R = typename V::R;
   const Head<S>& head = grad.head;
@@ -211,20 +223,38 @@ void blend_gradient(const HeadGradient<typename V::S>& grad, const Block<typenam
   }
 }
 
+// The first layer's gradients, which `values` holds row by row, in the order of queries and corners.
+template <class V, class T>
+void to_queries(const HeadGradient<typename V::S>& grad, const Block<typename V::S>& block, int64_t query,
+                const char* values) {
+  using S = typename V::S;
+  const int64_t d = grad.head.in.d, corners = grad.head.in.ensemble ? 4 : 1;
+  const int64_t value_row = row_bytes(grad.head.in.width, sizeof(S));
+  for (int i = 0, at = 0; i < block.queries; at += block.count[i++]) {
+    T* to = static_cast<T*>(grad.grad_first) + (query + i) * corners * d;
+    if (block.count[i] < corners) __builtin_memset(static_cast<void*>(to), 0, size_t(corners * d) * sizeof(T));
+    for (int j = at; j < at + block.count[i]; ++j) {
+      const S* row = reinterpret_cast<const S*>(values + block.row[j] * value_row);
+      T* out = to + block.corner[j] * d;
+      for (int64_t col = 0; col < d; col += V::N) store_columns<V>(out, col, d, V::load(row + col));
+    }
+  }
+}
+
 template <class K, class T>
 void gradient(const HeadGradient<typename K::S>& grad, int64_t begin, int64_t end, char* scratch,
               typename K::S* sums) {
   using V = typename K::Vec;
   using S = typename K::S;
   const Head<S>& head = grad.head;
-  const int64_t d = head.in.d, width = head.in.width, corners = head.in.ensemble ? 4 : 1;
+  const int64_t d = head.in.d, width = head.in.width;
   const int64_t act_row = row_bytes(width, K::act_bytes), value_row = row_bytes(width, sizeof(S));
   const GradientScratch<K> s(scratch, head.layers, width);
   each_block(head.in, begin, end, [&](const Geometry<S>& g, int first, int64_t query, Block<S>& block) {
     const int rows = (block.rows + K::rows - 1) / K::rows * K::rows;
     forward_again<K, T>(head, g, first, block, rows, s);
     char *values = s.values[0], *other = s.values[1];
-    blend_gradient<V>(grad, block, query, s.blended, values, sums);
+    blend_gradient<V>(grad, block, query, values, sums);
     for (int64_t l = head.layers - 1; l >= 0; --l) {
       __builtin_memset(values + block.rows * value_row, 0, size_t((rows - block.rows) * value_row));
       weight_gradient<K>(grad, l, values, block.rows, s, sums);
@@ -252,15 +282,6 @@ void gradient(const HeadGradient<typename K::S>& grad, int64_t begin, int64_t en
         }
       }
     }
-    // Back to the order of queries and corners.
-    for (int i = 0, at = 0; i < block.queries; at += block.count[i++]) {
-      T* to = static_cast<T*>(grad.grad_first) + (query + i) * corners * d;
-      if (block.count[i] < corners) __builtin_memset(static_cast<void*>(to), 0, size_t(corners * d) * sizeof(T));
-      for (int j = at; j < at + block.count[i]; ++j) {
-        const S* row = reinterpret_cast<const S*>(values + block.row[j] * value_row);
-        T* out = to + block.corner[j] * d;
-        for (int64_t col = 0; col < d; col += V::N) store_columns<V>(out, col, d, V::load(row + col));
-      }
-    }
+    to_queries<V, T>(grad, block, query, values);
   });
 }

@@ -182,6 +182,13 @@ struct Scratch {
   }
 };
 
+template <class K>
+int64_t scratch_bytes(int64_t width) {
+  using S = typename K::S;
+  const int64_t act = row_bytes(width, K::act_bytes), value = row_bytes(width, sizeof(S)), list = 4 * width;
+  return kBlockRows * (2 * act + value + list) + value;
+}
+
 // All hidden layers of a block. Its first layer lies in acts[0], or in `values` if the kind is dynamic; the last one
 // will be in `values`.
 template <class K>

@@ -20,6 +20,7 @@
 //   ===== function pointers: HeadKernel::render     HeadKernel::gradient      GatherKernel::forward, backward, round ==
 //                               |                             |                                |
 //                    render<K, T>  head_impl.h     gradient<K, T>  head_grad.h     gather_*<V, T>  gather_impl.h
+//                    on tiles:     tile_head.h                     tile_grad.h
 //
 // Below the line everything is compiled once for each instruction set: kernels_*.cpp include those templates inside an
 // anonymous namespace. T: hidden's type. V: a vector class (vec_portable.h; vec_avx2.h and vec_avx512.h, which share
@@ -49,8 +50,10 @@
 //    Fixed16          bfloat16, *_vnni                  16-bit integers and one scale for each row (K::quantize), which
 //                                                       is known when a row is complete: `dynamic`
 //    Int8             render_int8                       0..255, scales given; the roundings are in render.cpp
+//    TileBf16         bfloat16, amx_bf16                as BFloat16, and with gradients
+//    TileInt8         render_int8, amx_int8             as Int8
 //
-// ---- backward: gradient<K, T>, which the kinds that train have: Float and Fixed16 ----
+// ---- backward: gradient<K, T>, which the kinds that train have: Float, Fixed16 and TileBf16 ----
 //
 //    forward_again    head_grad.h      the same way, but every layer's activations of the block are kept
 //    blend_gradient   head_grad.h      gradient of the last layer's values; of w_out
@@ -58,6 +61,18 @@
 //        |                             weights, whose result counts where the activation was positive
 //    grad_first [B, Q, K, D]           -> scatter.h: rows sorted by pixel, GatherKernel::backward adds them up in that
 //                                      order: gradients of hidden and w_pos, the same with any number of threads
+//
+// ---- on matrix units (AMX): tile_render and tile_train, for the kinds of tile_kinds.h ----
+//
+// Tiles            tiles_amx.h, or tiles_plain.h: the same in plain C++, to the bit
+// Periods          tile_period.h   two row tiles x two column tiles of sums over all inputs, other periods' vector work
+//                                  between the products
+// TileHead         tile_head.h     16 queries and their four corners go through the layers, the first one by
+//                                  tile_first.h; blend and output as above, but no corner and no input is left out:
+//                                  moving rows would cost more
+// tile_gradient    tile_grad.h     the blocks of head_grad.h; weight gradients as products of transposed tiles
+// kernels_plain_amx.cpp            all of it without instructions of its own: used where it is named (LIIF_FAST_CPU,
+//                                  cpu_use), by tests, which so run what the others compute on any processor
 //
 // corner_gather's backward enters at scatter.h. b_out's gradient is a plain sum, which Python takes.
 //
@@ -77,6 +92,7 @@
 //      Python knows that bfloat16 features are multiplied as integers (integer_bfloat16 in liif_fast/head/ops.py).
 //   5. Tests take their paths from what the processor offers (tests/helpers/cpu_paths.py): on one that has NEW,
 //      test_cpu_kernels, test_decode and test_quantized run it against exact results with nothing to add.
+//   Matrix units of another type (AMX-FP16): its product in Tiles, a kind in tile_kinds.h, a table in tile_paths.h.
 //
 // Plain data below: files compiled with different instruction sets include it, so no function here may be instantiated
 // twice (see corners.h, LIIF_HD).
@@ -108,7 +124,8 @@ struct Queries {
 // ---- the whole head: gather, hidden layers, blend, output -----------------------------------------------------------
 
 // Of packed weights. kFixed: 16-bit fixed point, quantized from floats when they are packed (see Head::act_max).
-enum Element { kF64, kF32, kBF16, kS8, kS16, kFixed };
+// kTile...: for products of tiles.
+enum Element { kF64, kF32, kBF16, kS8, kS16, kFixed, kTileBF16, kTileS8 };
 
 template <class S>
 struct Head {
@@ -149,7 +166,7 @@ struct HeadGradient {
   LIIF_HD int64_t weight_at(int64_t l) const { return l * head.in.d * head.in.width; }
   LIIF_HD int64_t bias_at(int64_t l) const { return weight_at(head.layers) + l * head.in.width; }
   LIIF_HD int64_t out_at(int64_t o) const { return bias_at(head.layers) + o * head.in.width; }
-  LIIF_HD int64_t sums() const { return out_at(head.outputs) + 16 * head.in.width; }
+  LIIF_HD int64_t sums() const { return out_at(head.outputs) + 32 * head.in.width; }
 };
 
 template <class S>
@@ -159,8 +176,8 @@ struct HeadKernel {
   int lanes;         // columns per vector
   int panel;         // vectors of columns per weight panel; the last panel holds what is left
   int group;         // consecutive inputs of one column that lie together
-  int act_bytes;     // bytes per activation
-  // Queries [begin, end) of B * Q; scratch of scratch_bytes(width), aligned to 64.
+  int64_t (*scratch)(int64_t width);  // bytes that render takes, aligned to 64
+  // Queries [begin, end) of B * Q.
   void (*render[kHiddenTypes])(const Head<S>&, int64_t begin, int64_t end, char* scratch);
   // The same queries' gradients; sums are added to. Null: this kernel is for inference.
   void (*gradient[kHiddenTypes])(const HeadGradient<S>&, int64_t begin, int64_t end, char* scratch, S* sums);
@@ -170,11 +187,8 @@ struct HeadKernel {
 // Bytes of one row of activations. One cache line more than needed: rows a power of two apart would share cache sets.
 LIIF_HD constexpr int64_t row_bytes(int64_t width, int64_t element) { return width * element + 64; }
 
-template <class S>
-LIIF_HD constexpr int64_t scratch_bytes(int64_t width, int act_bytes) {
-  const int64_t act = row_bytes(width, act_bytes), value = row_bytes(width, sizeof(S)), list = 4 * width;
-  return kBlockRows * (2 * act + value + list) + value;
-}
+// Where column i of 32 stands in a row of 8-bit activations for tiles: as AVX-512 packs two vectors of 16.
+LIIF_HD constexpr int byte_place(int i) { return i % 16 / 4 * 8 + i / 16 * 4 + i % 4; }
 
 // ---- the gather alone, for training ---------------------------------------------------------------------------------
 
@@ -208,6 +222,7 @@ struct PathKernels {
 };
 
 extern const PathKernels path_portable, path_avx2, path_avx_vnni, path_avx512, path_avx512_vnni, path_avx512_bf16;
+extern const PathKernels path_amx_bf16, path_amx_int8, path_plain_amx_bf16, path_plain_amx_int8;
 extern const GatherKernel<double> gather_double;
 extern const HeadKernel<double> head_double;
 

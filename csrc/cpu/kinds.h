@@ -113,11 +113,11 @@ struct Kernels {
 
   template <class K>
   static constexpr HeadKernel<typename K::S> inference = {
-      kPath, K::element, K::Vec::N, K::panel, K::group, K::act_bytes, {render<K, T>...}, {}, nullptr};
+      kPath, K::element, K::Vec::N, K::panel, K::group, scratch_bytes<K>, {render<K, T>...}, {}, nullptr};
 
   template <class K>
   static constexpr HeadKernel<typename K::S> training = {
-      kPath,        K::element,        K::Vec::N,           K::panel,           K::group,
-      K::act_bytes, {render<K, T>...}, {gradient<K, T>...}, gradient_scratch<K>};
+      kPath,            K::element,       K::Vec::N,           K::panel,           K::group,
+      scratch_bytes<K>, {render<K, T>...}, {gradient<K, T>...}, gradient_scratch<K>};
 };
 using FloatKernels = Kernels<float, Bf16, Half>;

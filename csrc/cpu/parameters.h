@@ -38,6 +38,35 @@ int64_t pack(const HeadKernel<S>& kernel, const W* w, int64_t layers, int64_t d,
   return layer * int64_t(sizeof(E));
 }
 
+// The same for tiles: [column tile][input group][16 columns][in group], zeros up to multiples of 64 inputs and columns.
+// Inputs stand as their activations do (byte_place).
+template <class E, int group, class W>
+int64_t pack_tiles(const W* w, int64_t layers, int64_t d, Buffer<char>& out) {
+  const int64_t width = round_up(d, 64), tiles = width / 16, layer = width * width;
+  out.resize(layers * layer * int64_t(sizeof(E)));
+  parallel_tasks(layers * tiles, [&](int64_t task) {
+    const int64_t l = task / tiles, first = task % tiles * 16;
+    E* to = reinterpret_cast<E*>(out.data()) + l * layer + first * width;
+    for (int64_t c = 0; c < std::min<int64_t>(16, d - first); ++c) {
+      const W* from = w + (l * d + first + c) * d;
+      for (int64_t i = 0; i < d; ++i) {
+        const int64_t at = group == 4 ? i / 32 * 32 + byte_place(int(i % 32)) : i;
+        to[(at / group * 16 + c) * group + at % group] = E(from[i]);
+      }
+    }
+  });
+  return layer * int64_t(sizeof(E));
+}
+
+inline int64_t pack_bytes(const HeadKernel<float>& kernel, const int8_t* w, int64_t layers, int64_t d,
+                          Buffer<char>& out) {
+  switch (kernel.element) {
+    case kTileS8: return pack_tiles<int8_t, 4>(w, layers, d, out);
+    case kS8: return pack<int8_t, 4>(kernel, w, layers, d, out);
+    default: return pack<int16_t, 2>(kernel, w, layers, d, out);
+  }
+}
+
 template <class S>
 struct Parameters {
   Buffer<char> weights;
@@ -97,6 +126,7 @@ inline int64_t pack_fixed(const HeadKernel<float>& kernel, const float* w, int64
 inline int64_t pack_weights(const HeadKernel<float>& kernel, const float* w, int64_t layers, int64_t d,
                             Head<float>& head, Parameters<float>& p) {
   switch (kernel.element) {
+    case kTileBF16: return pack_tiles<Bf16Weight, 2>(w, layers, d, p.weights);
     case kBF16: return pack<Bf16Weight, 2>(kernel, w, layers, d, p.weights);
     case kFixed: return pack_fixed(kernel, w, layers, d, head, p);
     default: return pack<float, 1>(kernel, w, layers, d, p.weights);

@@ -1,5 +1,6 @@
 // Which instruction sets this processor offers, and which kernels are used. The environment variable LIIF_FAST_CPU, or
-// the operator cpu_use, names the highest path that may be used; default: all that the processor has.
+// the operator cpu_use, names the highest path that may be used; default: all that the processor has. Paths in plain
+// C++, for tests, are used only when they are named.
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -11,14 +12,20 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace liif {
 namespace {
 
 // From the slowest to the fastest; a later one is used where it has a kernel.
-const PathKernels* const kPaths[] = {&path_portable,    &path_avx2,        &path_avx_vnni,
-                                     &path_avx512,      &path_avx512_vnni, &path_avx512_bf16};
-constexpr int kPathCount = int(sizeof kPaths / sizeof *kPaths);
+const PathKernels* const kPaths[] = {&path_portable,    &path_avx2,        &path_avx_vnni, &path_avx512,
+                                     &path_avx512_vnni, &path_avx512_bf16, &path_amx_int8, &path_amx_bf16,
+                                     &path_plain_amx_int8, &path_plain_amx_bf16};
+constexpr int kPathCount = int(sizeof kPaths / sizeof *kPaths), kOnRequest = kPathCount - 2;
+const char* g_no_amx = nullptr;  // why not, on a processor that has it
 
 #if defined(__x86_64__)
 struct Registers {
@@ -33,10 +40,33 @@ bool has(unsigned bits, std::initializer_list<int> wanted) {
   return true;
 }
 
+// The permission to use tiles, which Linux gives to a process, and to what it forks, on request; without it the first
+// instruction that touches a tile is SIGILL. Refused where a thread's alternative signal stack is too small for them.
+bool tiles_permitted() {
+#if defined(__linux__)
+  constexpr int kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+// Eight tiles of 16 rows x 64 bytes, which the system saves and lets this process use.
+bool has_tiles(unsigned saved) {
+  const Registers seven(7, 0), most(0x1d, 0), palette(0x1d, 1);
+  if (!has(seven.edx, {24})) return false;
+  const unsigned names = palette.ebx >> 16, row = palette.ebx & 0xffff, rows = palette.ecx & 0xffff;
+  const bool shape = most.eax >= 1 && names >= 8 && row >= 64 && rows >= 16;
+  g_no_amx = !shape ? "other_tiles" : !has(saved, {17, 18}) ? "not_saved_by_the_system" : "no_permission";
+  if (!shape || !has(saved, {17, 18}) || !tiles_permitted()) return false;
+  g_no_amx = nullptr;
+  return true;
+}
+
 // Bit i: the processor (and the operating system, which must save the registers) supports kPaths[i].
 unsigned supported() {
   const Registers one(1, 0), seven(7, 0), more(7, 1);
-  unsigned result = 1, saved = 0, high = 0;
+  unsigned result = 1 | 3u << kOnRequest, saved = 0, high = 0;
   if (has(one.ecx, {27})) __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
   const bool avx2 = has(saved, {1, 2}) && has(one.ecx, {12, 28, 29}) && has(seven.ebx, {5});  // FMA, AVX, F16C; AVX2
   const bool avx512 = avx2 && has(saved, {5, 6, 7}) && has(seven.ebx, {16, 17, 30, 31});      // F, DQ, BW, VL
@@ -45,13 +75,16 @@ unsigned supported() {
   if (avx512) result |= 1u << 3;
   if (avx512 && has(seven.ecx, {11})) result |= 1u << 4;
   if (avx512 && has(more.eax, {5})) result |= 1u << 5;
+  const bool tiles = avx512 && has(more.eax, {5}) && has_tiles(saved);
+  if (tiles && has(seven.edx, {25})) result |= 1u << 6;
+  if (tiles && has(seven.edx, {22})) result |= 1u << 7;
   return result;
 }
 // vdpbf16ps starts once in two cycles on Intel's processors (measured on family 6 model 207), float32's multiply-add
 // and vpdpwssd twice in one; AMD's do as many of each.
 bool slow_bf16() { return Registers(0, 0).ebx == 0x756e6547; }  // "Genu"
 #else
-unsigned supported() { return 1; }
+unsigned supported() { return 1 | 3u << kOnRequest; }
 bool slow_bf16() { return false; }
 #endif
 
@@ -79,7 +112,8 @@ const Kernel* best(const Kernel* PathKernels::* member, Usable usable) {
   const Kernel* found = nullptr;
   const int highest = g_highest.load(std::memory_order_relaxed);
   for (int i = 0; i < kPathCount && (i <= highest || highest == kAuto); ++i) {
-    const bool slow = kPaths[i] == &path_avx512_bf16 && g_slow_bf16 && highest == kAuto;
+    if (i >= kOnRequest && i != highest) continue;
+    const bool slow = kPaths[i] == &path_avx512_bf16 && g_slow_bf16 && i != highest;
     const Kernel* kernel = kPaths[i]->*member;
     if ((g_supported >> i & 1) && kernel && usable(*kernel) && !slow) found = kernel;
   }
@@ -104,14 +138,18 @@ const HeadKernel<float>& head_kernel(Compute compute, bool training) {
 std::string cpu_info() {
   std::string info = "available=";
   for (int i = 0; i < kPathCount; ++i) {
+    if (i == kOnRequest) info += " on_request=" + std::string(kPaths[i++]->name);
     if (g_supported >> i & 1) info += (i ? "," : "") + std::string(kPaths[i]->name);
   }
+  if (g_no_amx) info += std::string(" amx=") + g_no_amx;
   const char* asked = std::getenv("LIIF_FAST_CPU");
   if (asked && *asked && find(asked) < 0) info += " LIIF_FAST_CPU=" + std::string(asked) + "(unknown)";
   info += std::string(" float32=") + head_kernel(Compute::kFloat32).path;
   info += std::string(" bfloat16=") + head_kernel(Compute::kBfloat16).path;
   info += std::string(" float16=") + head_kernel(Compute::kFloat32).path;
   info += std::string(" int8=") + head_kernel(Compute::kInt8).path;
+  info += std::string(" train_float32=") + head_kernel(Compute::kFloat32, true).path;
+  info += std::string(" train_bfloat16=") + head_kernel(Compute::kBfloat16, true).path;
   return info + " float64=" + head_double.path + " gather=" + gather_kernel().path;
 }
 

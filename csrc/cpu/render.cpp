@@ -28,7 +28,7 @@ Tensor run(const HeadKernel<S>& kernel, Head<S>& head, const Inputs<S>& in, Para
   const int64_t step = std::min<int64_t>(round_up(count / (threads * 8) + 1, per_block), 16 * per_block);
   parallel_tasks((count + step - 1) / step, [&](int64_t task) {
     thread_local Buffer<char> scratch;  // kept: fresh pages for every call would cost more than small calls take
-    scratch.resize(scratch_bytes<S>(head.in.width, kernel.act_bytes));
+    scratch.resize(kernel.scratch(head.in.width));
     render(head, task * step, std::min(count, (task + 1) * step), scratch.data());
   });
   in.check_inside();
@@ -130,8 +130,7 @@ Tensor render_int8_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, 
   head.layers = w_q.size(0);
   const Tensor w = torch::stable::contiguous(w_q);
   const int8_t* numbers = static_cast<const int8_t*>(w.const_data_ptr());
-  head.layer_bytes = kernel.element == kS8 ? pack<int8_t, 4>(kernel, numbers, head.layers, d, p.weights)
-                                           : pack<int16_t, 2>(kernel, numbers, head.layers, d, p.weights);
+  head.layer_bytes = pack_bytes(kernel, numbers, head.layers, d, p.weights);
   head.skip_zeros = true;
   const bool finite = quantized_affine(w_scale, b_mlp, act_scale, head.layers, d, head, p);
   Tensor out = run(kernel, head, in, p, hidden, w_out, b_out);

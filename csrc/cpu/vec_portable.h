@@ -1,10 +1,10 @@
-// Vectors of 16 bytes in GCC's vector extension, which clang has too: SSE2, NEON, whatever the compiler's default is.
+// Vectors in GCC's vector extension, which clang has too: of 16 bytes SSE2, NEON, whatever the compiler's default is.
 // S: float or double. Include inside an anonymous namespace.
-template <class Scalar>
+template <class Scalar, int bytes = 16>
 struct PortableVec {
   using S = Scalar;
-  static constexpr int N = int(16 / sizeof(S));
-  typedef S R __attribute__((vector_size(16)));
+  static constexpr int N = int(bytes / sizeof(S));
+  typedef S R __attribute__((vector_size(bytes)));
   typedef decltype(R{} < R{}) Bits;  // integers of the same width
   using I = Bits;
 #if defined(__aarch64__)
