@@ -74,7 +74,7 @@ def products(request, monkeypatch) -> torch.dtype:
     """In which precision plain PyTorch multiplies bfloat16 (``matmul_dtype``): each choice, on any processor."""
     from liif_fast.head import precision
 
-    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", request.param == "bfloat16")
+    monkeypatch.setattr(precision, "FAST_HALF_CPU", (torch.bfloat16,) if request.param == "bfloat16" else ())
     return getattr(torch, request.param)
 
 
