@@ -78,6 +78,14 @@ def products(request, monkeypatch) -> torch.dtype:
     return getattr(torch, request.param)
 
 
+@pytest.fixture
+def no_matrix_units(monkeypatch) -> None:
+    """As on a CPU without AMX, where the command computes in float32 and says nothing of it."""
+    from liif_fast.head import precision
+
+    monkeypatch.setattr(precision, "MATRIX_UNITS_CPU", ())
+
+
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
     """Every test begins with the same seed and leaves the process's switches as it found them."""

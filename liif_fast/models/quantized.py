@@ -173,6 +173,7 @@ class QuantizedLIIF(LIIF):
         dtype = precision.int8_encoder_dtype(device.type)
         if dtype == torch.float32 or torch.is_autocast_enabled(device.type):
             return None
+        # methods and layers of the model's own know of no dtype, other weights have said theirs
         own = self._own(*overrides.COLOURS, "render") or self.head() is None
         return None if own or any(p.dtype != torch.float32 for p in self.parameters()) else dtype
 
