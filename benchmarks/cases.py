@@ -110,7 +110,7 @@ def upscale(
     encoder += heads.folded_work(model, *low)  # without the tiles' borders
 
     def work(kind: str) -> dict[str, float]:  # int8 is the head's; the encoder takes what the device is good at
-        own = getattr(torch, kind) if kind != "int8" else torch.float32
+        own = getattr(torch, kind) if kind != "int8" else precision.int8_encoder_dtype(setup.device.type)
         own = precision.matmul_dtype(own, setup.device.type) or torch.float32
         amount = {str(own)[6:]: encoder}
         amount[kind] = amount.get(kind, 0) + heads.matrix_work(coord)

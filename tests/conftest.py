@@ -74,8 +74,16 @@ def products(request, monkeypatch) -> torch.dtype:
     """In which precision plain PyTorch multiplies bfloat16 (``matmul_dtype``): each choice, on any processor."""
     from liif_fast.head import precision
 
-    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", request.param == "bfloat16")
+    monkeypatch.setattr(precision, "FAST_HALF_CPU", (torch.bfloat16,) if request.param == "bfloat16" else ())
     return getattr(torch, request.param)
+
+
+@pytest.fixture
+def no_matrix_units(monkeypatch) -> None:
+    """As on a CPU without AMX, where the command computes in float32 and says nothing of it."""
+    from liif_fast.head import precision
+
+    monkeypatch.setattr(precision, "MATRIX_UNITS_CPU", ())
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,10 @@ from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS
 from . import reporting
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+_DTYPE = (
+    "of the computation (%(default)s: half precision on CUDA; float32 on a CPU, but bfloat16 for LIIF, as for the "
+    "encoder beside int8, where the CPU has matrix units (AMX): said with the loss)"
+)
 PLOT = "1.5,2,3,4,6,8,12"
 
 
@@ -92,7 +96,7 @@ def _protocol(p: argparse.ArgumentParser) -> None:
 
 def _running(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (%(default)s)")
-    p.add_argument("--dtype", choices=DTYPES, default="auto", help="of the computation (%(default)s)")
+    p.add_argument("--dtype", choices=DTYPES, default="auto", help=_DTYPE)
     p.add_argument("--json", action="store_true", help="results as JSON on standard output")
     _debug(p)
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from ..base.version import VERSION
-from ..head import library, ops, triton
+from ..head import library, ops, precision, triton
 from ..weights import pretrained
-from . import reporting
+from . import common, reporting
 
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors", "triton", "torchmetrics")
 
@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
 def facts() -> dict[str, Any]:
     """Everything as one dictionary that JSON can hold."""
+    chosen, why = common.cpu_dtype()
     return {
         "liif_fast": VERSION,
         "python": platform.python_version(),
@@ -38,6 +39,9 @@ def facts() -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "kernels": torch.ops.liif_fast.cpu_info() if library.status == "loaded" else "none",
+            "encoder": [_short(d) for d in (torch.float32, *precision.FAST_HALF_CPU)],
+            "dtype": _short(chosen),
+            "why": why,
         },
         "cuda": {
             "built_with": torch.version.cuda,
@@ -51,6 +55,10 @@ def facts() -> dict[str, Any]:
         },
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith("LIIF_FAST_")},
     }
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _version(name: str) -> str | None:
@@ -88,6 +96,8 @@ def text(facts: dict[str, Any]) -> str:
         "packages: " + ", ".join(f"{k} {v or 'not installed'}" for k, v in facts["packages"].items()),
         f"compiled library: {facts['library']}",
         f"cpu: {facts['cpu']['threads']} threads, {facts['cpu']['capability']}; kernels: {facts['cpu']['kernels']}",
+        f"cpu: encoders run fast in {', '.join(facts['cpu']['encoder'])}; LIIF by --dtype auto, and the encoder beside "
+        f"int8, in {facts['cpu']['dtype']}: {facts['cpu']['why']}",
         f"cuda: torch built with {facts['cuda']['built_with'] or 'none'}; "
         f"devices: {', '.join(facts['cuda']['devices']) or 'none'}; fused kernel: {facts['cuda']['fused_kernel']}",
     ]

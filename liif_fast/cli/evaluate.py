@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
 def _eval_config(args: argparse.Namespace) -> int:
     if args.dtype not in ("auto", "float32"):
         raise UsageError(f"--dtype {args.dtype}: with --config the model runs in float32, as the official program")
+    args.dtype = "float32"
     try:
         config = load_config(args.config, EvalConfig)
         model, _ = common.load(args)

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import warnings
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,34 +25,57 @@ def as_geometry(hidden: Tensor, coord: Tensor, cell: Tensor | None) -> tuple[Ten
     return coord.to(dtype), None if cell is None else cell.to(dtype)
 
 
-def _fast_bfloat16_cpu() -> bool:
-    """bfloat16 products are faster than float32's with matrix units (AMX) and on AMD's processors, and run at half
-    their rate on Intel's without them (measured), so the capability flag alone misleads. LIIF_FAST_MATMUL=bfloat16 or
-    float32 decides instead."""
+class _Unit(NamedTuple):
+    """A part of a processor that multiplies a half precision faster than float32."""
+
+    words: frozenset[str]  # of /proc/cpuinfo, where all of them are there
+    dtype: torch.dtype
+    matrix: bool  # whole matrices at once: the most that the processor can compute
+
+
+_UNITS = (
+    _Unit(frozenset({"amx_bf16"}), torch.bfloat16, True),
+    # Intel's without AMX have the word avx512_bf16 too, and run it at half the rate of float32 (measured)
+    _Unit(frozenset({"avx512_bf16", "AuthenticAMD"}), torch.bfloat16, False),
+)
+
+
+def _half_of_cpu() -> tuple[tuple[torch.dtype, ...], tuple[torch.dtype, ...]]:
+    """Half precision that this CPU multiplies faster than float32, and by matrix units. LIIF_FAST_MATMUL=bfloat16 has
+    products in bfloat16 wherever it may be used, float32 never in half precision."""
     asked = os.environ.get("LIIF_FAST_MATMUL") or "auto"
-    if asked in ("bfloat16", "float32"):
-        return asked == "bfloat16"
-    if asked != "auto":  # no reason to stop an import
+    if asked not in ("auto", "bfloat16", "float32"):  # no reason to stop an import
         warnings.warn(
             f"LIIF_FAST_MATMUL: auto, bfloat16 or float32 is wanted, got {asked!r}: auto is used", stacklevel=2
         )
+    if asked == "float32":
+        return (), ()
     words = set()
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
         words = {word for line in itertools.takewhile(str.strip, info) for word in line.split()}  # the first processor
-    return "amx_bf16" in words or {"avx512_bf16", "AuthenticAMD"} <= words
+    units = [unit for unit in _UNITS if unit.words <= words]
+    fast = {unit.dtype for unit in units} | ({torch.bfloat16} if asked == "bfloat16" else set())
+    matrix = {unit.dtype for unit in units if unit.matrix}
+    return tuple(d for d in HALF if d in fast), tuple(d for d in HALF if d in matrix)
 
 
-FAST_BFLOAT16_CPU = _fast_bfloat16_cpu()
+FAST_HALF_CPU, MATRIX_UNITS_CPU = _half_of_cpu()
 
 
 def matmul_dtype(dtype: torch.dtype | None, device: str) -> torch.dtype | None:
     """The precision in which torch's own products and convolutions run fastest where ``dtype`` is precise enough.
 
-    CPUs convert float16 to multiply it.
+    CPUs without units for a half precision convert it to multiply it.
     """
-    if device != "cpu" or dtype not in HALF or (dtype == torch.bfloat16 and FAST_BFLOAT16_CPU):
+    if device != "cpu" or dtype not in HALF or dtype in FAST_HALF_CPU:
         return dtype
     return torch.float32
+
+
+def int8_encoder_dtype(device: str) -> torch.dtype:
+    """The precision of the encoder beside 8-bit hidden layers: bfloat16 on CPUs whose matrix units multiply it, where
+    in float32 it would take most of the time; float32 elsewhere."""
+    return torch.bfloat16 if device == "cpu" and torch.bfloat16 in MATRIX_UNITS_CPU else torch.float32
 
 
 def fastest_autocast(device: str) -> contextlib.AbstractContextManager:

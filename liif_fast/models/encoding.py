@@ -60,7 +60,9 @@ def laid_out(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 def by_matrix_units(device: str, dtype: torch.dtype) -> bool:
     """Whether a device convolves inputs of this dtype by matrix units, whose kernels read channels last: in any other
     layout each layer transforms its input and its output. Float32 without tf32 has better kernels for the other."""
-    if device != "cuda" or dtype == torch.float64:
+    if device not in ("cpu", "cuda") or dtype == torch.float64:
         return False
-    half = dtype in HALF or (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) in HALF)
-    return half or torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]  # not in the stubs
+    kinds = {dtype, torch.get_autocast_dtype(device)} if torch.is_autocast_enabled(device) else {dtype}
+    if device == "cpu":
+        return not kinds.isdisjoint(precision.MATRIX_UNITS_CPU)
+    return not kinds.isdisjoint(HALF) or torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]  # not in the stubs

@@ -73,10 +73,7 @@ class LIIF(ImageInterface):
                 f"encoder_spec: {type(self.encoder).__name__} has no attribute 'out_dim': set it to the number of "
                 "channels that the encoder puts out"
             )
-        self._spec_args: dict[str, Any] = {
-            "encoder_spec": encoder_spec,
-            "imnet_spec": imnet_spec,
-        }  # the flags may change
+        self._spec_args: dict[str, Any] = {"encoder_spec": encoder_spec, "imnet_spec": imnet_spec}  # flags may change
         if pad_to is not None:
             self._spec_args["pad_to"] = padding.checked(pad_to)
         self.imnet: nn.Module | None = None
@@ -170,7 +167,7 @@ class LIIF(ImageInterface):
         device = self.device or pixels.device
         if dtype is None:
             own = next((p.dtype for p in self.parameters()), torch.float32)
-            dtype = own if own in HALF else torch.float32
+            dtype = self._precision(device) or (own if own in HALF else torch.float32)
         if dtype == torch.int8:
             return self.quantize(pixels if len(pixels) else None)._upscale_tensor(
                 pixels, scale, size, tile, None, progress
@@ -237,6 +234,10 @@ class LIIF(ImageInterface):
         if not on_cpu or (dtype or half) != torch.bfloat16 or not ops.integer_bfloat16():
             return head
         return self._order.head(head, feat, queries, self.cell_decode, self.local_ensemble)
+
+    def _precision(self, device: torch.device) -> torch.dtype | None:
+        """Of encoder and hidden map where none is asked for; None: the parameters', or that of autocast."""
+        return None
 
     @property
     def pad_to(self) -> int:

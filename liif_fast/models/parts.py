@@ -50,11 +50,12 @@ def encode_part(
     if own := model._own(*overrides.COLOURS):
         if tuple(in_size) != tuple(inp.shape[-2:]):
             raise ValueError(f"inp: {overrides.described(model, own)}, so it renders from whole inputs only")
-        return overrides.renderer(model, inp, size, lambda: _half_precision(inp.device.type, dtype), "forward" in own)
+        return overrides.renderer(model, inp, size, lambda: half_precision(inp.device.type, dtype), "forward" in own)
+    dtype = model._precision(inp.device) if dtype is None else dtype
     head = model.head()
     fast = dtype if head is None else precision.matmul_dtype(dtype, inp.device.type)
     whole = tuple(in_size) == tuple(inp.shape[-2:])
-    with _half_precision(inp.device.type, fast):
+    with half_precision(inp.device.type, fast):
         feat = model._encode(inp) if encoder is None else encode(model, inp, encoder)
         options: dict[str, Any] = {"dtype": functional.geometry_dtype(feat.dtype), "device": feat.device}
         map_size = tuple(feat.shape[2:])
@@ -72,7 +73,7 @@ def encode_part(
     if head is None:
 
         def colours(coord: Tensor, cell: Tensor) -> Tensor:
-            with _half_precision(feat.device.type, fast):  # its features are of that precision
+            with half_precision(feat.device.type, fast):  # its features are of that precision
                 return model._query(feat, coord, cell)
     else:
         hidden = hidden.to(dtype) if dtype in HALF else hidden
@@ -95,6 +96,6 @@ def encode_part(
     return render
 
 
-def _half_precision(device: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
+def half_precision(device: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
     """Autocast for a half-precision dtype; for others, whatever holds outside."""
     return torch.autocast(device, dtype=dtype) if dtype in HALF else contextlib.nullcontext()

@@ -1,7 +1,9 @@
 """LIIF for inference with its hidden layers on 8-bit integers.
 
 Activations are unsigned, with one scale for each layer from a calibration; weights signed, with one scale for each
-output channel; sums exact. ``int8`` is the exact specification. The rest stays in floating point.
+output channel; sums exact. ``int8`` is the exact specification. The rest stays in floating point: in float32, but where
+a CPU's matrix units multiply bfloat16, ``upscale``, ``render`` and the calibration have the encoder in that, unless a
+``dtype`` or autocast says otherwise.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from torch import Tensor
 
 from ..head import functional, ops, precision, transforms, triton, unit_order
 from ..registry import register
-from . import tiles
+from . import overrides, tiles
 from .liif import LIIF
 from .mlp import MLP
+from .parts import half_precision
 
 _CROP = 64  # pixels: enough for activations of the size that larger crops show; encoding is what calibration costs
 _QUERIES = 2048  # in each crop
@@ -94,26 +97,29 @@ class QuantizedLIIF(LIIF):
             got = "an empty batch" if pixels else "an empty list"
             raise ValueError(f"images: at least one image is wanted to calibrate with, got {got}")
         pixels = [p for p in pixels if len(p)]
-        largest = self._largest(pixels, order=True)
-        if not largest.isfinite().all() and (wide := tiles.in_float32(self)) is not self:
-            largest = wide._largest(pixels)
+        largest = self._largest(pixels, self._precision(self.act_scale.device), order=True)
+        if not largest.isfinite().all():
+            largest = tiles.in_float32(self)._largest(pixels)
         if not largest.isfinite().all():
             raise tiles.not_finite()
         # a layer that never fires needs a scale all the same
         self.act_scale = torch.where(largest > 0, largest, torch.ones_like(largest)) / 255
         self.act_scale.clamp_(min=torch.finfo(torch.float32).tiny)
 
-    def _largest(self, images: list[Tensor], order: bool = False) -> Tensor:
+    def _largest(self, images: list[Tensor], dtype: torch.dtype | None = None, order: bool = False) -> Tensor:
         """The largest input of each hidden layer on crops of images ``[B, 3 or 1, H, W]``: ``[L]``, NaN if one is.
 
         Args:
+            dtype: half precision for the encoder.
             order: put the hidden units in the order that suits the first crop.
         """
         largest = torch.zeros_like(self.act_scale, dtype=torch.float32)
         random = torch.Generator("cpu").manual_seed(0)  # the same image gives the same scales
         for image in images:
             for crop in _crops(image):
-                feat = self._encode(tiles.normalised(self, crop.to(self.act_scale.device)))
+                x = tiles.normalised(self, crop.to(self.act_scale.device))
+                with half_precision(x.device.type, dtype):
+                    feat = self._encode(x)
                 if order:
                     self._order_units(feat[:1])
                     order = False
@@ -162,6 +168,14 @@ class QuantizedLIIF(LIIF):
             raise RuntimeError("this quantised model is not calibrated: call calibrate(images), or upscale an image")
         where: dict[str, Any] = {"size": size, "origin": origin, "local_ensemble": self.local_ensemble}
         return functional.renderer(hidden, head, act_scale=self.act_scale, **where)
+
+    def _precision(self, device: torch.device) -> torch.dtype | None:
+        dtype = precision.int8_encoder_dtype(device.type)
+        if dtype == torch.float32 or torch.is_autocast_enabled(device.type):
+            return None
+        # methods and layers of the model's own know of no dtype, other weights have said theirs
+        own = self._own(*overrides.COLOURS, "render") or self.head() is None
+        return None if own or any(p.dtype != torch.float32 for p in self.parameters()) else dtype
 
     def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
         transforms.refuse_gradient("an 8-bit model", (feat, coord, *self.parameters()))

@@ -16,6 +16,8 @@ from liif_fast.cli.arguments import PLOT
 from liif_fast.quality import compare, compare_files, pairs
 from liif_fast.quality.evaluate import evaluate
 
+pytestmark = pytest.mark.usefixtures("no_matrix_units")
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):

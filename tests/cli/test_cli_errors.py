@@ -17,6 +17,8 @@ import liif_fast
 from liif_fast.cli import main as cli
 from liif_fast.upscaling import files as upscale
 
+pytestmark = pytest.mark.usefixtures("no_matrix_units")
+
 
 @pytest.fixture
 def run(model_file, capsys):

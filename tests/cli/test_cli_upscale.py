@@ -12,6 +12,8 @@ from PIL import Image
 
 import liif_fast
 
+pytestmark = pytest.mark.usefixtures("no_matrix_units")
+
 
 @pytest.fixture
 def run(model_file, capsys):

@@ -24,7 +24,7 @@ compiled_only = pytest.mark.skipif(not COMPILED, reason=WHY)
 def path(request, monkeypatch):
     """What computes: plain PyTorch with either choice of ``matmul_dtype``, or one instruction set's kernels."""
     if request.param.startswith("plain"):
-        monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", "bfloat16" in request.param)
+        monkeypatch.setattr(precision, "FAST_HALF_CPU", (torch.bfloat16,) if "bfloat16" in request.param else ())
         yield "plain"
         return
     with forced(request.param):

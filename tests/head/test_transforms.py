@@ -130,7 +130,7 @@ def test_autograd_functional(case):
 
 
 def test_autocast_keeps_coordinates_in_float32(tiny, monkeypatch):
-    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", True)  # or little would be in half precision
+    monkeypatch.setattr(precision, "FAST_HALF_CPU", (torch.bfloat16,))  # or little would be in half precision
     errors = []
     for _ in range(8):
         model = tiny([16, 16], 6)

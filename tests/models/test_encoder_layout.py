@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from liif_fast.head import precision
 from liif_fast.models import encoding
 
 LAST = torch.channels_last
@@ -113,6 +114,12 @@ def test_vmap_knows_no_other_layout(seen):
     ("device", "dtype", "autocast", "tf32", "expected"),
     [
         ("cpu", torch.bfloat16, None, True, False),
+        ("cpu with AMX", torch.bfloat16, None, False, True),
+        ("cpu with AMX", torch.float32, torch.bfloat16, False, True),
+        ("cpu with AMX", torch.float32, None, True, False),
+        ("cpu with AMX", torch.float32, torch.float16, False, False),
+        ("cpu with AMX", torch.float64, torch.bfloat16, False, False),
+        ("mps", torch.bfloat16, None, True, False),
         ("cuda", torch.bfloat16, None, False, True),
         ("cuda", torch.float16, None, False, True),
         ("cuda", torch.float32, torch.bfloat16, False, True),
@@ -122,7 +129,9 @@ def test_vmap_knows_no_other_layout(seen):
     ],
 )
 def test_where_matrix_units_convolve(device, dtype, autocast, tf32, expected, monkeypatch):
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda" and autocast is not None)
+    device, _, units = device.partition(" with ")
+    monkeypatch.setattr(precision, "MATRIX_UNITS_CPU", (torch.bfloat16,) if units else ())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == device and autocast is not None)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: autocast)
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = tf32

@@ -29,7 +29,7 @@ def test_compile_fullgraph(tiny, grad):
 @pytest.mark.long
 def test_compile_with_inductor_and_autocast(tiny, monkeypatch):
     """Whole model, forward and backward, dynamic shapes, once with the real backend."""
-    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", True)  # or nothing of it would be in half precision
+    monkeypatch.setattr(precision, "FAST_HALF_CPU", (torch.bfloat16,))  # or nothing of it would be in half precision
     model = tiny()
     inp, (coord, cell) = torch.randn(2, 3, 6, 6), queries(2, 20)
     compiled = torch.compile(model, fullgraph=True, dynamic=True)

@@ -240,7 +240,7 @@ def tensors(given):
 def test_within_autocast(tiny, graphs, monkeypatch, dtype):
     """A recording made in a user's autocast, which has converted weights before: new values are seen, inside of it and
     in the next."""
-    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", True)  # or nothing of it would be in half precision
+    monkeypatch.setattr(precision, "FAST_HALF_CPU", (torch.bfloat16,))  # or nothing of it would be in half precision
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Tape)
 
     @contextlib.contextmanager

@@ -206,6 +206,7 @@ def test_int8_without_a_kernel_is_said_once(tiny, monkeypatch):
         copied.upscale(image, scale=2)  # as one that was loaded
 
 
+@pytest.mark.usefixtures("no_matrix_units")
 def test_the_command_says_it_in_one_line(tmp_path, monkeypatch, capsys):
     """eval and upscale, two pictures each: once, as a note."""
     model = build(EDSR)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import liif_fast
+from liif_fast.head import precision
 from liif_fast.head.triton.configs import Config
 from liif_fast.weights import checkpoints
 
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
+import cases  # noqa: E402
 import gauge  # noqa: E402
 import measure  # noqa: E402
 import one  # noqa: E402
@@ -185,6 +187,21 @@ def test_every_kind_of_case_runs_and_is_drawn(tmp_path):
     written = rows.load(tmp_path / "rows.jsonl")
     assert all(row["ok"] and row["tiny"] and row["median"] > 0 for row in written)
     assert {row["dtype"] for row in written} == {"float32", "bfloat16", "int8"}
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_the_encoders_work_is_counted_as_what_it_is(monkeypatch, tmp_path, amx):
+    """int8 is the head's: beside it the encoder is bfloat16 on a CPU with matrix units, else float32."""
+    monkeypatch.setattr(precision, "FAST_HALF_CPU", (torch.bfloat16,))
+    monkeypatch.setattr(precision, "MATRIX_UNITS_CPU", (torch.bfloat16,) if amx else ())
+    with torch.no_grad():
+        (case,) = cases.upscale((12, 16), (24, 32), liif_fast.load(weights(tmp_path)), cases.Setup(CPU, tiny=True))
+    work = {c.kind: c.work for c in case.contenders if c.name == cases.OURS}
+    assert work["int8"].keys() == {"bfloat16" if amx else "float32", "int8"}
+    assert work["bfloat16"].keys() == {"bfloat16"}
+    encoder = work["int8"]["bfloat16" if amx else "float32"]
+    assert encoder > 0
+    assert work["bfloat16"]["bfloat16"] == pytest.approx(encoder + work["int8"]["int8"])
 
 
 def test_clock_and_power_of_a_card(monkeypatch):

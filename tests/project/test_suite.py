@@ -44,12 +44,12 @@ def test_who_asks_for_gpu_tests_without_a_device_is_told():
 def test_the_precision_of_products_can_be_forced(monkeypatch):
     for name in ("bfloat16", "float32"):
         monkeypatch.setenv("LIIF_FAST_MATMUL", name)
-        monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", precision._fast_bfloat16_cpu())
+        monkeypatch.setattr(precision, "FAST_HALF_CPU", precision._half_of_cpu()[0])
         assert precision.matmul_dtype(torch.bfloat16, "cpu") == getattr(torch, name)
         assert precision.matmul_dtype(torch.bfloat16, "cuda") == torch.bfloat16
         assert precision.matmul_dtype(torch.float16, "cpu") == torch.float32
     monkeypatch.delenv("LIIF_FAST_MATMUL")
-    found = precision._fast_bfloat16_cpu()
+    found = precision._half_of_cpu()
     monkeypatch.setenv("LIIF_FAST_MATMUL", "int4")
     with pytest.warns(UserWarning, match="LIIF_FAST_MATMUL: auto, bfloat16 or float32 is wanted, got 'int4'"):
-        assert precision._fast_bfloat16_cpu() == found
+        assert precision._half_of_cpu() == found

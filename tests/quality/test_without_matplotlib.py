@@ -38,6 +38,7 @@ def test_the_error(why):
     assert charts.missing() == (why if why == ABSENT else None)
 
 
+@pytest.mark.usefixtures("no_matrix_units")
 def test_compare_goes_on(images, tmp_path, capsys, why):
     liif_fast.make(files.TINY_LIIF).eval().save(tmp_path / "m.safetensors")
     out = tmp_path / "out"

@@ -106,7 +106,8 @@ def test_loss_and_gradients(tmp_path, batch, sizes, loss, n, expected, share):
 def test_half_precision(tmp_path, batch, sizes, convolutions, monkeypatch):
     """Sums of gradients are rounded to bfloat16 in each part, by 2^-9 of them at most, and what they are rounded from
     may be summed otherwise."""
-    monkeypatch.setattr(precision, "FAST_BFLOAT16_CPU", convolutions == "bfloat16")  # the features too, as on CUDA
+    fast = (torch.bfloat16,) if convolutions == "bfloat16" else ()  # the features too, as on CUDA
+    monkeypatch.setattr(precision, "FAST_HALF_CPU", fast)
     found = []
     for n in (1, 3):
         step = make_step(tmp_path, amp="bf16", head_parts=n)
