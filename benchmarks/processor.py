@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import torch
@@ -20,6 +21,14 @@ def facts() -> dict[str, str]:
     first = info.read_text().split("\n\n", 1)[0] if info.exists() else ""
     pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
+
+
+def about() -> dict:
+    """Of a row: the processor's name, with the numbers that tell it from others of that name, and what it has."""
+    found = facts()
+    numbers = [f"{name.removeprefix('cpu ')} {found[name]}" for name in ("cpu family", "model") if name in found]
+    name = found.get("model name") or platform.processor()
+    return {"cpu": f"{name} ({', '.join(numbers)})" if numbers else name, "flags": sorted(flags() & TELLING)}
 
 
 def flags() -> set[str]:
