@@ -12,7 +12,7 @@ from liif_fast.head import ops
 AMX = frozenset({"amx_tile", "amx_bf16", "amx_int8"})
 # what rows keep of the flags: the instruction sets that decide what runs
 TELLING = AMX | {"avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_fp16"}
-WITH_AMX, WITHOUT_AMX, WITHOUT_AVX512 = "with AMX", "AVX-512 without AMX", "without AVX-512"
+KINDS = WITHOUT_AMX, WITH_AMX, WITHOUT_AVX512 = "AVX-512 without AMX", "with AMX", "without AVX-512"
 
 
 def facts() -> dict[str, str]:
