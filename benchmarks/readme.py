@@ -90,8 +90,9 @@ def conditions(machines: Sequence[Machine]) -> str:
         units = [*KINDS, *(f"amx {kind}" for kind in KINDS)]
         parts = [f"{span(ceilings[unit], 3)} in {unit}" for unit in units if unit in ceilings]
         torch, commit = (", ".join(sorted({str(row[name]) for row in rows})) for name in ("torch", "commit"))
+        runs = len({row["run"] for row in rows})
         said.append(
-            f"{machine.title}, torch {torch}, {len({row['run'] for row in rows})} runs, commit {commit}. "
+            f"{machine.title}, torch {torch}, {runs} run{'s' * (runs > 1)}, commit {commit}. "
             f"Ceilings, 10^9 operations a second: {', '.join(parts)}."
         )
     if all(machine.kind != processor.WITH_AMX for machine in machines):
