@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import heads
+import processor
 import torch
 from heads import AUTOCAST, COMPILED, FOLD, OURS, REFERENCE
 from measure import INPUTS, Bar, Case, Contender, gradients_apart
@@ -74,12 +75,16 @@ def head(
         if setup.compiled:
             bars.append(Bar((OURS, "bfloat16"), "faster than", (FOLD + COMPILED, "bfloat16"), 3))
     elif not cuda and low == (64, 64):
+        half, integers = (processor.path(kind, setup.device).startswith("amx_") for kind in ("bfloat16", "int8"))
         bars = [
             Bar((OURS, "float32"), "faster than", (REFERENCE, "float32"), 7.5),
             Bar((OURS, "float32"), "faster than", (REFERENCE + COMPILED, "float32"), 7),
-            Bar((OURS, "bfloat16"), "faster than", (REFERENCE, "float32"), 14),
-            Bar((OURS, "int8"), "faster than", (REFERENCE, "float32"), 24),
+            Bar((OURS, "bfloat16"), "faster than", (REFERENCE, "float32"), 36 if half else 14),
+            Bar((OURS, "int8"), "faster than", (REFERENCE, "float32"), 60 if integers else 24),
         ]
+        if half:  # autocast has oneDNN use AMX
+            bars.append(Bar((OURS, "bfloat16"), "faster than", (REFERENCE + AUTOCAST, "bfloat16"), 8))
+            bars.append(Bar((OURS, "bfloat16"), "share", None, 0.55))
     yield Case(f"head {_arrow(low, high)}", found, bars, coord.shape[1])
 
 
@@ -112,9 +117,9 @@ def upscale(
     def work(kind: str) -> dict[str, float]:  # int8 is the head's; the encoder takes what the device is good at
         own = getattr(torch, kind) if kind != "int8" else precision.int8_encoder_dtype(setup.device.type)
         own = precision.matmul_dtype(own, setup.device.type) or torch.float32
-        amount = {str(own)[6:]: encoder}
-        amount[kind] = amount.get(kind, 0) + heads.matrix_work(coord)
-        return amount
+        head = processor.unit(kind, processor.path(kind, setup.device))
+        convolved = processor.torch_unit(str(own)[6:], setup.device)
+        return processor.total((convolved, encoder), (head, heads.matrix_work(coord)))
 
     def ours(dtype: torch.dtype, i: int) -> Tensor:
         return model.upscale(images[i], size=high, dtype=dtype, tile=tile)
@@ -123,7 +128,8 @@ def upscale(
     for kind, tolerance in (("float32", 2e-5), ("bfloat16", 2e-2), ("float16", 3e-3), ("int8", 5e-2)):
         if kind in ((*setup.kinds, "int8") if official else setup.kinds[:2]):
             run = partial(ours, getattr(torch, kind))
-            found.append(Contender(OURS, kind, run, tolerance, work(kind)))
+            path = processor.path(kind, setup.device)
+            found.append(Contender(OURS, kind, run, tolerance, work(kind), path=path))
     bars = []
     if cuda:  # a CUDA graph with buffers of its own
 
@@ -136,10 +142,9 @@ def upscale(
             found.append(Contender(name, "bfloat16", run, 2e-2, work("bfloat16"), compiles=compiles))
             bars += [Bar((name, "bfloat16"), "per second", None, rate) for rate in rates]
     elif low == (256, 256):
-        bars = [
-            Bar((OURS, kind), "faster than", (REFERENCE, "float32"), least)
-            for kind, least in (("float32", 6), ("bfloat16", 11), ("int8", 15))
-        ]
+        for kind, least, with_amx in (("float32", 6, 6), ("bfloat16", 11, 25), ("int8", 15, 30)):
+            amx = processor.path(kind, setup.device).startswith("amx_")
+            bars.append(Bar((OURS, kind), "faster than", (REFERENCE, "float32"), with_amx if amx else least))
     name = "upscale" if official else "frames"
     yield Case(f"{name} {_arrow(low, high)}", found, bars, high[0] * high[1])
 
@@ -169,7 +174,8 @@ def encoder(model, setup: Setup) -> Iterator[Case]:
         for kind, tolerance in (("float32", 1e-5), ("bfloat16", 5e-2)):
             for form, inputs in forms.items():
                 each = partial(run, inputs, kind, hidden)
-                found.append(Contender(form, kind, each, tolerance, {kind: needed}, _apart))
+                unit = processor.torch_unit(kind, setup.device)
+                found.append(Contender(form, kind, each, tolerance, {unit: needed}, _apart))
         yield Case(f"encoder{' and hidden map' * hidden} {low[1]}x{low[0]}", found)
 
 
@@ -186,9 +192,10 @@ def tiles(model, setup: Setup) -> Iterator[Case]:
         return lambda i: model.upscale(image, size=size, tile=tile)
 
     tile = 8 if setup.tiny else side // 8
-    found = [Contender("liif_fast, whole", "float32", run(0))]
-    found.append(Contender("liif_fast, tile auto", "float32", run("auto"), 1e-5))
-    found.append(Contender(f"liif_fast, tile {tile}", "float32", run(tile), 1e-5))
+    path = processor.path("float32", setup.device)
+    found = [Contender("liif_fast, whole", "float32", run(0), path=path)]
+    found.append(Contender("liif_fast, tile auto", "float32", run("auto"), 1e-5, path=path))
+    found.append(Contender(f"liif_fast, tile {tile}", "float32", run(tile), 1e-5, path=path))
     yield Case(f"tiles {_arrow((side, side), size)}", found, [], size[0] * size[1])
 
 

@@ -1,7 +1,7 @@
 """What the machine could do at most, measured in the same run as everything else.
 
-A processor: loops of nothing but multiply-adds in registers (ceiling.cpp). A CUDA device: torch's products of square
-matrices and its copy.
+A processor: loops of nothing but multiply-adds in registers (ceiling.cpp), "amx ..." on its matrix unit. A CUDA device:
+torch's products of square matrices and its copy.
 """
 
 from __future__ import annotations
@@ -11,16 +11,25 @@ import ctypes
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import processor
 import torch
 from gauge import medians
 from measure import Clock
 
-_KINDS = {"float32": 0, "bfloat16": 1, "int8": 2, "int16": 3}
-_NEEDS = {"float32": "avx512f", "bfloat16": "avx512_bf16", "int8": "avx512_vnni", "int16": "avx512_vnni"}
+# the number that ceiling.cpp knows it by, and the processor's flags that it needs
+_KINDS: dict[str, tuple[int, set[str]]] = {
+    "float32": (0, {"avx512f"}),
+    "bfloat16": (1, {"avx512_bf16"}),
+    "int8": (2, {"avx512_vnni"}),
+    "int16": (3, {"avx512_vnni"}),
+    "amx bfloat16": (4, set(processor.AMX)),
+    "amx int8": (5, set(processor.AMX)),
+}
 
 
 @contextlib.contextmanager
@@ -40,21 +49,37 @@ def ceilings(device: torch.device, tiny: bool = False) -> tuple[dict[str, float]
 
 
 def _cpu(seconds: float) -> dict[str, float]:
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    flags = set(text.split("flags", 1)[1].split("\n", 1)[0].split()) if "flags" in text else set()
-    kinds = {name: k for name, k in _KINDS.items() if _NEEDS[name] in flags}
+    """What cannot be measured of AMX, where the processor has it, is said on standard error."""
+    flags = processor.flags()
+    kinds = {name: number for name, (number, needs) in _KINDS.items() if needs <= flags}
     compiler = shutil.which("g++") or shutil.which("clang++")
     if not kinds or compiler is None:
         return {}
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder, "ceiling.so")
-        source = Path(__file__).with_name("ceiling.cpp")
-        subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-pthread", source, "-o", library], check=True)
-        function = ctypes.CDLL(str(library)).ceiling
-        function.restype = ctypes.c_double
-        function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_double]
-        return {name: function(kind, torch.get_num_threads(), seconds) for name, kind in kinds.items()}
+        path, amx = Path(folder, "ceiling.so"), flags >= processor.AMX
+        missing = "" if not amx or build(compiler, path, amx=True) else f"{compiler}'s assembler does not know it"
+        if not amx or missing:
+            build(compiler, path)
+        library = ctypes.CDLL(str(path))
+        if amx and not missing and library.amx_permission():
+            missing = "the system does not permit it"
+        if missing:
+            print(f"ceilings: AMX not measured: {missing}", file=sys.stderr)
+            kinds = {name: number for name, number in kinds.items() if not name.startswith("amx")}
+        library.ceiling.restype = ctypes.c_double
+        library.ceiling.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_double]
+        return {name: library.ceiling(number, torch.get_num_threads(), seconds) for name, number in kinds.items()}
+
+
+def build(compiler: str, path: Path, amx: bool = False) -> bool:
+    """ceiling.cpp as a library at ``path``; False where with ``amx`` it cannot be: the assembler is too old.
+
+    Raises:
+        subprocess.CalledProcessError: it cannot be without.
+    """
+    command = [compiler, "-O2", "-shared", "-fPIC", "-pthread", Path(__file__).with_name("ceiling.cpp"), "-o", path]
+    done = subprocess.run([*command, *(["-DWITH_AMX"] if amx else [])], check=not amx, capture_output=amx)
+    return done.returncode == 0
 
 
 def _cuda(device: torch.device, tiny: bool) -> tuple[dict[str, float], dict[str, dict[str, float]]]:

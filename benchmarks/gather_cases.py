@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import heads
+import processor
 import torch
 from heads import LIB, OURS
 from measure import Bar, Case, Contender, gradients_apart
@@ -25,6 +26,7 @@ def gather(model, setup) -> Iterator[Case]:
             start = 2 * h * 4 * w
             coord = heads.grid((4 * h, 4 * w), device)[0][:, start : start + q].contiguous()
         cell, w_pos = torch.full_like(coord, 2 / (4 * h)), torch.randn(d, 4, device=device)
+        path = processor.path("gather", device)
         index, _, _ = reference.corners(coord, (h, w))
         flat = index[..., 0] * w + index[..., 1] + torch.arange(batch, device=device).view(-1, 1, 1) * h * w
         touched, rows = flat.unique().numel(), batch * q * 4
@@ -37,7 +39,9 @@ def gather(model, setup) -> Iterator[Case]:
             forward = [
                 Contender("plain PyTorch", kind, lambda i, g=given: ops.PLAIN["corner_gather"](*g)[0]),
                 # values of up to about 10, rounded once more or less
-                Contender(OURS, kind, lambda i, g=given: LIB.corner_gather(*g)[0], 16 * unit, {"copy": needed}),
+                Contender(
+                    OURS, kind, lambda i, g=given: LIB.corner_gather(*g)[0], 16 * unit, {"copy": needed}, path=path
+                ),
             ]
             bars = [Bar((OURS, kind), "share", None, 0.7)] if device.type == "cuda" else []
             yield Case(f"gather {name} {kind}", forward, bars, batch * q)
@@ -48,6 +52,8 @@ def gather(model, setup) -> Iterator[Case]:
             backward = [
                 Contender("plain PyTorch", kind, lambda i, g=back, f=plain: list(f(*g)), apart=gradients_apart),
                 # sums of up to some thousand terms in another order, rounded once
-                Contender(OURS, kind, lambda i, g=back, f=own: list(f(*g)), unit, {"copy": needed}, gradients_apart),
+                Contender(
+                    OURS, kind, lambda i, g=back, f=own: list(f(*g)), unit, {"copy": needed}, gradients_apart, path=path
+                ),
             ]
             yield Case(f"gather backward {name} {kind}", backward, bars, batch * q)

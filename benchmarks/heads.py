@@ -6,6 +6,7 @@ import copy
 import functools
 from collections.abc import Callable
 
+import processor
 import torch
 import torch.nn.functional as F
 from ceiling import tf32
@@ -91,7 +92,8 @@ def references(
 
     def add(form: str, kind: str, run: Callable[[int], Tensor], tolerance: float, bound: str = "") -> None:
         compiles = form.endswith(COMPILED)
-        found.append(Contender(REFERENCE + form, kind, run, tolerance, {bound or kind: needed}, compiles=compiles))
+        work = {bound or processor.torch_unit(kind, coord.device): needed}
+        found.append(Contender(REFERENCE + form, kind, run, tolerance, work, compiles=compiles))
 
     add("", "float32", lambda i: by_reference(model, feats[i], coord, cell), 0)
     graph = compiled(reference.liif, dynamic=True)
@@ -124,15 +126,14 @@ def folds(
     model, hiddens: list[Tensor], coord: Tensor, cell: Tensor, kinds: tuple[str, ...], compile_too: bool, chunk: int
 ) -> list[Contender]:
     """The fold on its own: its gain is not the kernels'. Plain PyTorch, and under torch.compile in chunks."""
-    work, found = matrix_work(coord), []
+    found = []
     for kind in kinds:
+        work = {processor.torch_unit(kind, coord.device): matrix_work(coord)}
         dtype = getattr(torch, kind)
         parts = cast(functional.Head(*model.head()), dtype)
         own = [h.to(dtype) for h in hiddens]
         given = [render_arguments(h, parts, coord, cell) for h in own]
-        found.append(
-            Contender(FOLD, kind, lambda i, g=given: ops.PLAIN["render"](*g[i]), TOLERANCE[kind], {kind: work})
-        )
+        found.append(Contender(FOLD, kind, lambda i, g=given: ops.PLAIN["render"](*g[i]), TOLERANCE[kind], work))
         if not compile_too:
             continue
         form = compiled(plain_fold, dynamic=True)
@@ -140,7 +141,7 @@ def folds(
         def run(i: int, own=own, p=parts, form=form) -> Tensor:
             return in_chunks(lambda c, s: form(own[i], c, s, p.w_pos, p.mlp, p.w_out, p.b_out), coord, cell, chunk)
 
-        found.append(Contender(FOLD + COMPILED, kind, run, 2 * TOLERANCE[kind], {kind: work}, compiles=True))
+        found.append(Contender(FOLD + COMPILED, kind, run, 2 * TOLERANCE[kind], work, compiles=True))
     return found
 
 
@@ -156,12 +157,17 @@ def ours(
 ) -> list[Contender]:
     """Our operators, called as by ``model.render`` (``as_image``: one cell, a part of the hidden map) or by
     ``model.query``: the extension on a CPU, the fused kernel on CUDA."""
-    work, found = matrix_work(coord), []
+    found = []
     given_cell = None if as_image else cell
 
     def of_grid(head: functional.Head) -> functional.Head:
         size = feats[0].shape[2:]
         return functional.with_cell(head, [c * n for c, n in zip(cell[0, 0].tolist(), size, strict=True)])
+
+    def contender(kind: str, operator: Callable[..., Tensor], given: list[tuple]) -> Contender:
+        path = processor.path(kind, coord.device)
+        work = {processor.unit(kind, path): matrix_work(coord)}
+        return Contender(OURS, kind, functools.partial(on, operator, given), TOLERANCE[kind], work, path=path)
 
     for kind in kinds:
         if kind == "int8":
@@ -173,9 +179,7 @@ def ours(
                 hidden, w_pos, w_mlp, b_mlp, w_out = functional.uniform(functional.hidden_map(feat, parts), parts)
                 layers = (*int8.quantize_weights(w_mlp), b_mlp, quantized.act_scale, w_out, parts.b_out)
                 given.append((hidden, coord, given_cell, w_pos, *layers, hidden.shape[1:3], (0, 0), True))
-            found.append(
-                Contender(OURS, kind, lambda i, g=given: LIB.render_int8(*g[i]), TOLERANCE[kind], {kind: work})
-            )
+            found.append(contender(kind, LIB.render_int8, given))
             continue
         dtype = getattr(torch, kind)
         whole = model.head()
@@ -183,7 +187,7 @@ def ours(
         own = hiddens if head is whole else [functional.hidden_map(feat, head) for feat in feats]
         parts = cast(functional.Head(*head), dtype)
         given = [render_arguments(h.to(dtype), parts, coord, given_cell) for h in own]
-        found.append(Contender(OURS, kind, lambda i, g=given: LIB.render(*g[i]), TOLERANCE[kind], {kind: work}))
+        found.append(contender(kind, LIB.render, given))
     return found
 
 

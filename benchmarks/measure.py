@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import processor
 import torch
 from gauge import Gauge, medians
 from torch import Tensor
@@ -38,6 +39,7 @@ class Contender:
         work: what it must do at least, by the name of the ceiling that bounds it: operations of its matrices by kind of
             number, each multiply-add two; under "copy" bytes to read and write, each once.
         compiles: in its first run, whose memory is then not its own.
+        path: the instruction set of our kernels on a CPU, see ``processor.path``.
     """
 
     name: str
@@ -47,6 +49,13 @@ class Contender:
     work: dict[str, float] = field(default_factory=dict)
     apart: Callable[[Any, Any], float] = largest_difference
     compiles: bool = False
+    path: str = ""
+
+    @property
+    def unit(self) -> str:
+        """The name of the ceiling that its kind of number has on what it runs on."""
+        amx = f"amx {self.kind}"
+        return processor.unit(self.kind, self.path) if self.path or amx not in self.work else amx
 
 
 @dataclass
@@ -173,6 +182,8 @@ def check(contenders: Sequence[Contender], clock: Clock, device: torch.device) -
     rows, want = [], None
     for c in contenders:
         row: dict[str, Any] = {"contender": c.name, "dtype": c.kind, "ok": False}
+        if c.path:
+            row["path"] = c.path
         rows.append(row)
         try:
             if c.compiles or clock.cuda:  # compiled and planned before memory counts
@@ -208,7 +219,8 @@ def measure(
     end: float = float("inf"),
     fill: float = 0.25,
 ) -> list[dict]:
-    """Check every contender against the first, then time those that passed in turns: A B C A B C ...
+    """Check every contender against the first, then time those that passed in turns: A B C A B C ... ``ceiling`` of a
+    row is that of ``unit``.
 
     ``ratio`` is the median of the rounds' ratios: what slows a whole round down does not enter. ``sm_mhz``, ``watts``:
     the card's clock and power while the contender ran, see ``gauge.py``.
@@ -238,7 +250,7 @@ def measure(
         row |= {"median": statistics.median(taken), "rounds": len(taken), **medians(seen)}
         row["q20"], row["q80"] = (sorted(taken)[round(q * (len(taken) - 1))] for q in (0.2, 0.8))
         row["ratio"] = statistics.median(a / b for a, b in zip(times[0], taken, strict=True)) if times[0] else None
-        row["share"] = None
+        row |= {"share": None, "unit": c.unit, "ceiling": ceiling.get(c.unit)}
         if c.work and all(name in ceiling for name in c.work):
             row["share"] = sum(amount / ceiling[name] for name, amount in c.work.items()) / row["median"]
         if case.queries:

@@ -4,7 +4,8 @@ and those of benchmarks/GPU.md.
     python benchmarks/readme.py          # between the marks <!-- rows: NAME --> and <!-- end of rows -->
     python benchmarks/readme.py --check  # exit code 1 where README or pictures are not what the rows say
 
-Where a row was measured in several runs, its figures are the range of the runs' medians.
+Where a row was measured in several runs, its figures are the range of the runs' medians. Each processor has tables of
+its own; the pictures are those of the first.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import argparse
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import processor
 import readme_gpu
 from heads import COMPILED, FOLD, OURS, REFERENCE
 from PIL import Image
@@ -31,29 +34,76 @@ HEAD = "head 64x64 -> 256x256"
 KINDS = ("float32", "bfloat16", "int8")
 NAMES = {REFERENCE: "reference", FOLD: "fold in plain PyTorch", OURS: "liif_fast"}
 Timed = dict[tuple[str, str, str], list[dict]]
+NOT_MEASURED = (
+    "With AMX (the matrix unit of Intel's server processors since Sapphire Rapids): not measured yet.\n"
+    "`python benchmarks/speed.py --suite --json benchmarks/results/cpu.jsonl` on one adds its rows."
+)
 
 
-def claim(timed: Timed) -> str:
-    """The head's ratios, in a sentence."""
-    text = {kind: span(of(timed[HEAD, OURS, kind], "ratio"), floor=True) for kind in KINDS}
-    return (
+@dataclass
+class Machine:
+    """A processor, of one of ``processor.KINDS``, and the timed rows from it."""
+
+    kind: str
+    name: str
+    rows: list[dict]
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind}: {self.name}"
+
+
+def machines(rows: Iterable[dict]) -> list[Machine]:
+    """In the order of their kinds, those of one kind as they come in the rows."""
+    found: dict[tuple[str, str], list[dict]] = {}
+    for row in (row for several in grouped(rows).values() for row in several):
+        found.setdefault((processor.kind(row), f"{row['cpu']}, {row['threads']} cores"), []).append(row)
+    return [Machine(*at, found[at]) for at in sorted(found, key=lambda at: processor.KINDS.index(at[0]))]
+
+
+def claim(machines: Sequence[Machine]) -> str:
+    """The head's ratios, in a sentence; those with AMX in one of their own."""
+    found: dict[bool, dict[str, list[float]]] = {True: {}, False: {}}
+    for machine in machines:
+        timed = grouped(machine.rows)
+        for kind in KINDS:
+            ratios = of(timed.get((HEAD, OURS, kind), []), "ratio")
+            found[machine.kind == processor.WITH_AMX].setdefault(kind, []).extend(ratios)
+    text, amx = ({k: span(v, floor=True) for k, v in found[with_amx].items() if v} for with_amx in (False, True))
+    said = (
         f"The head, from features to colours, runs {text['float32']} times as fast as the official one on a CPU in "
         f"float32,\n{text['bfloat16']} times in bfloat16 and {text['int8']} times in int8 "
         "([conditions](#speed); every result is checked before it is timed)."
     )
+    ratios = ", ".join(f"{ratio} times in {kind}" for kind, ratio in amx.items())
+    return f"{said}\nOn a CPU with AMX: {ratios}." if amx else said
 
 
-def conditions(timed: Timed) -> str:
-    rows = [row for found in timed.values() for row in found]
-    kinds = {kind: [r["ceiling"] for r in rows if r["dtype"] == kind and r["ceiling"]] for kind in KINDS}
-    parts = [f"{span([v / 1e9 for v in values], 3)} in {kind}" for kind, values in kinds.items() if values]
-    names = ("cpu", "threads", "torch", "commit")
-    unique = {name: ", ".join(sorted({str(row[name]) for row in rows})) for name in names}
-    runs = len({row["run"] for row in rows})
-    return (
-        f"{unique['cpu']}, {unique['threads']} cores, torch {unique['torch']}, {runs} runs, commit {unique['commit']}. "
-        f"Ceilings, 10^9 operations a second: {', '.join(parts)}."
-    )
+def conditions(machines: Sequence[Machine]) -> str:
+    """A paragraph for each machine; where there is none with AMX, that."""
+    said = []
+    for machine in machines:
+        rows, ceilings = machine.rows, dict[str, list[float]]()
+        for row in rows:
+            if row["ceiling"]:
+                ceilings.setdefault(row.get("unit", row["dtype"]), []).append(row["ceiling"] / 1e9)
+        units = [*KINDS, *(f"amx {kind}" for kind in KINDS)]
+        parts = [f"{span(ceilings[unit], 3)} in {unit}" for unit in units if unit in ceilings]
+        torch, commit = (", ".join(sorted({str(row[name]) for row in rows})) for name in ("torch", "commit"))
+        runs = len({row["run"] for row in rows})
+        said.append(
+            f"{machine.title}, torch {torch}, {runs} run{'s' * (runs > 1)}, commit {commit}. "
+            f"Ceilings, 10^9 operations a second: {', '.join(parts)}."
+        )
+    if all(machine.kind != processor.WITH_AMX for machine in machines):
+        said.append(NOT_MEASURED)
+    return "\n\n".join(said)
+
+
+def paths(rows: Sequence[dict]) -> str:
+    """The instruction sets that our kernels used, where the rows say."""
+    found = sorted({row["path"] for row in rows if row.get("path")})
+    return f" ({', '.join(found)})" if found else ""
 
 
 def head(timed: Timed) -> str:
@@ -63,7 +113,7 @@ def head(timed: Timed) -> str:
         if case != HEAD:
             continue
         base, _, form = contender.partition(", ")
-        name = f"{NAMES[base]}{', ' + form if form else ''}, {kind}"
+        name = f"{NAMES[base]}{', ' + form if form else ''}, {kind}{paths(rows)}"
         share, peak, quality = of(rows, "share"), of(rows, "peak"), of(rows, "set5_x4_db")
         cells = [
             name,
@@ -87,12 +137,14 @@ def others(timed: Timed) -> str:
     for case in cases:
         if case == HEAD or case.startswith(("queries", "scale", "tiles")):
             continue
-        reference = timed[case, REFERENCE, "float32"]
+        reference = timed.get((case, REFERENCE, "float32"))
+        if reference is None:
+            continue
         cells = [case, seconds(reference)]
         for key in columns:
             rows = timed.get((case, *key))
-            cells.append(f"{seconds(rows)}, {span(of(rows, 'ratio'), 3)} x" if rows else "")
-        peaks = [of(timed[case, name, "float32"], "peak") for name in (REFERENCE, OURS)]
+            cells.append(f"{seconds(rows)}, {span(of(rows, 'ratio'), 3)} x{paths(rows)}" if rows else "")
+        peaks = [of(timed.get((case, name, "float32"), []), "peak") for name in (REFERENCE, OURS)]
         cells.append(" / ".join(span([p / 2**20 for p in peak], 3) for peak in peaks) + " MiB" if all(peaks) else "")
         lines.append(cells)
     return table([*titles, "memory, reference and float32"], lines)
@@ -103,15 +155,17 @@ def sizes(timed: Timed) -> str:
     found = sorted({int(case[11:]) for case, _, _ in timed if case.startswith("queries 10^")})
     columns = [(REFERENCE, "float32"), (OURS, "float32"), (OURS, "bfloat16")]
     lines = []
-    rows = [row for several in timed.values() for row in several]
-    slope = slopes(rows)
+    slope = slopes(row for several in timed.values() for row in several)
     for name, kind in columns:
-        cells = []
+        cells, measured = [], []
         for power in found:
-            several = timed.get((f"queries 10^{power}", name, kind))
+            several = timed.get((f"queries 10^{power}", name, kind), [])
             cells.append(span([10**power / row["median"] for row in several], 3) if several else "")
-        lines.append([f"{NAMES[name]}, {kind}", *cells, f"queries^{slope[f'{name} {kind}']:.2f}"])
-    return table(["queries a second, of", *(f"10^{p}" for p in found), "time grows as"], lines)
+            measured += several
+        grows = slope.get(f"{name} {kind}")
+        label = f"{NAMES[name]}, {kind}{paths(measured)}"
+        lines.append([label, *cells, "" if grows is None else f"queries^{grows:.2f}"])
+    return table(["queries a second, of", *(f"10^{p}" for p in found), "time grows as"], lines if found else [])
 
 
 def tiles(timed: Timed) -> str:
@@ -119,24 +173,37 @@ def tiles(timed: Timed) -> str:
     for (case, contender, kind), rows in timed.items():
         if case.startswith("tiles"):
             peak = span([p / 2**20 for p in of(rows, "peak")], 3)
-            lines.append([f"{case.removeprefix('tiles ')}, {contender}, {kind}", seconds(rows), f"{peak} MiB"])
+            name = f"{case.removeprefix('tiles ')}, {contender}, {kind}{paths(rows)}"
+            lines.append([name, seconds(rows), f"{peak} MiB"])
     return table(["large image", "time", "memory"], lines)
 
 
-BLOCKS: dict[str, Callable[[Timed], str]] = {
-    "claim": claim, "conditions": conditions, "head": head, "others": others, "sizes": sizes, "tiles": tiles,
-}  # fmt: skip
+def each(of_timed: Callable[[Timed], str]) -> Callable[[Sequence[Machine]], str]:
+    """The table of each machine that has rows for it, under its name."""
+
+    def made(machines: Sequence[Machine]) -> str:
+        tables = ((machine.title, of_timed(grouped(machine.rows))) for machine in machines)
+        return "\n\n".join(f"{title}\n\n{text}" for title, text in tables if text)
+
+    return made
+
+
+BLOCKS: dict[str, Callable[[Sequence[Machine]], str]] = {
+    "claim": claim,
+    "conditions": conditions,
+    **{block.__name__: each(block) for block in (head, others, sizes, tiles)},
+}
 
 
 FILES = (ROOT / "README.md", ROOT / "benchmarks" / "GPU.md")
 
 
-def filled(text: str, timed: Timed, gpu: list[dict]) -> str:
+def filled(text: str, cpu: Sequence[Machine], gpu: list[dict]) -> str:
     """The text with every block made anew. KeyError: a mark with an unknown name, or rows that a block needs."""
 
     def block(match: re.Match) -> str:
         name = match[1]
-        made = readme_gpu.BLOCKS[name](gpu) if name in readme_gpu.BLOCKS else BLOCKS[name](timed)
+        made = readme_gpu.BLOCKS[name](gpu) if name in readme_gpu.BLOCKS else BLOCKS[name](cpu)
         return f"<!-- rows: {name} -->\n{made}\n<!-- end of rows -->"
 
     return re.sub(r"<!-- rows: (\w+) -->\n.*?<!-- end of rows -->", block, text, flags=re.DOTALL)
@@ -149,7 +216,7 @@ def digest(path: Path) -> str:
 def stale(results: Path = RESULTS, files: Sequence[Path] = FILES) -> list[str]:
     """What does not say what the rows say."""
     path = results / "cpu.jsonl"
-    rows, found = (grouped(load(path)), load(results / "gpu.jsonl")), []
+    rows, found = (machines(load(path)), load(results / "gpu.jsonl")), []
     for file in files:
         text = file.read_text()
         found += [] if filled(text, *rows) == text else [str(file)]
@@ -166,11 +233,11 @@ def main() -> None:
         wrong = stale()
         sys.exit(f"not what the rows say: {', '.join(wrong)}; run python benchmarks/readme.py" if wrong else 0)
     path = RESULTS / "cpu.jsonl"
-    rows, gpu = load(path), load(RESULTS / "gpu.jsonl")
+    cpu, gpu = machines(load(path)), load(RESULTS / "gpu.jsonl")
     for file in FILES:
-        file.write_text(filled(file.read_text(), grouped(rows), gpu))
+        file.write_text(filled(file.read_text(), cpu, gpu))
     try:
-        plot(rows, RESULTS, prefix="speed-", note=digest(path))
+        plot(cpu[0].rows, RESULTS, prefix="speed-", note=digest(path))
     except charts.ChartError as error:
         sys.exit(f"The texts are written, the pictures are not: {error}")
 

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import processor
 import torch
 
 ROOT = Path(__file__).parents[1]
@@ -29,11 +30,8 @@ def commit(root: Path = ROOT) -> str:
 
 def about(device: torch.device) -> dict:
     """Where and with what."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    model = text.split("model name", 1)[1].split(":", 1)[1].split("\n")[0] if "model name" in text else ""
     found = {
-        "cpu": model.strip() or platform.processor(),
+        **processor.about(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -93,8 +93,7 @@ def main() -> None:
         judged = [] if args.tiny else [{"case": case.title, **bar.judge(rows)} for bar in case.bars]
         bars += judged
         for row in rows:
-            kind = row["dtype"]
-            row |= {"case": case.title, "ceiling": ceiling.get(kind), "ceiling_card": card.get(kind), **machine}
+            row |= {"case": case.title, "ceiling_card": card.get(row["dtype"]), **machine}
         everything += rows
         if args.json:
             append(args.json, [*rows, *({**bar, **machine} for bar in judged)])
@@ -163,9 +162,10 @@ def say(title: str, row: dict) -> None:
     else:
         ratio = f"{row['ratio']:6.2f} x" if row["ratio"] else ""
         part = f"  {row['share']:.0%} of the ceiling" if row["share"] else ""
+        path = f"  by {row['path']}" if row.get("path") else ""
         peak = f"  {row['peak'] / 2**20:.0f} MiB" if row.get("peak") is not None else ""
         spread = f"({row['q20'] * 1e3:.5g} to {row['q80'] * 1e3:.5g})"
-        figures = f"{ratio}  error {row['error']:.1e}{part}{peak}{_shown(row)}"
+        figures = f"{ratio}  error {row['error']:.1e}{part}{peak}{path}{_shown(row)}"
         print(f"{line}{row['median'] * 1e3:9.5g} ms {spread:<20}{figures}", flush=True)
 
 

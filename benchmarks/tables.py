@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 
 
 def table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Markdown; "" without lines."""
+    lines = list(lines)
+    if not lines:
+        return ""
     head = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     return "\n".join([*head, *(f"| {' | '.join(cells)} |" for cells in lines)])
 

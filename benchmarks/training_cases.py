@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import processor
 import torch
 import torch.nn.functional as F
 from heads import (
@@ -48,6 +49,11 @@ def _sizes(setup) -> tuple[int, int, int]:
     return (16 if setup.device.type == "cuda" else 4), 48, 2304
 
 
+def path_of(name: str, kind: str, setup) -> str:
+    """The path of our training kernels, for contenders that they belong to."""
+    return processor.path(kind, setup.device, training=True) if name == OURS else ""
+
+
 def _samples(setup) -> tuple[Tensor, Tensor, Tensor]:
     batch, side, queries = _sizes(setup)
     coord = torch.rand(batch, queries, 2, device=setup.device) * 2 - 1
@@ -71,10 +77,15 @@ def train(model, setup) -> Iterator[Case]:
             with torch.enable_grad(), torch.autocast(setup.device.type, dtype=dtype, enabled=kind != "float32"):
                 return list(torch.autograd.grad(F.l1_loss(predict(feats[i]).float(), target), [feats[i], *parameters]))
 
-        ops = reference_work(model, coord)
+        path = path_of(name, kind, setup)
+        by_torch = processor.torch_unit(kind, setup.device)
+        work = {by_torch: 3 * reference_work(model, coord)}
         if name != REFERENCE:
-            ops = matrix_work(coord) + batch * folded_work(model, side, side)
-        return Contender(name, kind, run, TOLERANCE[kind], {kind: 3 * ops}, gradients_apart, COMPILED in name)
+            ours = processor.unit(kind, path) if name == OURS else by_torch
+            work = processor.total(
+                (ours, 3 * matrix_work(coord)), (by_torch, 3 * batch * folded_work(model, side, side))
+            )
+        return Contender(name, kind, run, TOLERANCE[kind], work, gradients_apart, COMPILED in name, path)
 
     def head_and_map(feat: Tensor):
         head = model.head()
@@ -120,9 +131,10 @@ def train(model, setup) -> Iterator[Case]:
         if setup.compiled:
             bars += [Bar((OURS, kind), "faster than", (FOLD + COMPILED, kind), 1.3) for kind in TOLERANCE]
     else:
+        amx = path_of(OURS, "bfloat16", setup).startswith("amx_")
         bars = [
             Bar((OURS, "float32"), "faster than", single, 2.2),
-            Bar((OURS, "bfloat16"), "faster than", single, 4.5),
+            Bar((OURS, "bfloat16"), "faster than", single, 8 if amx else 4.5),
             *(Bar((OURS, kind), "memory of", (REFERENCE, kind), 1 / 3) for kind in TOLERANCE),
         ]
     yield Case(f"training head {batch} x {side}x{side}, {queries} queries", found, bars, batch * queries)
@@ -198,12 +210,18 @@ def step(model, setup) -> Iterator[Case]:
         for name, predict in ((REFERENCE, by_reference), (OURS, lambda i: model(inputs[i], coord, cell))):
             # the reference may differ by twice as much in bfloat16, and is timed all the same
             allowed = tolerance * (2 if name == REFERENCE else 1)
-            head = reference_work(model, coord) if name == REFERENCE else matrix_work(coord) + fold
-            work = {kind: 3 * (encoder + head)}
-            if kind == DEFAULTS:  # the fold is a convolution
-                convolved = encoder + (0 if name == REFERENCE else fold)
-                work = {"tf32": 3 * convolved, "float32": 3 * (encoder + head - convolved)}
-            found.append(Contender(name, kind, partial(run, predict, kind), allowed, work, gradients_apart))
+            path = path_of(name, kind, setup)
+            by_torch = processor.torch_unit(kind, setup.device)
+            products, multiplied = reference_work(model, coord), by_torch
+            convolved = encoder
+            if name == OURS:  # the fold is a convolution
+                products, multiplied = matrix_work(coord), processor.unit(kind, path)
+                convolved += fold
+            if kind == DEFAULTS:
+                multiplied = "float32"
+            work = processor.total((by_torch, 3 * convolved), (multiplied, 3 * products))
+            each = partial(run, predict, kind)
+            found.append(Contender(name, kind, each, allowed, work, gradients_apart, path=path))
         if setup.device.type == "cuda":
             batches = [{"inp": inp, "coord": coord, "cell": cell, "gt": target} for inp in inputs]
             for name, parts in ((GRAPH, None), (WHOLE, 1)):
@@ -215,8 +233,12 @@ def step(model, setup) -> Iterator[Case]:
                 bars.append(Bar((name, kind), "faster than", (REFERENCE, kind), 2.5))
                 bars.append(Bar((name, kind), "memory of", (REFERENCE, kind), 0.25))
     else:
+        single, half = (REFERENCE, "float32"), (REFERENCE, "bfloat16")
+        amx = path_of(OURS, "bfloat16", setup).startswith("amx_")
         bars = [
-            Bar((OURS, kind), "faster than", (REFERENCE, "float32"), least)
-            for kind, least in (("float32", 1.5), ("bfloat16", 2.5))
+            Bar((OURS, "float32"), "faster than", single, 1.5),
+            Bar((OURS, "bfloat16"), "faster than", single, 4 if amx else 2.5),
         ]
+        if amx:
+            bars.append(Bar((OURS, "bfloat16"), "faster than", half, 2.5))
     yield Case(f"training step {batch} x {side}x{side}, {queries} queries", found, bars, batch * queries)
