@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,13 @@ def no_matrix_units(monkeypatch) -> None:
     from liif_fast.head import precision
 
     monkeypatch.setattr(precision, "MATRIX_UNITS_CPU", ())
+
+
+@pytest.fixture(autouse=True)
+def _no_lines_about_progress(monkeypatch) -> None:
+    """Tests read what the command says; on a busy machine it would begin to say how far it is."""
+    if reporting := sys.modules.get("liif_fast.cli.reporting"):
+        monkeypatch.setattr(reporting, "FIRST_LINE", 600.0)
 
 
 @pytest.fixture(autouse=True)

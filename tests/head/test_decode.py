@@ -8,11 +8,10 @@ import itertools
 import pytest
 import torch
 from cpu_paths import COMPILED, PATHS, WHY, forced
-from decode_cases import SHAPES, arguments, error
-from operator_cases import expected_render
+from decode_cases import SHAPES, arguments, error, expected, gradients, in_own_precision
 
 from liif_fast import functional
-from liif_fast.head import ops, precision
+from liif_fast.head import precision
 
 LIB = torch.ops.liif_fast
 DECODE = LIB.decode.default
@@ -31,24 +30,6 @@ def path(request, monkeypatch):
         yield request.param
 
 
-def gradients(path, args, grad_out):
-    if path == "plain":
-        hidden, coord, cell, *parameters, b_out, ensemble = args
-        grads = ops.PLAIN["decode_backward"](grad_out, hidden, coord, cell, *parameters, ensemble)
-        return ops.PLAIN["decode"](*args), (*grads, grad_out.sum((0, 1)).to(b_out.dtype))
-    args = [t.detach().requires_grad_(i not in (1, 2)) if torch.is_tensor(t) else t for i, t in enumerate(args)]
-    out = DECODE(*args)
-    return out.detach(), torch.autograd.grad(out, [t for t in args if torch.is_tensor(t) and t.requires_grad], grad_out)
-
-
-def expected(args, grad_out):
-    """The same in float64 by autograd through the operator's definition."""
-    hidden, *rest, ensemble = [t.detach().double() if torch.is_tensor(t) else t for t in args]
-    leaves = [hidden.requires_grad_(), *(t.requires_grad_() for t in rest[2:])]
-    out = expected_render(hidden, *rest, hidden.shape[1:3], (0, 0), ensemble)
-    return out.detach(), torch.autograd.grad(out, leaves, grad_out.double(), allow_unused=True, materialize_grads=True)
-
-
 @pytest.mark.parametrize("path", ["plain, float32 products", *PATHS], indirect=True)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("cell", "ensemble", "strided"), list(itertools.product((True, False), repeat=3)))
@@ -63,15 +44,6 @@ def test_float64(path, shape, cell, ensemble, strided):
     for actual, w in zip(grads, want_grads, strict=True):
         assert actual.shape == w.shape
         assert error(actual, w) < 1e-12
-
-
-def in_own_precision(args, grad_out):
-    """The definition with every layer's weights and values in hidden's precision, by autograd in plain PyTorch."""
-    hidden, coord, cell, w_pos, *rest, ensemble = args
-    leaves = [t.detach().to(t.dtype if t is w_pos else hidden.dtype).requires_grad_() for t in (hidden, w_pos, *rest)]
-    out = expected_render(leaves[0], coord, cell, *leaves[1:], hidden.shape[1:3], (0, 0), ensemble)
-    given = grad_out.to(out.dtype)
-    return out.detach(), torch.autograd.grad(out, leaves, given, allow_unused=True, materialize_grads=True)
 
 
 def errors(result, want):

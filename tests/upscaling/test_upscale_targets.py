@@ -155,6 +155,7 @@ def test_sizes_are_said_before_long_work_and_it_moves_within_a_tile(tiny, monkey
 
 
 def test_lines_of_progress_where_nobody_watches(monkeypatch, capsys):
+    monkeypatch.setattr(reporting, "FIRST_LINE", 10.0)
     clock = [0.0]
     monkeypatch.setattr(reporting.time, "monotonic", lambda: clock[0])
     with reporting.Progress("file") as bar:
