@@ -1,6 +1,6 @@
 // kernels_amx.cpp on a processor that has AVX-512-BF16 but no AMX: its vectors on tiles in plain C++, against
 // kernels_plain_amx.cpp, which is plain altogether: colours and gradients agree to the bit. Compiled by
-// test_amx_kernels.py with -DLIIF_TILES="tiles_plain.h" and linked with that file.
+// test_amx_tiles.py with -DLIIF_TILES="tiles_plain.h" and linked with that file.
 #include <cmath>
 #include <cstdio>
 #include <cstring>

@@ -1,4 +1,4 @@
-// The products of tiles_plain.h alone, for test_amx_kernels.py.
+// The products of tiles_plain.h alone, for test_amx_tiles.py.
 #include <cstdint>
 
 namespace {
