@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The tests whose results depend on the CPU, once with each instruction set that this processor has (LIIF_FAST_CPU), and
-# in plain PyTorch with bfloat16 multiplied in either precision (LIIF_FAST_MATMUL). Usage: tools/test_paths.sh PYTHON
+# The tests whose results depend on the CPU, once with each instruction set that this processor has (LIIF_FAST_CPU) or
+# that plain C++ stands in for, and in plain PyTorch with bfloat16 multiplied in either precision (LIIF_FAST_MATMUL).
+# Usage: tools/test_paths.sh PYTHON
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}
@@ -19,8 +20,8 @@ run() {
   env "$@" "$python" -m pytest -q ${WORKERS:-} "${tests[@]}"
 }
 
-paths=$("$python" -c "from liif_fast.head import ops; print(ops.cpu_kernels()['available'].replace(',', ' '))")
-for path in $paths; do
+facts='from liif_fast.head.ops import cpu_kernels as k; print(k()["available"], k()["on_request"], sep=",")'
+for path in $("$python" -c "$facts" | tr , " "); do
   run LIIF_FAST_CPU="$path"
 done
 for products in bfloat16 float32; do

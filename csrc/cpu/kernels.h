@@ -69,7 +69,8 @@
 //                                  between the products
 // TileHead         tile_head.h     16 queries and their four corners go through the layers, the first one by
 //                                  tile_first.h; blend and output as above, but no corner and no input is left out:
-//                                  moving rows would cost more
+//                                  moving rows would cost more. Columns are padded to a multiple of 64 by zero weights,
+//                                  so an infinite activation, where D is not one, makes the query NaN
 // tile_gradient    tile_grad.h     the blocks of head_grad.h; weight gradients as products of transposed tiles
 // kernels_plain_amx.cpp            all of it without instructions of its own: used where it is named (LIIF_FAST_CPU,
 //                                  cpu_use), by tests, which so run what the others compute on any processor
@@ -184,8 +185,10 @@ struct HeadKernel {
   int64_t (*gradient_scratch)(int64_t layers, int64_t width);
 };
 
-// Bytes of one row of activations. One cache line more than needed: rows a power of two apart would share cache sets.
-LIIF_HD constexpr int64_t row_bytes(int64_t width, int64_t element) { return width * element + 64; }
+// Bytes of one row of activations: an odd number of cache lines, as rows a power of two apart would share cache sets.
+LIIF_HD constexpr int64_t row_bytes(int64_t width, int64_t element) {
+  return width * element + (width * element / 64 % 2 ? 128 : 64);
+}
 
 // Where column i of 32 stands in a row of 8-bit activations for tiles: as AVX-512 packs two vectors of 16.
 LIIF_HD constexpr int byte_place(int i) { return i % 16 / 4 * 8 + i / 16 * 4 + i % 4; }

@@ -3,6 +3,7 @@
 // inside an anonymous namespace, after tile_kinds.h.
 
 constexpr int64_t kRowsBytes = row_bytes(kBlockRows, 2);  // of a matrix whose columns were a block's rows
+constexpr int kStepsOfBlock = kBlockRows / 32;
 
 // A layer's gradient of its sums, from those of the next one: where its activation was positive.
 template <class K>
@@ -97,10 +98,10 @@ inline void pack_transposed(const char* rows, int64_t row, int steps, int64_t wi
 }
 
 // sums[o, i] += sum over rows of grads[row, o] * acts[row, i], both packed.
-template <class K>
+template <class K, int kSteps>
 void outer_products(const char* grads, const char* acts, int steps, int64_t d, int64_t width, float* sums,
                     char* nowhere) {
-  const Periods<K, 0> periods{kRowsBytes, steps};
+  const Periods<K, kSteps> periods{kRowsBytes, steps};
   const InRows layout{width * 4};
   const int pairs = int(width / 32), rows = int((d + 31) / 32), count = rows * pairs;
   const auto operands = [&](int j) {
@@ -158,6 +159,7 @@ void tile_gradient(const HeadGradient<float>& grad, int64_t begin, int64_t end, 
   Tiles::begin();
   each_block(head.in, begin, end, [&](const Geometry<float>& g, int first, int64_t query, Block<float>& block) {
     const int halves = (block.rows + 31) / 32;
+    if (halves == 0) return to_queries<Vec, T>(grad, block, query, s.values);  // no corner that counts
     if (head.layers == 0) first_layer<K, T, true>(head, g, first, block, s.values);
     else first_layer<K, T, false>(head, g, first, block, acts(0));
     const auto clear = [&](char* rows, int64_t bytes) {  // what the last tile holds beyond the block
@@ -192,7 +194,8 @@ void tile_gradient(const HeadGradient<float>& grad, int64_t begin, int64_t end, 
       column_sums<Vec>(s.values, value_row, block.rows, width, sums + grad.bias_at(l));
       pack_transposed(now, row, halves, width, s.packed_grads);
       pack_pairs(acts(l), row, halves, width, s.packed_acts);
-      outer_products<K>(s.packed_grads, s.packed_acts, halves, d, width, sums + grad.weight_at(l), s.nowhere);
+      const auto products = halves == kStepsOfBlock ? outer_products<K, kStepsOfBlock> : outer_products<K, 0>;
+      products(s.packed_grads, s.packed_acts, halves, d, width, sums + grad.weight_at(l), s.nowhere);
       tile_layer<K, kSteps>(grad.back, l, now, halves, s.sums, [&](int half, int pair, const char* from) {
         const int64_t at = half * 32 * row + pair * 64;
         float* values = reinterpret_cast<float*>(s.values + half * 32 * value_row) + pair * 32;

@@ -11,6 +11,7 @@ import torch
 from .. import distributed, models
 from ..head import precision
 from ..models.liif import LIIF
+from ..models.quantized import QuantizedLIIF
 from ..weights import checkpoints
 from . import reporting
 from .errors import UsageError
@@ -61,6 +62,8 @@ def _note(name: str, device: torch.device, model: Any) -> str | None:
     found, why = cpu_dtype()
     if found == torch.float32 or device.type != "cpu" or not isinstance(model, LIIF):
         return None
+    if name in ("auto", "int8") and isinstance(model, QuantizedLIIF):
+        return f"int8 beside an encoder in bfloat16: {why}; --dtype float32 for one in float32"
     if name == "int8":
         return f"int8 beside an encoder in bfloat16: {why}; LIIF_FAST_MATMUL=float32 for one in float32"
     return f"bfloat16: {why}; --dtype float32 for the exact result" if name == "auto" else None

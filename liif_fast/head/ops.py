@@ -14,7 +14,7 @@ import functools
 
 import torch
 
-from . import library, transforms
+from . import library, precision, transforms
 from .plain import PLAIN, times_size
 from .reference import corners
 from .triton import on_cuda
@@ -187,9 +187,13 @@ CUDA_KERNELS = CPU_KERNELS and hasattr(torch.ops.liif_fast, "corner_gather_backw
 
 
 def cpu_kernels() -> dict[str, str]:
-    """What the processor has and which kernels run: {"available": "portable,avx2,...", "float32": "avx512", ...}; empty
-    without the compiled library."""
+    """What the processor has and which kernels run: {"available": "portable,avx2,...", "float32": "avx512", ...}; in
+    "amx" why its AMX cannot be used; empty without the compiled library."""
     return dict(item.split("=", 1) for item in torch.ops.liif_fast.cpu_info().split(" ")) if CPU_KERNELS else {}
+
+
+if "amx" in cpu_kernels():  # for torch's own products neither
+    precision.without_amx()
 
 
 def integer_bfloat16() -> bool:

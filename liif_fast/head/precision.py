@@ -40,9 +40,10 @@ _UNITS = (
 )
 
 
-def _half_of_cpu() -> tuple[tuple[torch.dtype, ...], tuple[torch.dtype, ...]]:
+def _half_of_cpu(amx: bool = True) -> tuple[tuple[torch.dtype, ...], tuple[torch.dtype, ...]]:
     """Half precision that this CPU multiplies faster than float32, and by matrix units. LIIF_FAST_MATMUL=bfloat16 has
-    products in bfloat16 wherever it may be used, float32 never in half precision."""
+    products in bfloat16 wherever it may be used, float32 never in half precision. ``amx``: the system lets it be used.
+    """
     asked = os.environ.get("LIIF_FAST_MATMUL") or "auto"
     if asked not in ("auto", "bfloat16", "float32"):  # no reason to stop an import
         warnings.warn(
@@ -53,6 +54,7 @@ def _half_of_cpu() -> tuple[tuple[torch.dtype, ...], tuple[torch.dtype, ...]]:
     words = set()
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
         words = {word for line in itertools.takewhile(str.strip, info) for word in line.split()}  # the first processor
+    words = {word for word in words if amx or not word.startswith("amx_")}
     units = [unit for unit in _UNITS if unit.words <= words]
     fast = {unit.dtype for unit in units} | ({torch.bfloat16} if asked == "bfloat16" else set())
     matrix = {unit.dtype for unit in units if unit.matrix}
@@ -60,6 +62,12 @@ def _half_of_cpu() -> tuple[tuple[torch.dtype, ...], tuple[torch.dtype, ...]]:
 
 
 FAST_HALF_CPU, MATRIX_UNITS_CPU = _half_of_cpu()
+
+
+def without_amx() -> None:
+    """The processor's AMX counts for nothing: the system does not let this process use it."""
+    global FAST_HALF_CPU, MATRIX_UNITS_CPU
+    FAST_HALF_CPU, MATRIX_UNITS_CPU = _half_of_cpu(amx=False)
 
 
 def matmul_dtype(dtype: torch.dtype | None, device: str) -> torch.dtype | None:

@@ -61,6 +61,17 @@ def test_upscale(run, amx, asked, photo, tmp_path):
     assert np.array_equal(made["auto"], made["bfloat16" if amx else "float32"])
 
 
+def test_a_quantized_file_is_not_called_bfloat16(run, amx, model_file, photo, tmp_path):
+    file = tmp_path / "quantized.safetensors"
+    liif_fast.load(model_file).quantize(Image.open(photo)).save(file)
+    for dtype in ("auto", "int8"):
+        arguments = (photo, "-o", tmp_path / f"{dtype}.png", "-s", "2", "--device", "cpu", "--dtype", dtype, "-m", file)
+        code, _, stderr = run(*arguments)
+        assert (code, ": bfloat16:" in stderr) == (0, False)
+        said = f": int8 beside an encoder in bfloat16: {NOTE}, with int8 0.013 (x2 to x4, EDSR-baseline-LIIF); "
+        assert (f"{said}--dtype float32 for one in float32\n" in stderr) is amx
+
+
 def test_eval_and_compare(run, amx, asked, model_file, tmp_path, capsys):
     folder = training_files.make_images(tmp_path / "images", sizes=((40, 48),))
     code, stdout, stderr = run("--data", folder, "-s", "2", "--device", "cpu", "--json", command="eval")

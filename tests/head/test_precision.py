@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from liif_fast.head import precision
+from liif_fast.head import library, precision
 
 BFLOAT16, FLOAT16 = torch.bfloat16, torch.float16
 SAPPHIRE_RAPIDS = "GenuineIntel avx512f avx512_bf16 avx512_vnni avx512_fp16 amx_bf16 amx_tile amx_int8"
@@ -64,6 +67,32 @@ def test_what_is_asked_for_decides(cpuinfo, monkeypatch, asked, words, fast, mat
     monkeypatch.setenv("LIIF_FAST_MATMUL", asked)
     cpuinfo(words)
     assert precision._half_of_cpu() == (fast, matrix)
+
+
+def test_amx_that_the_system_does_not_permit_is_none(cpuinfo, monkeypatch):
+    cpuinfo(SAPPHIRE_RAPIDS)
+    assert precision._half_of_cpu(amx=False) == ((), ())
+    precision.without_amx()  # monkeypatch takes it back
+    assert (precision.FAST_HALF_CPU, precision.MATRIX_UNITS_CPU) == ((), ())
+
+
+@pytest.mark.skipif(library.status != "loaded", reason="the compiled library is not loaded")
+@pytest.mark.parametrize(("said", "fast"), [("amx=no_permission", False), ("bfloat16=amx_bf16", True)])
+def test_what_the_library_finds_of_amx_counts(said, fast):
+    code = f"""if True:
+        import builtins, io, torch
+        lib, real = torch.library.Library("liif_fast", "FRAGMENT"), open
+        lib.define("cpu_info() -> str")
+        lib.impl("cpu_info", lambda: "available=portable {said}", "CompositeExplicitAutograd")
+        torch.ops.load_library = lambda path: None
+        info = "flags : amx_bf16 amx_tile\\n"
+        builtins.open = lambda f, *a, **k: io.StringIO(info) if f == "/proc/cpuinfo" else real(f, *a, **k)
+        from liif_fast.head import precision
+        print(precision.FAST_HALF_CPU == precision.MATRIX_UNITS_CPU == ((torch.bfloat16,) if {fast} else ()))
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "LIIF_FAST_MATMUL"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_a_new_unit_is_one_line(cpuinfo, monkeypatch):
