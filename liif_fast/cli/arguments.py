@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
+import re
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ..base.version import VERSION
 from ..quality.compare_files import FILES
 from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS
-from . import reporting
+from . import reporting, spellings
 
-DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+SCALE = 4.0  # without --scale, --size, --fit and --fill
 _DTYPE = (
     "of the computation (%(default)s: half precision on CUDA; float32 on a CPU, but bfloat16 for LIIF, as for the "
     "encoder beside int8, where the CPU has matrix units (AMX): said with the loss)"
@@ -27,16 +31,44 @@ class Parser(argparse.ArgumentParser):
         lines((message or "").removesuffix("\n"))
 
     def error(self, message: str) -> NoReturn:
-        # not print_usage, which takes standard output where standard error is closed
-        reporting.plain_lines(self.format_usage().removesuffix("\n"))
-        reporting.plain(f"{self.prog}: error: {message}")
+        message = re.sub(r"^argument (-\w/)?(?=--)([\w-]+): ", r"\2 ", message)
+        reporting.say(f"error: {message}; {self.prog} --help shows what there is")
         self.exit(2)
+
+
+def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, by default the process's own, in the forms that people write: ``liif-fast photo.jpg`` is
+    ``liif-fast upscale photo.jpg``."""
+    given, whole = spellings.joined(sys.argv[1:] if argv is None else argv), parser()
+    commands = _commands(whole)
+    if given[:1] == ["help"]:
+        given = [*given[1:2], "--help"]
+    if not given:
+        whole.error(f"image files or a command are wanted: liif-fast photo.jpg -s 2, or one of {', '.join(commands)}")
+    first = given[0]
+    if first not in commands and first not in ("-h", "--help", "-V", "--version"):
+        if not (first.startswith("-") or "." in first or os.path.lexists(first)):
+            near = difflib.get_close_matches(first, commands, 1, 0.7)
+            advice = f"; {near[0]}?" if near else f": one of {', '.join(commands)}, or image files"
+            whole.error(f"{first}: no such command or file{advice}")
+        given.insert(0, "upscale")
+    args, unknown = whole.parse_known_args(given)
+    if unknown:
+        command = commands[given[0]]
+        options = [name for action in command._actions for name in action.option_strings]
+        near = difflib.get_close_matches(unknown[0].split("=")[0], options, 1)
+        command.error(f"{unknown[0]}: no such option" + (f"; {near[0]}?" if near else ""))
+    return args
+
+
+def _commands(whole: argparse.ArgumentParser) -> dict[str, Parser]:
+    return next(action.choices for action in whole._actions if isinstance(action, argparse._SubParsersAction))
 
 
 def parser() -> argparse.ArgumentParser:
     """Of the whole command line; ``command`` in what it gives is the command's module in this package."""
     parser = Parser(prog="liif-fast", description="Upscale images to any size with LIIF.")
-    parser.add_argument("--version", action="version", version=f"liif-fast {VERSION}")
+    parser.add_argument("-V", "--version", action="version", version=f"liif-fast {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     p = commands.add_parser("upscale", help="enlarge image files", description="Enlarge image files to any size.")
@@ -47,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     p = commands.add_parser("eval", help="PSNR and SSIM of a model on a data set")
     p.set_defaults(command="evaluate")
     p.add_argument("--data", metavar="DIR", help="folder with HR/ (and LR_bicubic/XS/), or of images")
-    p.add_argument("-s", "--scale", type=float)
+    p.add_argument("-s", "--scale", type=spellings.scale)
     p.add_argument("--config", metavar="FILE", help="a test configuration of the official repository, in place of both")
     _protocol(p)
     _model(p)
@@ -95,8 +127,8 @@ def _protocol(p: argparse.ArgumentParser) -> None:
 
 
 def _running(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (%(default)s)")
-    p.add_argument("--dtype", choices=DTYPES, default="auto", help=_DTYPE)
+    p.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda, cuda:1, mps, ... (%(default)s)")
+    p.add_argument("--dtype", type=spellings.dtype, choices=spellings.DTYPES, default="auto", help=_DTYPE)
     p.add_argument("--json", action="store_true", help="results as JSON on standard output")
     _debug(p)
 
@@ -107,11 +139,26 @@ def _debug(p: argparse.ArgumentParser) -> None:
 
 def _upscale(p: argparse.ArgumentParser) -> None:
     p.add_argument("inputs", nargs="+", metavar="INPUT", help="image files or folders")
-    p.add_argument("-o", "--output", required=True, metavar="OUT", help="a file for one input file, else a folder")
-    size = p.add_mutually_exclusive_group(required=True)
-    size.add_argument("-s", "--scale", type=float, help="factor for both sides, any number above 0")
+    where = "a file for one input file, else a folder (default: beside each input, as photo_x4.jpg)"
+    p.add_argument("-o", "--output", metavar="OUT", help=where)
+    size = p.add_mutually_exclusive_group()
     size.add_argument(
-        "--size", metavar="WxH", help="size of the result; leave out one side (800x, x600) to keep the shape"
+        "-s", "--scale", type=spellings.scale, help=f"factor for both sides: 2, 2.5, x3, 150%% (default {SCALE:g})"
+    )
+    size.add_argument(
+        "--size",
+        type=spellings.size,
+        metavar="WxH",
+        help="exactly this; one side (800x, x600, 1080p, 4k for 3840x) keeps the shape",
+    )
+    size.add_argument(
+        "--fit",
+        type=spellings.both_sides,
+        metavar="WxH",
+        help="the largest inside (1080p: 1920x1080), shape kept",
+    )
+    size.add_argument(
+        "--fill", type=spellings.both_sides, metavar="WxH", help="exactly this, shape kept: what stands out is cut off"
     )
     p.add_argument("-r", "--recursive", action="store_true", help="folders with their sub-folders")
     p.add_argument(
@@ -119,7 +166,7 @@ def _upscale(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--format", help="png, jpg, webp, tif, ... (default: the output's suffix, or as the input)")
     p.add_argument("--quality", type=int, help="of JPEG, WebP and AVIF, 1 to 100 (default 95); 100: WebP without loss")
-    p.add_argument("--suffix", default="", help="put behind the name of each file in a folder, e.g. _x4")
+    p.add_argument("--suffix", help="put behind the name of each file in a folder, e.g. _x4 (without -o: by the size)")
     p.add_argument("--overwrite", action="store_true", help="replace outputs that exist, but never an input")
     p.add_argument("--in-place", action="store_true", help="replace an input by its own result")
     p.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="refuse larger inputs (%(default)s)")
@@ -132,7 +179,7 @@ def _compare(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--data", action="append", required=True, metavar="DIR", help="folder as of eval; may be given several times"
     )
-    p.add_argument("-s", "--scale", action="append", required=True, type=float, help="several times, too")
+    p.add_argument("-s", "--scale", action="append", required=True, type=spellings.scale, help="several times, too")
     p.add_argument(
         "-m",
         "--model",
@@ -164,5 +211,5 @@ def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--dry-run", action="store_true", help="check everything, say what would happen (1: data are missing)"
     )
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (%(default)s)")
+    p.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda, ... (%(default)s)")
     _debug(p)

@@ -23,6 +23,11 @@ def device(name: str) -> torch.device:
     """The ``torch.device`` of --device; under torchrun, of ``cuda`` this process's own."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    elif name == "gpu":
+        gpu = torch.accelerator.current_accelerator(check_available=True)
+        if gpu is None:
+            raise UsageError("--device gpu: torch finds none; --device cpu, and liif-fast doctor says what there is")
+        name = gpu.type
     if name == "cuda" and distributed.world() > 1 and torch.cuda.is_available():
         name = f"cuda:{distributed.local_rank() % torch.cuda.device_count()}"
     try:

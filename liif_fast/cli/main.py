@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     args = None
     try:
-        args = arguments.parser().parse_args(argv)
+        args = arguments.parsed(argv)
         # the command with all that it needs, before there is anything that a signal must not leave behind
         command = importlib.import_module(f".{args.command}", __package__)
         interruption.imported()

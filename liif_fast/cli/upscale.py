@@ -14,11 +14,16 @@ from .. import distributed
 from ..images import files as images
 from ..upscaling.files import Options, Result, upscale_files
 from . import common, reporting
+from .arguments import SCALE
 from .errors import UsageError
+from .spellings import Size
 
 
 def run(args: argparse.Namespace) -> int:
     """Upscale as the arguments say; returns the exit code."""
+    if args.scale is None and not (args.size or args.fit or args.fill):
+        args.scale = SCALE
+        reporting.say(f"note: x{SCALE:g}, as neither --scale nor --size, --fit or --fill is given")
     _options(args, None)  # usage errors before the model is loaded
     model, dtype = common.load(args)
     options = _options(args, dtype)
@@ -67,25 +72,26 @@ def _options(args: argparse.Namespace, dtype: Any) -> Options:
     for name in ("max_pixels", "max_output_pixels"):
         if (value := getattr(args, name)) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {value}: a number above 0 is wanted")
-    if "/" in args.suffix or "\\" in args.suffix:
-        raise UsageError(f"--suffix {args.suffix}: a part of a file's name is wanted, without / and \\")
+    suffix = _suffix(args) if args.suffix is None else args.suffix
+    if "/" in suffix or "\\" in suffix:
+        raise UsageError(f"--suffix {suffix}: a part of a file's name is wanted, without / and \\")
     if args.quality is not None and not 1 <= args.quality <= 100:
         raise UsageError(f"--quality {args.quality}: 1 to 100 is wanted")
     if args.format is not None:
         try:
-            images.output_format(args.output, args.format)
+            images.output_format(args.output or "", args.format)
         except images.ImageError as error:
             raise UsageError(f"--format: {error}") from error
     _check_target(args)
-    size = _size(args.size) if args.size is not None else None
     return Options(
         scale=args.scale,
-        size=size,
+        size=args.size or args.fit or args.fill,
+        shape="fit" if args.fit else "fill" if args.fill else "exact",
         tile=_tile(args.tile),
         dtype=dtype,
         format=args.format,
         quality=args.quality,
-        suffix=args.suffix,
+        suffix=suffix,
         overwrite=args.overwrite,
         max_pixels=args.max_pixels,
         in_place=args.in_place,
@@ -93,10 +99,23 @@ def _options(args: argparse.Namespace, dtype: Any) -> Options:
     )
 
 
+def _suffix(args: argparse.Namespace) -> str:
+    """Of names without -o and --suffix: what the result is."""
+    if args.output is not None or args.in_place:
+        return ""
+    if args.scale is not None:
+        return f"_x{args.scale:g}"
+    size: Size = args.size or args.fit or args.fill
+    kind = "fit" if args.fit else "fill" if args.fill else ""
+    return f"_{kind}{'x'.join('' if n is None else str(n) for n in size)}"
+
+
 def _check_target(args: argparse.Namespace) -> None:
     """-o must fit the inputs and --format."""
-    if not args.output or not all(args.inputs):  # an empty variable in a script; Path("") is the current folder
+    if args.output == "" or not all(args.inputs):  # an empty variable in a script; Path("") is the current folder
         raise UsageError("INPUT and -o: names of files or folders are wanted, got an empty one; . is this folder")
+    if args.output is None:
+        return
     output = Path(args.output)
     try:
         named = images.output_format(output) if output.suffix and not os.path.isdir(output) else None
@@ -107,18 +126,6 @@ def _check_target(args: argparse.Namespace) -> None:
         raise UsageError(f"-o {output}: several inputs need a folder, this is the name of one file")
     if named and args.format and images.output_format(output, args.format) != named:
         raise UsageError(f"-o {output}: its suffix says {named}, --format {args.format}: give one of them")
-
-
-def _size(text: str) -> tuple[int | None, int | None]:
-    parts = text.lower().split("x")
-    if (
-        len(parts) != 2
-        or not any(parts)
-        or not all(p == "" or (p.isdecimal() and 0 < int(p[:9]) == int(p[:10])) for p in parts)
-    ):
-        raise UsageError(f"--size {text}: WIDTHxHEIGHT in pixels is wanted, e.g. 1920x1080, 1920x or x1080")
-    width, height = (int(p) if p else None for p in parts)
-    return width, height
 
 
 def _tile(text: str) -> int | str:

@@ -26,7 +26,16 @@ from .colour import read_colour
 from .containers import check_contents, depth, is_lossless_webp
 from .exif import ORIENTATION, PREFIX, descriptive_tags, has_header, is_sound, main_orientation, patched, with_prefix
 from .modes import SampleError, fitting_profile, raw_mode, split
-from .photo import ImageError, Photo, as_kind, as_photo, convert_depth, fill_transparent, upright
+from .photo import (
+    ImageError,
+    Photo,
+    as_kind,
+    as_photo,
+    convert_depth,
+    fill_transparent,
+    middle,
+    upright,
+)
 from .png import has_too_much_text, without_text
 from .profile import hidden_profile
 from .tiff import full_page
@@ -42,6 +51,7 @@ __all__ = [
     "convert_depth",
     "fill_transparent",
     "find_images",
+    "middle",
     "output_format",
     "read",
     "write",

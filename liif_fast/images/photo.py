@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 import numpy as np
@@ -114,6 +114,14 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # damaged data raise nearly anything
         return 1
     return orientation if orientation in range(1, 9) else 1
+
+
+def middle(photo: Photo, size: tuple[int, int]) -> Photo:
+    """What is left in the middle of size (height, width) when as much is cut off at either end."""
+    (height, width), (h, w) = photo.pixels.shape[:2], size
+    y, x = (height - h) // 2, (width - w) // 2
+    alpha = None if photo.alpha is None else photo.alpha[y : y + h, x : x + w]
+    return replace(photo, pixels=photo.pixels[y : y + h, x : x + w], alpha=alpha)
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from ..base.out_of_memory import out_of_memory
 from ..images import files as images
 from ..models.liif import LIIF
 from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS, output_size
+from .guard import Guard, without_results
 
 LARGE = 2**22  # pixels of input or output from which on the sizes are said before the work
 # source formats (Pillow's names) that are also written; everything else becomes PNG
@@ -41,10 +42,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Options:
-    """How to upscale: one of ``scale`` and ``size`` (width, height; one of them may be None)."""
+    """How to upscale: one of ``scale`` and ``size`` (width, height; one of them may be None).
+
+    ``shape``, with both sides given: "exact" the size as it is; "fit" the largest picture inside of it that keeps the
+    shape; "fill" the size as it is out of the middle of the smallest picture around it that keeps the shape.
+    """
 
     scale: float | None = None
     size: tuple[int | None, int | None] | None = None
+    shape: str = "exact"
     tile: int | str = "auto"
     dtype: torch.dtype = torch.float32
     format: str | None = None  # suffix without dot
@@ -57,10 +63,16 @@ class Options:
 
 
 def target_size(width: int, height: int, options: Options) -> tuple[int, int]:
-    """(height, width) of the output of a picture."""
+    """(height, width) of a picture's result; with ``shape="fill"`` before it is cut."""
     if options.size is None:
         return output_size((height, width), options.scale, None)
     w, h = cast(tuple[Any, Any], options.size)  # one of them at least is a number
+    if options.shape != "exact":
+        wider = w * height > h * width  # than the picture's shape
+        if wider == (options.shape == "fit"):
+            w = None
+        else:
+            h = None
     if w is None:
         w = max(1, round(width * h / height))
     elif h is None:
@@ -68,9 +80,12 @@ def target_size(width: int, height: int, options: Options) -> tuple[int, int]:
     return h, w
 
 
-def output_path(source: Path, relative: Path, output: Path, single: bool, options: Options) -> Path:
-    """Where the result goes: ``output`` itself if it names a file for a single input, else inside that folder."""
-    if single and output.suffix and not os.path.isdir(output):
+def output_path(source: Path, relative: Path, output: Path | None, single: bool, options: Options) -> Path:
+    """Where the result goes: ``output`` itself if it names a file for a single input, else inside that folder; beside
+    the source without one."""
+    if output is None:
+        output, relative = source.parent, Path(source.name)
+    elif single and output.suffix and not os.path.isdir(output):
         return output
     suffix = source.suffix.lower()
     if options.format:
@@ -102,25 +117,36 @@ def upscale_file(
     photo = images.read(source, max_pixels=options.max_pixels)
     height, width = photo.pixels.shape[:2]
     size = target_size(width, height, options)
-    sizes = f"{width}x{height} -> {size[1]}x{size[0]}"
+    final = _cut(size, options)
+    sizes = f"{width}x{height} -> {final[1]}x{final[0]}"
     if math.prod(size) > options.max_output_pixels:
         raise images.ImageError(
             f"{source}: {sizes}: the output is over the limit of {options.max_output_pixels} pixels; choose a smaller "
             "scale, or raise --max-output-pixels"
         )
-    images.check_size(target, size, options.format)  # also where the folder is still to be made
+    images.check_size(target, final, options.format)  # also where the folder is still to be made
     if target.parent.is_dir():
-        images.check_output(target, size=size, format=options.format, overwrite=options.overwrite)
+        images.check_output(target, size=final, format=options.format, overwrite=options.overwrite)
     if say and max(width * height, math.prod(size)) >= LARGE:
         say(f"{source}: {sizes}, {math.prod(size) / 1e6:.1f} megapixels")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         photo = model.upscale(photo, size=size, tile=options.tile, dtype=options.dtype, progress=progress)
+    if final != size:
+        photo = images.middle(photo, final)
     notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     _make_folder(target.parent)
     notes += images.write(target, photo, format=options.format, quality=options.quality, overwrite=options.overwrite)
     seconds = time.perf_counter() - start
-    return Result(str(source), str(target), (width, height), (size[1], size[0]), seconds, notes)
+    return Result(str(source), str(target), (width, height), (final[1], final[0]), seconds, notes)
+
+
+def _cut(size: tuple[int, int], options: Options) -> tuple[int, int]:
+    """(height, width) of what is left of a picture of this size."""
+    if options.shape != "fill" or options.size is None:
+        return size
+    width, height = cast(tuple[int, int], options.size)
+    return height, width
 
 
 def _check_name(target: Path) -> None:
@@ -149,7 +175,7 @@ def _make_folder(folder: Path) -> None:
 def upscale_files(
     model: LIIF,
     inputs: Iterable[str | Path],
-    output: str | Path,
+    output: str | Path | None,
     options: Options,
     *,
     recursive: bool = False,
@@ -162,20 +188,25 @@ def upscale_files(
     No output takes the place of an input: see ``Options.in_place``.
 
     Args:
-        output: a file for a single input file, else a folder; it is made if it is not there.
+        output: a file for a single input file, else a folder, which is made if it is not there; None: beside each
+            input.
         progress: called with the number of finished files and the share of the current one (2.25), the number of all
             files, and the current one's name.
         share: (r, n): only every n-th file, from the r-th on; what concerns no file is reported with r = 0 only.
         say: called with the sizes of a picture, before work that takes long.
     """
-    paths, output = [Path(p) for p in inputs], Path(output)
+    paths, output = [Path(p) for p in inputs], None if output is None else Path(output)
     found, errors = images.find_images(paths, recursive)
     for error in errors if share[0] == 0 else []:
         named = [p for p in paths if str(error).startswith(f"{p}:")]
         yield _failed(str(named[0] if named else output), error)
-    found = _without_outputs(found, paths, output)
     single = len(paths) == 1 and not os.path.isdir(paths[0])
-    guard = _Guard([source for source, _ in found])
+    passed = len(found)
+    targets = [output_path(*each, output, single, options) for each in found if options.suffix]
+    found = without_results(found, paths, output, targets)
+    if say and share[0] == 0 and (passed := passed - len(found)):
+        say(f"note: {passed} file{'s' * (passed > 1)} passed over: results of the other inputs")
+    guard = Guard([source for source, _ in found])
     for i, (source, relative) in enumerate(found):
         done = float(i)
 
@@ -187,70 +218,19 @@ def upscale_files(
 
         try:
             target = output_path(source, relative, output, single, options)
-            allowed = guard.checked(i, target, options)
+            allowed = replace(options, overwrite=True) if guard.is_own(i, target, options.in_place) else options
             guard.claim(target)  # also when another process writes it
             if i % share[1] != share[0]:
                 continue
             step(0.0)
             result = upscale_file(model, source, target, allowed, step, say)
-            guard.written.add(_identity(target))
+            guard.wrote(target)
         except Exception as error:  # whatever it is, the other files are still to be done
             if i % share[1] != share[0]:
                 continue
             result = _failed(str(source), error)
         step(1.0)
         yield result
-
-
-def _without_outputs(found: list[tuple[Path, Path]], inputs: list[Path], output: Path) -> list[tuple[Path, Path]]:
-    """A second run must not enlarge what the first one wrote into a folder inside the input."""
-    folder = _real(output)
-    if any(os.path.isdir(p) and folder != _real(p) and _real(p) in folder.parents for p in inputs):
-        return [(source, relative) for source, relative in found if folder not in _real(source).parents]
-    return found
-
-
-class _Guard:
-    """Sees to it that no output takes the place of an input, or of another output, by whatever name it goes."""
-
-    def __init__(self, sources: list[Path]) -> None:
-        self.identities = [_identity(source) for source in sources]
-        self.inputs = set(self.identities) - {None}
-        self.claimed: set[Path] = set()
-        self.written: set[Any] = set()
-
-    def claim(self, target: Path) -> None:
-        """ImageError if another input has this output."""
-        real, there = _real(target), _identity(target)
-        if real in self.claimed or (there is not None and there in self.written):
-            raise images.ImageError(f"{target} was already written for another input: use separate outputs")
-        self.claimed.add(real)
-
-    def checked(self, i: int, target: Path, options: Options) -> Options:
-        """The options with which input i may be written to ``target``; ImageError if it may not."""
-        own, there = self.identities[i], _identity(target)
-        if there is None or there not in self.inputs:
-            return options
-        if there != own:
-            raise images.ImageError(f"{target}: is another input of this run: give --suffix or another output")
-        if not options.in_place:
-            raise images.ImageError(
-                f"{target}: is the input itself: give --suffix or another output, or --in-place to replace it"
-            )
-        return replace(options, overwrite=True)
-
-
-def _identity(path: Path) -> Any:
-    """The same for all names of a file: through links, on file systems that ignore case; None if there is none."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return (found.st_dev, found.st_ino) if found.st_ino else _real(path)
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))
 
 
 def _failed(source: str, error: BaseException) -> Result:

@@ -102,7 +102,7 @@ def test_without_standard_error(folder, tiny, monkeypatch, capsys, stream):
     assert run(folder, "-o", folder.parent / "out", "-s", "2", "--debug") == 1
     assert {path.name for path in (folder.parent / "out").iterdir()} == {NAME, "b.png"}
     assert len(capsys.readouterr().out.splitlines()) == 2
-    assert run(folder) == 2  # argparse says why
+    assert run(folder, "--no-such-option") == 2  # argparse says why
     monkeypatch.setattr(pretrained, "_original", lambda *_: Path("x.pth"))
     monkeypatch.setenv("LIIF_FAST_CACHE", str(folder.parent / "cache"))
     pretrained.path("edsr-baseline-liif", lambda original, target, credit: target.write_bytes(b""))

@@ -18,7 +18,9 @@ sys.argv[0] = "liif-fast"
 from liif_fast.cli.main import main
 for arguments, wanted in (
     (["--version"], 0), (["--help"], 0), (["upscale", "--help"], 0), (["train", "--help"], 0),
-    ([], 2), (["upscalee"], 2), (["upscale", "x.png"], 2), (["compare", "--data", "."], 2), (["doctor", "--no"], 2),
+    (["-V"], 0), (["help"], 0), (["help", "train"], 0), ([], 2), (["upscalee"], 2), (["upscale"], 2),
+    (["photo.jpg", "--sclae", "2"], 2), (["photo.jpg", "--size", "big"], 2),
+    (["compare", "--data", "."], 2), (["doctor", "--no"], 2),
 ):
     try:
         main(arguments)

@@ -30,7 +30,6 @@ _RESULT = re.compile(r": \d+x\d+ -> \d+x\d+ in [\d.]+ s$")
 # The one exception: libtiff writes to the process's standard error by itself, "LZWDecode: ...", and Pillow has no
 # switch for it. Only where a TIFF was read.
 _LIBTIFF = re.compile(r"_?\w+: ")
-_USAGE = re.compile(r"(usage: |\s|liif-fast( \w+)?: error: )")
 
 
 def of_outcome(outcome: Any) -> list[str]:
@@ -81,9 +80,8 @@ def _streams(case: dict[str, Any]) -> list[str]:
     long = max(map(len, [*lines, *out.split("\n")]), default=0)
     if long > LONGEST_LINE:
         found.append(f"a line of {long} characters")
-    errors = [line for line in lines if re.match(r"liif-fast( \w+)?: error: ", line)]
-    usage = case["code"] == 2 and err.startswith("usage:")
-    strange = [x for x in lines if not _OURS.match(x) and not (usage and _USAGE.match(x))]
+    errors = [line for line in lines if line.startswith("liif-fast: error: ")]
+    strange = [x for x in lines if not _OURS.match(x)]
     if "tiff" in case["kind"]:
         strange = [x for x in strange if not _LIBTIFF.match(x)]
     if strange and "a trace" not in found:

@@ -13,6 +13,7 @@ from PIL import Image
 from liif_fast.cli import reporting
 from liif_fast.images import files as images
 from liif_fast.upscaling import files as upscale
+from liif_fast.upscaling import guard
 
 
 @pytest.fixture
@@ -83,8 +84,8 @@ def test_two_outputs_that_are_one_file(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "x").mkdir()
     photo(tmp_path / "a.png")
     photo(tmp_path / "x" / "b.png")
-    real = upscale._identity
-    monkeypatch.setattr(upscale, "_identity", lambda p: real(p.with_name("a.png") if "out" in p.parts else p))
+    real = guard.identity
+    monkeypatch.setattr(guard, "identity", lambda p: real(p.with_name("a.png") if "out" in p.parts else p))
     arguments = ["-o", tmp_path / "out", "-s", "2", "--overwrite"]
     assert run(tmp_path / "a.png", tmp_path / "x" / "b.png", *arguments) == 1
     assert "already written for another input" in capsys.readouterr().err
