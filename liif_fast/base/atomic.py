@@ -71,6 +71,17 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = True, sync: boo
         new.unlock()
 
 
+def probe(folder: str | os.PathLike[str]) -> None:
+    """OSError if no file can be made in this folder. Nothing is left there."""
+    new = _Scratch()
+    try:
+        new.make(os.fspath(folder), _create)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(new.path)
+        new.unlock()
+
+
 @contextlib.contextmanager
 def scratch_folder(parent: str | os.PathLike[str]) -> Iterator[Path]:
     """An empty folder inside ``parent`` to make files in that then move; what is left of it goes with the block."""

@@ -168,6 +168,7 @@ def _upscale(p: argparse.ArgumentParser) -> None:
     p.add_argument("--quality", type=int, help="of JPEG, WebP and AVIF, 1 to 100 (default 95); 100: WebP without loss")
     p.add_argument("--suffix", help="put behind the name of each file in a folder, e.g. _x4 (without -o: by the size)")
     p.add_argument("--overwrite", action="store_true", help="replace outputs that exist, but never an input")
+    p.add_argument("--skip-existing", action="store_true", help="outputs that exist are done: resumes an earlier run")
     p.add_argument("--in-place", action="store_true", help="replace an input by its own result")
     p.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="refuse larger inputs (%(default)s)")
     p.add_argument(

@@ -24,18 +24,20 @@ def run(args: argparse.Namespace) -> int:
     if args.scale is None and not (args.size or args.fit or args.fill):
         args.scale = SCALE
         reporting.say(f"note: x{SCALE:g}, as neither --scale nor --size, --fit or --fill is given")
-    _options(args, None)  # usage errors before the model is loaded
-    model, dtype = common.load(args)
-    options = _options(args, dtype)
-    failed = 0
+    options = _options(args)
+    failed = skipped = 0
     with reporting.Progress("file", alone=True) as bar:
 
         def say(text: str) -> None:
             with bar.aside():
                 reporting.say(text)
 
+        def load() -> Any:
+            with bar.aside():
+                return common.load(args)
+
         for result in upscale_files(
-            model,
+            load,
             args.inputs,
             args.output,
             options,
@@ -45,8 +47,11 @@ def run(args: argparse.Namespace) -> int:
             say=say,
         ):
             failed += result.error is not None
+            skipped += result.status == "exists" and result.error is None
             with bar.aside():
                 _report(result, args)
+    if skipped:
+        reporting.say(f"note: {skipped} skipped: their results are there")
     return 1 if failed else 0
 
 
@@ -60,13 +65,13 @@ def _report(result: Result, args: argparse.Namespace) -> None:
             reporting.trace(result.exception)
         named = " ".join(result.input.split()) in result.error
         reporting.say(f"error: {result.error}" if named else f"error: {result.input}: {result.error}")
-    elif not args.json:
+    elif not args.json and result.status == "done":
         sizes: Any = result.in_size, result.out_size  # there where no error is
         (w, h), (ow, oh) = sizes
         reporting.result(f"{result.output}: {w}x{h} -> {ow}x{oh} in {result.seconds:.1f} s")
 
 
-def _options(args: argparse.Namespace, dtype: Any) -> Options:
+def _options(args: argparse.Namespace) -> Options:
     if args.scale is not None and not (math.isfinite(args.scale) and args.scale > 0):
         raise UsageError(f"--scale {args.scale:g}: a number above 0 is wanted")
     for name in ("max_pixels", "max_output_pixels"):
@@ -75,6 +80,8 @@ def _options(args: argparse.Namespace, dtype: Any) -> Options:
     suffix = _suffix(args) if args.suffix is None else args.suffix
     if "/" in suffix or "\\" in suffix:
         raise UsageError(f"--suffix {suffix}: a part of a file's name is wanted, without / and \\")
+    if args.skip_existing and (args.overwrite or args.in_place):
+        raise UsageError("--skip-existing: not together with --overwrite or --in-place, which replace what is there")
     if args.quality is not None and not 1 <= args.quality <= 100:
         raise UsageError(f"--quality {args.quality}: 1 to 100 is wanted")
     if args.format is not None:
@@ -88,11 +95,11 @@ def _options(args: argparse.Namespace, dtype: Any) -> Options:
         size=args.size or args.fit or args.fill,
         shape="fit" if args.fit else "fill" if args.fill else "exact",
         tile=_tile(args.tile),
-        dtype=dtype,
         format=args.format,
         quality=args.quality,
         suffix=suffix,
         overwrite=args.overwrite,
+        skip_existing=args.skip_existing,
         max_pixels=args.max_pixels,
         in_place=args.in_place,
         max_output_pixels=args.max_output_pixels,

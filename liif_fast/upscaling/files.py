@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import time
@@ -19,6 +18,7 @@ from ..images import files as images
 from ..models.liif import LIIF
 from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS, output_size
 from .guard import Guard, without_results
+from .targets import check_name, check_writable, make_folder
 
 LARGE = 2**22  # pixels of input or output from which on the sizes are said before the work
 # source formats (Pillow's names) that are also written; everything else becomes PNG
@@ -27,7 +27,10 @@ _SUFFIX = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "TIFF"
 
 @dataclass
 class Result:
-    """What became of one input; ``error`` is None when ``output`` has been written."""
+    """What became of one input; ``error`` is None when ``output`` has been written, or was there and might be.
+
+    ``status``: "done"; "exists" where the output was there already, an error unless that was asked for; "failed".
+    """
 
     input: str
     output: str | None = None
@@ -36,8 +39,13 @@ class Result:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     error: str | None = None
+    status: str = "done"
 
     exception: ClassVar[BaseException | None] = None  # behind ``error``, for debugging; set on the instance
+
+
+class Exists(images.ImageError):
+    """The output is there."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +60,12 @@ class Options:
     size: tuple[int | None, int | None] | None = None
     shape: str = "exact"
     tile: int | str = "auto"
-    dtype: torch.dtype = torch.float32
     format: str | None = None  # suffix without dot
     quality: int | None = None
     suffix: str = ""
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
+    skip_existing: bool = False  # what is there is a success
     in_place: bool = False  # an input may be replaced by its own result, with or without overwrite
     max_output_pixels: int = MAX_OUTPUT_PIXELS
 
@@ -95,50 +103,61 @@ def output_path(source: Path, relative: Path, output: Path | None, single: bool,
     return output / relative.parent / f"{relative.stem}{options.suffix}{suffix}"
 
 
-def upscale_file(
-    model: LIIF,
-    source: Path,
-    target: Path,
-    options: Options,
-    progress: Callable[[float], None] | None = None,
-    say: Callable[[str], None] | None = None,
-) -> Result:
-    """Upscale one file; raises ``images.ImageError`` and what ``LIIF.upscale`` raises. Writes all or nothing.
+@dataclass
+class _Work:
+    """A picture whose result can be written, as far as that is known before the work."""
 
-    Args:
-        progress: called with the finished share of the work, in parts that add up to 1.
-        say: called with the sizes, before work that takes long.
-    """
-    start = time.perf_counter()
-    _check_name(target)
+    source: Path
+    target: Path
+    options: Options
+    photo: images.Photo
+    size: tuple[int, int]  # (height, width) of what the model makes
+    final: tuple[int, int]  # and of what is written
+    began: float
+
+    @property
+    def sizes(self) -> str:
+        height, width = self.photo.pixels.shape[:2]
+        return f"{width}x{height} -> {self.final[1]}x{self.final[0]}"
+
+    def done(self, model: LIIF, dtype: torch.dtype, progress: Callable[[float], None]) -> Result:
+        """Raises what ``LIIF.upscale`` and ``images.write`` raise. Writes all or nothing."""
+        height, width = self.photo.pixels.shape[:2]
+        how = self.options
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            photo = model.upscale(self.photo, size=self.size, tile=how.tile, dtype=dtype, progress=progress)
+        if self.final != self.size:
+            photo = images.middle(photo, self.final)
+        notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+        make_folder(self.target.parent)
+        notes += images.write(self.target, photo, format=how.format, quality=how.quality, overwrite=how.overwrite)
+        seconds = time.perf_counter() - self.began
+        sizes = (width, height), (self.final[1], self.final[0])
+        return Result(str(self.source), str(self.target), *sizes, seconds, notes)
+
+
+def _begun(source: Path, target: Path, options: Options) -> _Work:
+    """The picture, read; ``images.ImageError`` for all that can be known to fail before the work."""
+    began = time.perf_counter()
+    check_name(target)
     if os.path.exists(target) and not options.overwrite:
-        raise images.ImageError(f"{target} exists: give --overwrite, --suffix or another output")
+        raise Exists(f"{target} exists: give --overwrite, --skip-existing, --suffix or another output")
     images.output_format(target, options.format)
     photo = images.read(source, max_pixels=options.max_pixels)
     height, width = photo.pixels.shape[:2]
     size = target_size(width, height, options)
-    final = _cut(size, options)
-    sizes = f"{width}x{height} -> {final[1]}x{final[0]}"
+    work = _Work(source, target, options, photo, size, _cut(size, options), began)
     if math.prod(size) > options.max_output_pixels:
         raise images.ImageError(
-            f"{source}: {sizes}: the output is over the limit of {options.max_output_pixels} pixels; choose a smaller "
-            "scale, or raise --max-output-pixels"
+            f"{source}: {work.sizes}: the output is over the limit of {options.max_output_pixels} pixels; choose a "
+            "smaller scale, or raise --max-output-pixels"
         )
-    images.check_size(target, final, options.format)  # also where the folder is still to be made
+    images.check_size(target, work.final, options.format)  # also where the folder is still to be made
     if target.parent.is_dir():
-        images.check_output(target, size=final, format=options.format, overwrite=options.overwrite)
-    if say and max(width * height, math.prod(size)) >= LARGE:
-        say(f"{source}: {sizes}, {math.prod(size) / 1e6:.1f} megapixels")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        photo = model.upscale(photo, size=size, tile=options.tile, dtype=options.dtype, progress=progress)
-    if final != size:
-        photo = images.middle(photo, final)
-    notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    _make_folder(target.parent)
-    notes += images.write(target, photo, format=options.format, quality=options.quality, overwrite=options.overwrite)
-    seconds = time.perf_counter() - start
-    return Result(str(source), str(target), (width, height), (final[1], final[0]), seconds, notes)
+        images.check_output(target, size=work.final, format=options.format, overwrite=options.overwrite)
+    check_writable(target.parent)
+    return work
 
 
 def _cut(size: tuple[int, int], options: Options) -> tuple[int, int]:
@@ -149,31 +168,8 @@ def _cut(size: tuple[int, int], options: Options) -> tuple[int, int]:
     return height, width
 
 
-def _check_name(target: Path) -> None:
-    """ImageError for a name that the file system cannot have, also in a folder that is not there yet."""
-    folder = target.parent
-    while not os.path.isdir(folder) and folder != folder.parent:
-        folder = folder.parent
-    for path in (target, *(folder / name for name in target.parts[len(folder.parts) :])):
-        try:
-            os.lstat(path)
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                raise images.ImageError(
-                    f"{target}: this name is too long for the file system; give a shorter --suffix or output"
-                ) from None
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise images.ImageError(f"{folder}: this folder cannot be made ({reason}); choose another output") from error
-
-
 def upscale_files(
-    model: LIIF,
+    load: Callable[[], tuple[LIIF, torch.dtype]],
     inputs: Iterable[str | Path],
     output: str | Path | None,
     options: Options,
@@ -188,6 +184,8 @@ def upscale_files(
     No output takes the place of an input: see ``Options.in_place``.
 
     Args:
+        load: gives the model and the dtype of its computation; called once, when a picture has been read whose result
+            can be written. What it raises ends the run.
         output: a file for a single input file, else a folder, which is made if it is not there; None: beside each
             input.
         progress: called with the number of finished files and the share of the current one (2.25), the number of all
@@ -206,7 +204,7 @@ def upscale_files(
     found = without_results(found, paths, output, targets)
     if say and share[0] == 0 and (passed := passed - len(found)):
         say(f"note: {passed} file{'s' * (passed > 1)} passed over: results of the other inputs")
-    guard = Guard([source for source, _ in found])
+    guard, loaded = Guard([source for source, _ in found]), None
     for i, (source, relative) in enumerate(found):
         done = float(i)
 
@@ -216,25 +214,37 @@ def upscale_files(
             if progress:
                 progress(done, len(found), str(source))
 
+        mine, target, work = i % share[1] == share[0], None, None
         try:
             target = output_path(source, relative, output, single, options)
             allowed = replace(options, overwrite=True) if guard.is_own(i, target, options.in_place) else options
             guard.claim(target)  # also when another process writes it
-            if i % share[1] != share[0]:
-                continue
-            step(0.0)
-            result = upscale_file(model, source, target, allowed, step, say)
-            guard.wrote(target)
+            if mine:
+                step(0.0)
+                work = _begun(source, target, allowed)
         except Exception as error:  # whatever it is, the other files are still to be done
-            if i % share[1] != share[0]:
-                continue
             result = _failed(str(source), error)
+            if isinstance(error, Exists):
+                skipped = options.skip_existing
+                result = Result(str(source), str(target), error=None if skipped else result.error, status="exists")
+        if not mine:
+            continue
+        if work is not None:
+            model, dtype = loaded = loaded or load()
+            if say and max(math.prod(work.photo.pixels.shape[:2]), math.prod(work.size)) >= LARGE:
+                say(f"{source}: {work.sizes}, {math.prod(work.final) / 1e6:.1f} megapixels")
+            try:
+                result = work.done(model, dtype, step)
+                guard.wrote(work.target)
+            except Exception as error:
+                result = _failed(str(source), error)
+            del work  # its pixels
         step(1.0)
         yield result
 
 
 def _failed(source: str, error: BaseException) -> Result:
-    result = Result(source, error=_one_line(error))
+    result = Result(source, error=_one_line(error), status="failed")
     result.exception = error  # type: ignore[misc]  # no field, so that asdict leaves it out
     return result
 

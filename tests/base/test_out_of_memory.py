@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from command import photo
 
 from liif_fast.base.out_of_memory import out_of_memory
 from liif_fast.cli import main as cli
@@ -39,6 +40,6 @@ def test_the_command_says_it(monkeypatch, capsys, tmp_path):
 
     for name in ("load", "load_with_notes"):
         monkeypatch.setattr(checkpoints, name, load, raising=False)
-    (tmp_path / "p.png").touch()
+    photo(tmp_path / "p.png")
     assert cli.main(["upscale", str(tmp_path / "p.png"), "-o", str(tmp_path / "o.png"), "-s", "2"]) == 1
     assert "liif-fast: error: out of memory (MemoryError): " in capsys.readouterr().err

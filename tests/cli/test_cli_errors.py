@@ -197,6 +197,8 @@ def test_out_of_memory_is_an_error_of_the_file(tmp_path, photo, monkeypatch, mod
 
     model = liif_fast.load(model_file)
     monkeypatch.setattr(model, "upscale", fail)
-    (result,) = upscale.upscale_files(model, [photo], tmp_path / "o.png", upscale.Options(scale=2))
+    (result,) = upscale.upscale_files(
+        lambda: (model, torch.float32), [photo], tmp_path / "o.png", upscale.Options(scale=2)
+    )
     assert result.error.startswith("out of memory: give a smaller --tile")
     assert "\n" not in result.error

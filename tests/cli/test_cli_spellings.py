@@ -84,7 +84,7 @@ def test_files_and_folders_and_a_second_run(said, tmp_path):
     code, _, stderr = said("in", "photo.png", "-r", "-s", "2")  # nothing is enlarged again
     assert code == 1
     assert "note: 3 files passed over: results of the other inputs" in stderr
-    assert stderr.count("exists: give --overwrite, --suffix or another output") == 4
+    assert stderr.count("exists: give --overwrite, --skip-existing, --suffix or another output") == 4
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == there
     command.photo(tmp_path / "photo.png", seed=1)
     before = (tmp_path / "photo_x2.png").read_bytes()

@@ -7,6 +7,7 @@ import stat
 
 import numpy as np
 import pytest
+import torch
 from command import photo, runner
 from PIL import Image
 
@@ -143,9 +144,14 @@ def test_sizes_are_said_before_long_work_and_it_moves_within_a_tile(tiny, monkey
         assert (total, name) == (1, str(source))
         shares.append(done)
 
-    options = upscale.Options(scale=40, tile=0)
+    options, model = upscale.Options(scale=40, tile=0), tiny()
     (result,) = upscale.upscale_files(
-        tiny(), [source], tmp_path / "o.png", options, progress=progress, say=lambda text: said.append((text, *shares))
+        lambda: (model, torch.float32),
+        [source],
+        tmp_path / "o.png",
+        options,
+        progress=progress,
+        say=lambda text: said.append((text, *shares)),
     )
     assert result.error is None
     assert said == [(f"{source}: 20x17 -> 800x680, 0.5 megapixels", 0.0)]

@@ -1,0 +1,100 @@
+"""What is said before the model is loaded, and runs that go on where an earlier one stopped."""
+
+from __future__ import annotations
+
+import json
+
+import command
+import pytest
+from PIL import Image
+
+from liif_fast.base import atomic
+from liif_fast.cli import common
+
+pytestmark = pytest.mark.usefixtures("no_matrix_units")
+
+
+@pytest.fixture
+def said(capsys, tmp_path, monkeypatch):
+    command.photo(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: command.outcome(capsys, *arguments)
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    def load(*_):
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr(common, "load", load)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("missing.png -s 2", 1, "missing.png: no such file or folder; check the name"),
+        ("text.png -s 2", 1, "text.png: "),
+        ("photo.png -s 2 -o there.png", 1, "there.png exists: give --overwrite, --skip-existing"),
+        ("photo.png -s 2 -o out.xyz", 1, "suffix '.xyz' is none that an image can be written in"),
+        ("photo.png -s 2 --format xyz", 2, "--format: "),
+        ("photo.png -s 100000", 1, "the output is over the limit"),
+        ("photo.png -s 2 -o text.png/out.png", 1, "text.png"),
+        ("photo.png -s 2 --skip-existing --overwrite", 2, "--skip-existing: not together with --overwrite"),
+        ("empty -s 2", 1, "empty: no images in this folder"),
+    ],
+)
+def test_said_before_the_model_is_loaded(said, no_model, tmp_path, arguments, code, words):
+    command.photo(tmp_path / "there.png")
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    found, stdout, stderr = said(*arguments.split())
+    assert (found, stdout, stderr.count("\n")) == (code, "", 1)
+    assert words in stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("output", ["out.png", "new/folder"])
+def test_a_folder_that_takes_no_file(said, no_model, monkeypatch, output):
+    def refused(folder):
+        assert str(folder) == "."
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(atomic, "probe", refused)
+    code, _, stderr = said("photo.png", "-s", "2", "-o", output)
+    words = ".: no file can be made in this folder (Permission denied); choose another output"
+    assert (code, stderr) == (1, f"liif-fast: error: photo.png: {words}\n")
+
+
+def test_probing_leaves_nothing(tmp_path):
+    atomic.probe(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="No such file"):
+        atomic.probe(tmp_path / "missing")
+
+
+def test_a_run_goes_on_where_one_stopped(said, model_file, tmp_path):
+    command.photo(tmp_path / "b.png", seed=1)
+    assert said("photo.png", "-o", "out/", "-s", "2", "-m", model_file)[0] == 0
+    first = (tmp_path / "out" / "photo.png").read_bytes()
+    (tmp_path / "broken.png").write_text("hello")
+    arguments = ["photo.png", "b.png", "broken.png", "-o", "out/", "-s", "2", "-m", model_file, "--json"]
+    rows = [json.loads(line) for line in said(*arguments)[1].splitlines()]
+    assert [row["status"] for row in rows] == ["exists", "done", "failed"]
+    assert [row["error"] is None for row in rows] == [False, True, False]
+    assert rows[0]["output"] == "out/photo.png"
+    (tmp_path / "out" / "b.png").unlink()
+    arguments.remove("broken.png")
+    code, stdout, stderr = said(*arguments, "--skip-existing")
+    rows = [json.loads(line) for line in stdout.splitlines()]
+    assert (code, stderr) == (0, "liif-fast: note: 1 skipped: their results are there\n")
+    assert [(row["status"], row["error"]) for row in rows] == [("exists", None), ("done", None)]
+    assert (tmp_path / "out" / "photo.png").read_bytes() == first
+    with Image.open(tmp_path / "out" / "b.png") as image:
+        assert image.size == (28, 20)
+
+
+def test_all_done_needs_no_model(said, no_model, tmp_path):
+    (tmp_path / "photo_x2.png").write_bytes(b"done")
+    done = said("photo.png", "-s", "2", "--skip-existing")
+    assert done == (0, "", "liif-fast: note: 1 skipped: their results are there\n")
