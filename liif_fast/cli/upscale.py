@@ -6,17 +6,24 @@ import argparse
 import json
 import math
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .. import distributed
+from ..head import library
 from ..images import files as images
 from ..upscaling.files import Options, Result, upscale_files
 from . import common, reporting
 from .arguments import SCALE
 from .errors import UsageError
 from .spellings import Size
+
+# pip keeps a wheel without kernels otherwise, and would install torch again
+_REBUILD = (
+    "with a C++ compiler, pip install --no-cache-dir --force-reinstall --no-deps --no-build-isolation . makes them"
+)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +41,10 @@ def run(args: argparse.Namespace) -> int:
 
         def load() -> Any:
             with bar.aside():
-                return common.load(args)
+                found = common.load(args)
+                if library.status.startswith("not built") and found[0].device.type == "cpu":
+                    reporting.say(f"note: plain PyTorch computes, more slowly than compiled kernels would: {_REBUILD}")
+                return found
 
         for result in upscale_files(
             load,
@@ -121,6 +131,9 @@ def _check_target(args: argparse.Namespace) -> None:
     """-o must fit the inputs and --format."""
     if args.output == "" or not all(args.inputs):  # an empty variable in a script; Path("") is the current folder
         raise UsageError("INPUT and -o: names of files or folders are wanted, got an empty one; . is this folder")
+    for name in (*args.inputs, args.output or ""):
+        if re.match(r"(https?|ftp|s3|gs)://", name, re.IGNORECASE):
+            raise UsageError(f"{name}: this is a web address, files are wanted; download it first")
     if args.output is None:
         return
     output = Path(args.output)

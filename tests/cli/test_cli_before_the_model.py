@@ -10,6 +10,7 @@ from PIL import Image
 
 from liif_fast.base import atomic
 from liif_fast.cli import common
+from liif_fast.head import library
 
 pytestmark = pytest.mark.usefixtures("no_matrix_units")
 
@@ -40,6 +41,8 @@ def no_model(monkeypatch):
         ("photo.png -s 100000", 1, "the output is over the limit"),
         ("photo.png -s 2 -o text.png/out.png", 1, "text.png"),
         ("photo.png -s 2 --skip-existing --overwrite", 2, "--skip-existing: not together with --overwrite"),
+        ("https://example.com/a.png -s 2", 2, "https://example.com/a.png: this is a web address, files are wanted; "),
+        ("photo.png -s 2 -o s3://bucket/a.png", 2, "s3://bucket/a.png: this is a web address"),
         ("empty -s 2", 1, "empty: no images in this folder"),
     ],
 )
@@ -64,6 +67,15 @@ def test_a_folder_that_takes_no_file(said, no_model, monkeypatch, output):
     code, _, stderr = said("photo.png", "-s", "2", "-o", output)
     words = ".: no file can be made in this folder (Permission denied); choose another output"
     assert (code, stderr) == (1, f"liif-fast: error: photo.png: {words}\n")
+
+
+@pytest.mark.parametrize("status", ["loaded", "not built: install with torch", "switched off by LIIF_FAST_EXTENSION=0"])
+def test_missing_kernels_are_said_once_with_the_cure(said, model_file, tmp_path, monkeypatch, status):
+    command.photo(tmp_path / "b.png")
+    monkeypatch.setattr(library, "status", status)
+    code, _, stderr = said("photo.png", "b.png", "-s", "2", "-m", model_file, "--device", "cpu")
+    cure = "pip install --no-cache-dir --force-reinstall --no-deps --no-build-isolation . makes them\n"
+    assert (code, stderr.count("\n"), cure in stderr) == ((0, 1, True) if "not built" in status else (0, 0, False))
 
 
 def test_probing_leaves_nothing(tmp_path):
