@@ -57,7 +57,8 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
         command = commands[given[0]]
         options = [name for action in command._actions for name in action.option_strings]
         near = difflib.get_close_matches(unknown[0].split("=")[0], options, 1)
-        command.error(f"{unknown[0]}: no such option" + (f"; {near[0]}?" if near else ""))
+        what = "no such option" if unknown[0].startswith("-") else "is one argument too many"
+        command.error(f"{unknown[0]}: {what}" + (f"; {near[0]}?" if near else ""))
     return args
 
 

@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     """Upscale as the arguments say; returns the exit code."""
     if args.scale is None and not (args.size or args.fit or args.fill):
         args.scale = SCALE
-        reporting.say(f"note: x{SCALE:g}, as neither --scale nor --size, --fit or --fill is given")
+        if not distributed.rank():
+            reporting.say(f"note: x{SCALE:g}, as neither --scale nor --size, --fit or --fill is given")
     options = _options(args)
     failed = skipped = 0
     with reporting.Progress("file", alone=True) as bar:
