@@ -19,30 +19,25 @@ struct GradientScratch {
   uint32_t* lists;
 
   GradientScratch(char* p, int64_t layers, int64_t width) {
-    const auto take = [&](int64_t bytes) {
-      char* start = p;
-      p += (bytes + 63) / 64 * 64;
-      return start;
-    };
+    Memory memory{p};
     const int64_t act_block = kBlockRows * row_bytes(width, K::act_bytes);
     const int64_t value_block = kBlockRows * row_bytes(width, sizeof(S)), row = width * int64_t(sizeof(S));
-    acts = take(layers * act_block);
-    for (char*& v : values) v = take(value_block);
-    grads = take(K::dynamic ? act_block : 0);
-    for (char*& v : pairs) v = take(K::dynamic ? value_block / 2 : 0);
-    scales = reinterpret_cast<S*>(take((layers + 1) * kBlockRows * int64_t(sizeof(S))));
-    inverse = reinterpret_cast<S*>(take(row + 64));
-    scale = reinterpret_cast<S*>(take(row + 64));
-    lists = reinterpret_cast<uint32_t*>(take(kBlockRows * 4 * width));
-    bytes = p;
+    memory.take(acts, layers * act_block);
+    for (char*& v : values) memory.take(v, value_block);
+    memory.take(grads, K::dynamic ? act_block : 0);
+    for (char*& v : pairs) memory.take(v, K::dynamic ? value_block / 2 : 0);
+    memory.take(scales, (layers + 1) * kBlockRows * int64_t(sizeof(S)));
+    memory.take(inverse, row + 64);
+    memory.take(scale, row + 64);
+    memory.take(lists, kBlockRows * 4 * width);
+    end = memory.next;
   }
-  char* bytes;  // where it ends
+  char* end;
 };
 
 template <class K>
 int64_t gradient_scratch(int64_t layers, int64_t width) {
-  alignas(64) static char base[64];
-  return GradientScratch<K>(base, layers, width).bytes - base;
+  return bytes_of<GradientScratch<K>>(layers, width);
 }
 
 // to[n, k] += scale[n] * sum over steps of g[step, n] * a[step, k], for n vectors of columns k: the products of a

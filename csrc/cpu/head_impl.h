@@ -140,6 +140,29 @@ void first_layer(const Head<typename K::S>& head, const Geometry<typename K::S>&
   }
 }
 
+// n outputs of a blended row, at once: one sum after the other would wait for its own additions.
+template <class V, int n>
+LIIF_HD void output_columns(const Head<typename V::S>& head, int64_t first, const typename V::S* blended,
+                            typename V::S* out) {
+  const typename V::S* w = head.w_out + first * head.in.width;
+  typename V::R x[n];
+  for (int o = 0; o < n; ++o) x[o] = V::zero();
+  for (int64_t col = 0; col < head.in.d; col += V::N) {
+    const typename V::R b = V::load(blended + col);
+#pragma GCC unroll 3
+    for (int o = 0; o < n; ++o) x[o] = V::fma(b, V::load(w + o * head.in.width + col), x[o]);
+  }
+#pragma GCC unroll 3
+  for (int o = 0; o < n; ++o) out[first + o] = V::sum(x[o]) + head.b_out[first + o];
+}
+
+template <class V>
+LIIF_HD void output_row(const Head<typename V::S>& head, const typename V::S* blended, typename V::S* out) {
+  int64_t o = 0;
+  for (; o + 3 <= head.outputs; o += 3) output_columns<V, 3>(head, o, blended, out);
+  for (; o < head.outputs; ++o) output_columns<V, 1>(head, o, blended, out);
+}
+
 // Weighted sum of each query's rows, then the output layer.
 template <class V>
 void blend(const Head<typename V::S>& head, const Block<typename V::S>& block, const char* values,
@@ -155,38 +178,49 @@ void blend(const Head<typename V::S>& head, const Block<typename V::S>& block, c
       }
       V::store(blended + col, x);
     }
-    for (int64_t o = 0; o < head.outputs; ++o) {
-      const S* w = head.w_out + o * head.in.width;
-      typename V::R x = V::zero();
-      for (int64_t col = 0; col < head.in.d; col += V::N) x = V::fma(V::load(blended + col), V::load(w + col), x);
-      out[o] = V::sum(x) + head.b_out[o];
-    }
+    output_row<V>(head, blended, out);
   }
+}
+
+// A thread's memory, taken in pieces of whole cache lines.
+struct Memory {
+  char* next;
+  template <class P>
+  void take(P*& piece, int64_t bytes) {
+    piece = reinterpret_cast<P*>(next);
+    next += (bytes + 63) / 64 * 64;
+  }
+};
+
+// Bytes that Layout(memory, arguments...) takes: up to its `end`.
+template <class Layout, class... A>
+int64_t bytes_of(A... arguments) {
+  alignas(64) static char base[64];
+  return Layout(base, arguments...).end - base;
 }
 
 // Memory of one thread.
 template <class K>
 struct Scratch {
   using S = typename K::S;
-  char *acts[2], *values;
+  char *acts[2], *values, *end;
   S* blended;
   uint32_t* lists;
 
   Scratch(char* p, int64_t width) {
-    const int64_t act_bytes = kBlockRows * row_bytes(width, K::act_bytes);
-    acts[0] = p;
-    acts[1] = p + act_bytes;
-    values = p + 2 * act_bytes;
-    blended = reinterpret_cast<S*>(values + kBlockRows * row_bytes(width, sizeof(S)));
-    lists = reinterpret_cast<uint32_t*>(reinterpret_cast<char*>(blended) + row_bytes(width, sizeof(S)));
+    Memory memory{p};
+    const int64_t value = row_bytes(width, sizeof(S));
+    for (char*& a : acts) memory.take(a, kBlockRows * row_bytes(width, K::act_bytes));
+    memory.take(values, kBlockRows * value);
+    memory.take(blended, value);
+    memory.take(lists, kBlockRows * 4 * width);
+    end = memory.next;
   }
 };
 
 template <class K>
 int64_t scratch_bytes(int64_t width) {
-  using S = typename K::S;
-  const int64_t act = row_bytes(width, K::act_bytes), value = row_bytes(width, sizeof(S)), list = 4 * width;
-  return kBlockRows * (2 * act + value + list) + value;
+  return bytes_of<Scratch<K>>(width);
 }
 
 // All hidden layers of a block. Its first layer lies in acts[0], or in `values` if the kind is dynamic; the last one

@@ -136,11 +136,15 @@ const HeadKernel<float>& head_kernel(Compute compute, bool training) {
 
 // "key=value" separated by blanks: what the processor has, and the path in use for each type.
 std::string cpu_info() {
-  std::string info = "available=";
-  for (int i = 0; i < kPathCount; ++i) {
-    if (i == kOnRequest) info += " on_request=" + std::string(kPaths[i++]->name);
-    if (g_supported >> i & 1) info += (i ? "," : "") + std::string(kPaths[i]->name);
-  }
+  const auto supported_names = [](int first, int end) {
+    std::string names;
+    for (int i = first; i < end; ++i) {
+      if (g_supported >> i & 1) names += (names.empty() ? "" : ",") + std::string(kPaths[i]->name);
+    }
+    return names;
+  };
+  std::string info = "available=" + supported_names(0, kOnRequest);
+  info += " on_request=" + supported_names(kOnRequest, kPathCount);
   if (g_no_amx) info += std::string(" amx=") + g_no_amx;
   const char* asked = std::getenv("LIIF_FAST_CPU");
   if (asked && *asked && find(asked) < 0) info += " LIIF_FAST_CPU=" + std::string(asked) + "(unknown)";

@@ -28,24 +28,6 @@ struct ToGradients {
   }
 };
 
-// The last layer's values, which the blend reads.
-template <class K>
-struct ToValues {
-  const char* sums;
-  const float *multiplier, *bias;
-  char* to;
-  int64_t row;
-  LIIF_HD void run(int unit) const {
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      const int r = 2 * unit + i / 2, n = i % 2;
-      const char* from = sums + r / 16 * 2048 + n * 1024 + r % 16 * 64;
-      const typename K::Acc y = K::value(from, multiplier + 16 * n, bias + 16 * n);
-      Vec::store(reinterpret_cast<float*>(to + r * row) + 16 * n, Vec::relu(y));
-    }
-  }
-};
-
 // All products of a layer for `halves` pairs of row tiles. work(half, pair, sums): the vector work for such a period.
 template <class K, int kSteps, class Work>
 void tile_layer(const Head<float>& head, int64_t l, const char* acts, int halves, char* sums, const Work& work) {
@@ -126,27 +108,22 @@ struct TileGradientScratch {
   char* end;
 
   TileGradientScratch(char* p, int64_t layers, int64_t width) {
-    const auto take = [&](int64_t bytes) {
-      char* start = p;
-      p += (bytes + 63) / 64 * 64;
-      return start;
-    };
+    Memory memory{p};
     const int64_t block = kBlockRows * row_bytes(width, K::act_bytes);
-    acts = take(layers * block);
-    for (char*& g : grads) g = take(block);
-    values = take(kBlockRows * row_bytes(width, 4));
-    packed_acts = take(width * kBlockRows * 2);
-    packed_grads = take(width * kRowsBytes);
-    sums = take(3 * kStaged);
-    nowhere = take(32 * width * 4);
-    end = p;
+    memory.take(acts, layers * block);
+    for (char*& g : grads) memory.take(g, block);
+    memory.take(values, kBlockRows * row_bytes(width, 4));
+    memory.take(packed_acts, width * kBlockRows * 2);
+    memory.take(packed_grads, width * kRowsBytes);
+    memory.take(sums, 3 * kStaged);
+    memory.take(nowhere, 32 * width * 4);
+    end = memory.next;
   }
 };
 
 template <class K>
 int64_t tile_gradient_scratch(int64_t layers, int64_t width) {
-  alignas(64) static char base[64];
-  return TileGradientScratch<K>(base, layers, width).end - base;
+  return bytes_of<TileGradientScratch<K>>(layers, width);
 }
 
 template <class K, class T, int kSteps>
@@ -167,15 +144,16 @@ void tile_gradient(const HeadGradient<float>& grad, int64_t begin, int64_t end, 
     };
     if (head.layers) clear(acts(0), row);
     for (int64_t l = 0; l < head.layers; ++l) {
-      const auto at = [&](int half, int pair, int64_t bytes, int size) { return half * 32 * bytes + pair * 32 * size; };
-      const auto bias = [&](int pair) { return head.bias + l * width + pair * 32; };
+      const float* bias = head.bias + l * width;
       if (l + 1 < head.layers) {
         tile_layer<K, kSteps>(head, l, acts(l), halves, s.sums, [&](int half, int pair, const char* from) {
-          return ToActivations<K>{from, nullptr, bias(pair), acts(l + 1) + at(half, pair, row, K::act_bytes), row};
+          char* to = acts(l + 1) + half * 32 * row + pair * 32 * K::act_bytes;
+          return ToActivations<K>{from, nullptr, bias + pair * 32, to, row};
         });
       } else {
         tile_layer<K, kSteps>(head, l, acts(l), halves, s.sums, [&](int half, int pair, const char* from) {
-          return ToValues<K>{from, nullptr, bias(pair), s.values + at(half, pair, value_row, 4), value_row};
+          float* to = reinterpret_cast<float*>(s.values + half * 32 * value_row) + pair * 32;
+          return ToValues<K, false>{from, nullptr, bias + pair * 32, nullptr, to, value_row / 4};
         });
       }
     }

@@ -8,34 +8,6 @@
 
 #include "tile_first.h"
 
-// Output layer for the blended rows of `count` queries.
-template <int n>
-LIIF_HD void output_columns(const Head<float>& head, const float* blended, const float* w, const float* bias,
-                            float* out) {
-  Vec::R x[n];
-  for (int o = 0; o < n; ++o) x[o] = Vec::zero();
-  for (int64_t col = 0; col < head.in.d; col += Vec::N) {
-    const Vec::R b = Vec::load(blended + col);
-#pragma GCC unroll 3
-    for (int o = 0; o < n; ++o) x[o] = Vec::fma(b, Vec::load(w + o * head.in.width + col), x[o]);
-  }
-#pragma GCC unroll 3
-  for (int o = 0; o < n; ++o) out[o] = Vec::sum(x[o]) + bias[o];
-}
-
-inline void output(const Head<float>& head, const float* blended, int64_t row, int64_t query, int count) {
-  float* out = head.out + query * head.outputs;
-  for (int q = 0; q < count; ++q, blended += row, out += head.outputs) {
-    int64_t o = 0;
-    const auto columns = [&](auto n) {
-      output_columns<n.value>(head, blended, head.w_out + o * head.in.width, head.b_out + o, out + o);
-      o += n.value;
-    };
-    while (o + 3 <= head.outputs) columns(Count<3>{});
-    while (o < head.outputs) columns(Count<1>{});
-  }
-}
-
 // How the queries of a call are divided.
 struct TileShape {
   int pairs, halves, blocks, sides;  // column pairs of a layer, row pairs of a group, 16 queries each, sides of corners
@@ -58,18 +30,14 @@ struct TileScratch {
   static int64_t blended_row(int64_t width) { return width + 16; }
 
   TileScratch(char* p, int64_t width) {
-    const auto take = [&](int64_t bytes) {
-      char* start = p;
-      p += (bytes + 63) / 64 * 64;
-      return start;
-    };
+    Memory memory{p};
     const TileShape one(width, false);
-    for (char*& a : acts) a = take(one.rows() * row_bytes(width, K::act_bytes));
-    sums = take(3 * kStaged);
-    blended = reinterpret_cast<float*>(take(one.queries() * blended_row(width) * 4));
-    terms.term = reinterpret_cast<float*>(take(2 * width * 4));
-    groups = reinterpret_cast<TileGeometry*>(take(2 * int64_t(sizeof(TileGeometry))));
-    end = p;
+    for (char*& a : acts) memory.take(a, one.rows() * row_bytes(width, K::act_bytes));
+    memory.take(sums, 3 * kStaged);
+    memory.take(blended, one.queries() * blended_row(width) * 4);
+    memory.take(terms.term, 2 * width * 4);
+    memory.take(groups, 2 * int64_t(sizeof(TileGeometry)));
+    end = memory.next;
   }
 };
 
@@ -155,7 +123,7 @@ class TileHead {
       char* to = acts(p.group, p.layer + 1) + 32 * p.half * row_ + 32 * p.pair * K::act_bytes;
       f(ToActivations<K>{sums, multiplier, bias, to, row_});
     } else if (!head_.in.ensemble) {
-      f(Weigh<K>{sums, multiplier, bias, g.weight[0] + 32 * p.half, blended + 32 * p.half * row, row});
+      f(ToValues<K, true>{sums, multiplier, bias, g.weight[0] + 32 * p.half, blended + 32 * p.half * row, row});
     } else {
       const int q = p.half / 2 * 16, k = p.half % 2 * 2;
       const float *w0 = g.weight[k] + q, *w1 = g.weight[k + 1] + q;
@@ -178,7 +146,9 @@ class TileHead {
   }
 
   void finish(int64_t group) const {
-    output(head_, s_.blended, s_.blended_row(head_.in.width), first_query(group), queries(group));
+    const int64_t row = s_.blended_row(head_.in.width);
+    float* out = head_.out + first_query(group) * head_.outputs;
+    for (int q = 0; q < queries(group); ++q) output_row<Vec>(head_, s_.blended + q * row, out + q * head_.outputs);
   }
 
   const Head<float>& head_;

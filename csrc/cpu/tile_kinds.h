@@ -87,20 +87,20 @@ struct Blend {
   }
 };
 
-// Without local ensemble: of 32 queries, each with a corner of its own.
-template <class K>
-struct Weigh {
+// The last layer's values of 32 rows; weighed: of queries without local ensemble, each with a corner of its own.
+template <class K, bool weighed>
+struct ToValues {
   const char* sums;
   const float *multiplier, *bias, *weight;
   float* to;
-  int64_t row;
+  int64_t row;  // floats
   LIIF_HD void run(int unit) const {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      const int q = unit * 2 + i / 2, n = i % 2;
-      const char* from = sums + q / 16 * 2048 + n * 1024 + q % 16 * 64;
+      const int r = unit * 2 + i / 2, n = i % 2;
+      const char* from = sums + r / 16 * 2048 + n * 1024 + r % 16 * 64;
       const typename K::Acc y = Vec::relu(K::value(from, multiplier + 16 * n, bias + 16 * n));
-      Vec::store(to + q * row + n * 16, Vec::mul(Vec::set1(weight[q]), y));
+      Vec::store(to + r * row + n * 16, weighed ? Vec::mul(Vec::set1(weight[r]), y) : y);
     }
   }
 };

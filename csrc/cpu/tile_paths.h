@@ -21,8 +21,7 @@ void render_no_layers(const Head<float>& head, int64_t begin, int64_t end, char*
 
 template <class K>
 int64_t tile_scratch(int64_t width) {
-  alignas(64) static char base[64];
-  const int64_t all = TileScratch<K>(base, width).end - base, rows = (kBlockRows + 1) * row_bytes(width, 4);
+  const int64_t all = bytes_of<TileScratch<K>>(width), rows = (kBlockRows + 1) * row_bytes(width, 4);
   return all > rows ? all : rows;
 }
 
@@ -40,20 +39,21 @@ void tile_train(const HeadGradient<float>& grad, int64_t begin, int64_t end, cha
   else tile_gradient<K, T, 0>(grad, begin, end, scratch, sums);
 }
 
+// Zeros: of an order of weights that tiles do not have.
 template <class... T>
 struct TileKernels {
   static constexpr HeadKernel<float> bfloat16 = {
       kPathBf16,
       kTileBF16,
-      16,
-      1,
-      2,
+      0,
+      0,
+      0,
       tile_scratch<TileBf16>,
       {tile_render<TileBf16, T>...},
       {tile_train<TileBf16, T>...},
       tile_gradient_scratch<TileBf16>};
   static constexpr HeadKernel<float> int8 = {
-      kPathInt8, kTileS8, 16, 1, 4, tile_scratch<TileInt8>, {tile_render<TileInt8, T>...}, {}, nullptr};
+      kPathInt8, kTileS8, 0, 0, 0, tile_scratch<TileInt8>, {tile_render<TileInt8, T>...}, {}, nullptr};
 };
 constexpr PathKernels kBf16Path = {kPathBf16, nullptr, nullptr, &TileKernels<float, Bf16, Half>::bfloat16, nullptr};
 constexpr PathKernels kInt8Path = {kPathInt8, nullptr, nullptr, nullptr, &TileKernels<float, Bf16, Half>::int8};

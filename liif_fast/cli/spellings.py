@@ -10,7 +10,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 _DTYPES = {"fp32": "float32", "f32": "float32", "fp16": "float16", "f16": "float16", "half": "float16",
            "bf16": "bfloat16"}  # fmt: skip
 _WIDTHS = {"4k": 3840, "uhd": 3840, "8k": 7680}
-Size = tuple["int | None", "int | None"]  # width, height; one may follow from the picture's shape
+Size = tuple[int | None, int | None]  # width, height; one may follow from the picture's shape
 SIZES = ("--size", "--fit", "--fill")
 
 

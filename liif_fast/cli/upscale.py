@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         if not distributed.rank():
             reporting.say(f"note: x{SCALE:g}, as neither --scale nor --size, --fit or --fill is given")
     options = _options(args)
+    common.device(args.device)
     failed = skipped = 0
     with reporting.Progress("file", alone=True) as bar:
 

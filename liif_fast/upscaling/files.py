@@ -156,7 +156,7 @@ def _begun(source: Path, target: Path, options: Options) -> _Work:
     images.check_size(target, work.final, options.format)  # also where the folder is still to be made
     if target.parent.is_dir():
         images.check_output(target, size=work.final, format=options.format, overwrite=options.overwrite)
-    check_writable(target.parent)
+    check_writable(Path(os.path.realpath(target)).parent if options.overwrite else target.parent)  # links are followed
     return work
 
 

@@ -43,6 +43,7 @@ def no_model(monkeypatch):
         ("photo.png -s 2 --skip-existing --overwrite", 2, "--skip-existing: not together with --overwrite"),
         ("https://example.com/a.png -s 2", 2, "https://example.com/a.png: this is a web address, files are wanted; "),
         ("photo.png -s 2 -o s3://bucket/a.png", 2, "s3://bucket/a.png: this is a web address"),
+        ("missing.png -s 2 --device quantum", 2, "--device quantum"),
         ("empty -s 2", 1, "empty: no images in this folder"),
     ],
 )
@@ -76,6 +77,20 @@ def test_missing_kernels_are_said_once_with_the_cure(said, model_file, tmp_path,
     code, _, stderr = said("photo.png", "b.png", "-s", "2", "-m", model_file, "--device", "cpu")
     cure = "pip install --no-cache-dir --force-reinstall --no-deps --no-build-isolation . makes them\n"
     assert (code, stderr.count("\n"), cure in stderr) == ((0, 1, True) if "not built" in status else (0, 0, False))
+
+
+def test_an_output_that_is_a_link_needs_the_folder_of_its_file(said, model_file, tmp_path, monkeypatch):
+    for folder in ("links", "files"):
+        (tmp_path / folder).mkdir()
+    command.photo(tmp_path / "files" / "out.png")
+    (tmp_path / "links" / "out.png").symlink_to(tmp_path / "files" / "out.png")
+    asked = []
+    monkeypatch.setattr(atomic, "probe", lambda folder: asked.append(folder))
+    arguments = ("photo.png", "-s", "2", "-o", "links/out.png", "--overwrite", "-m", model_file)
+    assert said(*arguments)[0] == 0
+    assert asked == [(tmp_path / "files").resolve()]
+    with Image.open(tmp_path / "files" / "out.png") as image:
+        assert image.size == (28, 20)
 
 
 def test_probing_leaves_nothing(tmp_path):

@@ -117,6 +117,20 @@ def test_same_bits_with_any_number_of_threads(dtype):
     assert all(torch.equal(a, b) for a, b in zip(one[1], many[1], strict=True))
 
 
+@compiled_only
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("path", PATHS)
+def test_queries_without_a_corner_that_counts_have_no_part_in_gradients(path, dtype):
+    """Far outside all areas overflow and every weight is 0: whole blocks of queries may have no row."""
+    args = list(arguments((1, (4, 4), 64, 400, 2, 3), dtype))
+    grad_out = torch.randn(1, 400, 3)
+    with forced(path):
+        want = BACKWARD(grad_out[:, :192], args[0], *(t[:, :192] for t in args[1:3]), *args[3:-2], args[-1])
+        args[1][:, 192:] = 3.5e18
+        found = BACKWARD(grad_out, *args[:-2], args[-1])
+    assert all(torch.equal(f, w) for f, w in zip(found, want, strict=True))
+
+
 @pytest.mark.parametrize("where", ["grad_out", "hidden", "w_mlp"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_nan_stays_visible(path, dtype, where):
