@@ -1,7 +1,8 @@
 """PSNR on Set5 at x4 beside each precision: speed that costs quality is shown with its cost.
 
-python benchmarks/quality.py    # what each precision loses on Set5 and Set14, x2 to x4; int8 also with its encoder as
-                                # on a CPU with matrix units (AMX)
+    python benchmarks/quality.py    # what each precision loses on Set5 and Set14, x2 to x4
+
+int8 there also with its encoder in bfloat16, as on a CPU with matrix units (AMX).
 """
 
 from __future__ import annotations
