@@ -11,6 +11,7 @@ layers after the first, O output channels; ``hidden`` is h x w, a part of (or al
 from __future__ import annotations
 
 import functools
+import importlib
 
 import torch
 
@@ -180,6 +181,8 @@ for _name, _gradient, _setup in (
     ("decode_backward", _unreachable, _no_double_backward),
 ):
     torch.library.register_autograd(f"liif_fast::{_name}", _gradient, setup_context=_setup, lib=_Refusing())
+
+importlib.import_module(".flops", __package__)  # formulas for the operators defined above
 
 CPU_KERNELS = library.load()  # kernels for the operators defined above; False: plain PyTorch
 # On CUDA a query that needs a pixel which hidden does not hold gives NaN (on a CPU, an error): the host does not wait.

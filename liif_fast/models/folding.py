@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.modules.module as module_state
 from torch import Tensor, nn
+from torch.utils.module_tracker import ModuleTracker
 
 from .mlp import MLP
 
@@ -31,7 +32,7 @@ def layers(imnet: Any) -> list[tuple[Tensor, Tensor]] | None:
     ``torch.nn.utils.parametrizations`` are linear layers all the same: their weights are what these make of them.
     """
     tracing = torch.compiler.is_compiling()  # which puts in calls and tensors of its own
-    if hooked_globally() or not (tracing or _are(nn.Module, _CALL)):
+    if _changed_globally() or not (tracing or _are(nn.Module, _CALL)):
         return None
     if not isinstance(imnet, MLP) or not runs(imnet, _MLP):
         return None
@@ -46,7 +47,7 @@ def layers(imnet: Any) -> list[tuple[Tensor, Tensor]] | None:
 
 def calls_are_torchs() -> bool:
     """Whether calling a module means for all modules of the process what torch has it mean."""
-    return not hooked_globally() and _are(nn.Module, _CALL)
+    return not _changed_globally() and _are(nn.Module, _CALL)
 
 
 def members(module: Any) -> list[Any]:
@@ -85,6 +86,13 @@ def watched(parameter: Tensor) -> bool:
 def hooked_globally() -> bool:
     """Whether there are hooks on all modules of the process (``torch.nn.modules.module.register_module_*_hook``)."""
     return any(getattr(module_state, name) for name in _GLOBAL_HOOKS)
+
+
+def _changed_globally() -> bool:
+    """Whether one of them may change what modules compute: all but torch's ``ModuleTracker``, which follows which is at
+    work so that ``FlopCounterMode`` can say it, and must not see another way taken than without it."""
+    hooks = (hook for name in _GLOBAL_HOOKS for hook in getattr(module_state, name).values())
+    return any(type(getattr(hook, "__self__", None)) is not ModuleTracker for hook in hooks)
 
 
 def _are(kind: type, methods: Mapping[str, Any]) -> bool:
