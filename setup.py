@@ -61,6 +61,16 @@ def say(message: str) -> None:
     print(f"liif_fast: {message}", file=sys.stderr, flush=True)
 
 
+def jobs() -> int:
+    """Compilers at a time: MAX_JOBS, as torch's own extensions take it, or the cores that this process may use."""
+    wanted = os.environ.get("MAX_JOBS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    if wanted:
+        say(f"MAX_JOBS={wanted}: a number of compilers from 1 on is wanted; all cores are used")
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class BuildKernels(build_ext):
     """Compiles the files in parallel, each with the flags of its instruction set."""
 
@@ -77,7 +87,7 @@ class BuildKernels(build_ext):
         headers = [str(p) for p in ROOT.glob("csrc/**/*.h")]
 
         def build(sources: list[str]) -> list[str]:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with ThreadPoolExecutor(jobs()) as pool:
                 return list(pool.map(lambda source: self.compile(ext, source, headers), sources))
 
         cuda = [source for source in ext.sources if Path(source).parent.name == "cuda"]

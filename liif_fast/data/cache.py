@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import mmap
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..base import atomic
+from ..base.cores import cores
 from .errors import DataError
 
 _AT_ONCE = 64  # images decoded before they are stored, which bounds the memory beside the cache itself
@@ -97,7 +97,7 @@ def _write(target: Path, files: Sequence[Path], sizes: Sequence[tuple[int, int]]
 def _decoded(files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, np.ndarray]]:
     """(index, pixels) in order, decoded by all cores (Pillow lets others run meanwhile)."""
     work: Callable[[int], np.ndarray] = lambda index: decode(files[index], sizes[index])  # noqa: E731
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for part in range(math.ceil(len(files) / _AT_ONCE)):
             indices = range(part * _AT_ONCE, min((part + 1) * _AT_ONCE, len(files)))
             yield from zip(indices, pool.map(work, indices), strict=True)
@@ -106,7 +106,7 @@ def _decoded(files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> Iterato
 def _available() -> int | None:
     """Bytes of memory that can be had without swapping; None where that is not known."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration, ValueError):
         return None

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .. import distributed
 from ..base import interruption
+from ..base.cores import cores
 from .errors import DataError
 from .samples import expand
 
@@ -104,8 +105,7 @@ def workers(wanted: int | None) -> int:
     """Worker processes for each training process: as wanted, or one for each core that it has, at most 8."""
     if "fork" not in multiprocessing.get_all_start_methods():
         return 0  # only forked ones share the memory that images are kept in
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, max(1, cores // distributed.local_world())) if wanted is None else wanted
+    return min(8, max(1, cores() // distributed.local_world())) if wanted is None else wanted
 
 
 def make_loader(

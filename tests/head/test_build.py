@@ -150,3 +150,19 @@ class TestLibrary:
         assert facts["operators"]["render"]["cpu"].startswith("compiled kernel")
         assert "avx" in facts["cpu"]["kernels"] or "portable" in facts["cpu"]["kernels"]
         assert torch.ops.liif_fast.cpu_info() == facts["cpu"]["kernels"]
+
+
+def test_max_jobs_and_the_cores_that_are_allowed(monkeypatch):
+    """As many compilers as MAX_JOBS says, or as there are cores for this process."""
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    said, names = [], {"os": os, "say": lambda message: said.append(message)}
+    exec(text[text.index("def jobs()") :].split("\n\n\n")[0], names)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
+    monkeypatch.delenv("MAX_JOBS", raising=False)
+    assert names["jobs"]() == 3
+    monkeypatch.setenv("MAX_JOBS", "2")
+    assert (names["jobs"](), said) == (2, [])
+    monkeypatch.setenv("MAX_JOBS", "many")
+    assert names["jobs"]() == 3
+    assert said == ["MAX_JOBS=many: a number of compilers from 1 on is wanted; all cores are used"]
+    assert "ThreadPoolExecutor(jobs())" in text
