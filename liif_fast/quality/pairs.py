@@ -38,7 +38,7 @@ from ..images.resize import imresize, pil_bicubic
 
 LR_SOURCES = ("auto", "files", "matlab", "pil")
 _REDUCE = {"matlab": imresize, "pil": pil_bicubic}
-_OTHERWISE = "; use lr='matlab' or lr='pil' to reduce HR instead"
+_OTHERWISE = "; with matlab or pil as lr, HR is reduced instead"
 _LOW = re.compile(r"LR_bicubic/X\d+$|(^|/)LR$")  # names of folders
 _MORE_THAN_8_BITS = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -82,7 +82,7 @@ def find(data: str | PathLike, scale: float, lr: str = "auto") -> list[Pair]:
         raise FileNotFoundError(f"{folder}: no images in this folder (looked for {', '.join(SUFFIXES)})")
     hr_files, beside = pair_names.in_one_folder(files, _fits)
     if lr == "auto" and (not hr_files or _LOW.search(folder.as_posix())):
-        raise ValueError(f"{folder}: only low-resolution images are here; give HR, or lr='pil' to take these for HR")
+        raise ValueError(f"{folder}: only low-resolution images are here; give HR, or pil as lr to take these for HR")
     hr_files = hr_files or files
     beside = {hr: [f for f in found if _of_scale(hr, f, scale)] for hr, found in beside.items()}
     lr_folder = None
@@ -96,7 +96,7 @@ def find(data: str | PathLike, scale: float, lr: str = "auto") -> list[Pair]:
         return _match_beside(beside, cast(int, scale))  # or nothing would lie beside
     if not isinstance(scale, int) or lr_folder is None or not lr_folder.is_dir():
         where = "for this scale or layout" if lr_folder is None else f"in {lr_folder}, which does not exist"
-        raise FileNotFoundError(f"{data}: no LR_bicubic files {where}; use lr='matlab' or lr='pil' to reduce HR")
+        raise FileNotFoundError(f"{data}: no LR_bicubic files {where}{_OTHERWISE}")
     return _match(hr_files, lr_folder, scale)
 
 

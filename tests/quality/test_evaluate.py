@@ -217,7 +217,7 @@ def test_missing_data(tmp_path):
     save(noise(30, 30), tmp_path / "a.png")
     check_arguments(tmp_path, 2)
     fails(FileNotFoundError, "no such folder", tmp_path / "a.png", 2)
-    fails(FileNotFoundError, "no LR_bicubic files.*lr='matlab'", tmp_path, 2, lr="files")
+    fails(FileNotFoundError, "no LR_bicubic files.*with matlab or pil as lr", tmp_path, 2, lr="files")
 
 
 def test_files_that_do_not_match(paired):
@@ -230,7 +230,7 @@ def test_files_that_do_not_match(paired):
     save(noise(16, 20), low / "twox3.png")
     fails(ValueError, "twox3.png: 20x16 pixels, but two.png has 61x46, which makes 20x15", paired, 3)
     (low / "twox3.png").unlink()
-    fails(ValueError, "1 of 2 HR images are missing, the first is twox3.png.*lr='matlab'", paired, 3)
+    fails(ValueError, "1 of 2 HR images are missing, the first is twox3.png.*with matlab or pil as lr", paired, 3)
     assert evaluate(Recorder(), paired, 3, lr="matlab").lr == "matlab"
 
 
