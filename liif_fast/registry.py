@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from typing import Any, TypeVar
 
 from .base.shown import shown
 
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
+
+# Other packages name classes or functions of theirs in this group of entry points: they are known once installed.
+ENTRY_POINTS = "liif_fast.models"
 
 _MODELS: dict[str, Callable[..., Any]] = {}
 _DATASETS: dict[str, Callable[..., Any]] = {}
@@ -54,8 +59,34 @@ def _of_package(factory: Callable[..., Any]) -> bool:
 
 
 def names() -> list[str]:
-    """All registered names of models, sorted."""
-    return sorted(_MODELS)
+    """All names of models that ``make`` knows, sorted: registered here, entry points of other packages, and what the
+    official repository's ``models`` has registered, if it is imported."""
+    return sorted({*_MODELS, *(entry.name for entry in _entries()), *_official()})
+
+
+def _entries() -> metadata.EntryPoints:
+    return metadata.entry_points(group=ENTRY_POINTS)
+
+
+def _official() -> Mapping[str, Callable[..., Any]]:
+    """What the official repository's ``models.register`` keeps: in its training program liif_fast's LIIF finds the
+    encoders that were registered there."""
+    found = getattr(sys.modules.get("models.models"), "models", None)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _factory(name: str) -> Callable[..., Any] | None:
+    if name in _MODELS:
+        return _MODELS[name]
+    for entry in _entries().select(name=name):
+        try:
+            return entry.load()
+        except Exception as error:  # whatever another package's code raises
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise ImportError(
+                f"make: {shown(name)} is {entry.value} of an installed package, which fails: {why}"
+            ) from error
+    return _official().get(name)
 
 
 def dataset_names() -> list[str]:
@@ -81,19 +112,21 @@ def make(model_spec: Mapping[str, Any], args: Mapping[str, Any] | None = None, l
 
     Raises:
         KeyError: unknown name (the message lists the known ones), or ``load_sd`` without ``sd``.
+        ImportError: the name is another package's entry point, which cannot be imported.
         TypeError: a spec that is not a mapping with ``name``, or arguments that the model does not take.
     """
     if not isinstance(model_spec, Mapping) or "name" not in model_spec:
         raise TypeError(f"make: model_spec must be a mapping with 'name' and 'args', got {shown(model_spec)}")
     name = model_spec["name"]
-    if not isinstance(name, str) or name not in _MODELS:
+    factory = _factory(name) if isinstance(name, str) else None
+    if factory is None:
         raise KeyError(
             f"make: no model is registered as {shown(name)}; known: {', '.join(names())}. Use liif_fast.register"
         )
     own = model_spec.get("args") or {}
     if not isinstance(own, Mapping) or not all(isinstance(key, str) for key in own):
         raise TypeError(f"make: args of {name} must be a mapping of arguments, got {shown(own)}")
-    model = _MODELS[name](**{**own, **(args or {})})
+    model = factory(**{**own, **(args or {})})
     if load_sd:
         if "sd" not in model_spec:
             raise KeyError(f"make: load_sd=True needs model_spec['sd'], but the spec of {shown(name)} has none")

@@ -40,21 +40,21 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, by default the process's own, in the forms that people write: ``liif-fast photo.jpg`` is
     ``liif-fast upscale photo.jpg``."""
     given, whole = spellings.joined(sys.argv[1:] if argv is None else argv), parser()
-    commands = _commands(whole)
+    known = commands(whole)
     if given[:1] == ["help"]:
         given = [*given[1:2], "--help"]
     if not given:
-        whole.error(f"image files or a command are wanted: liif-fast photo.jpg -s 2, or one of {', '.join(commands)}")
+        whole.error(f"image files or a command are wanted: liif-fast photo.jpg -s 2, or one of {', '.join(known)}")
     first = given[0]
-    if first not in commands and first not in ("-h", "--help", "-V", "--version"):
+    if first not in known and first not in ("-h", "--help", "-V", "--version"):
         if not (first.startswith("-") or "." in first or os.path.lexists(first)):
-            near = difflib.get_close_matches(first, commands, 1, 0.7)
-            advice = f"; {near[0]}?" if near else f": one of {', '.join(commands)}, or image files"
+            near = difflib.get_close_matches(first, known, 1, 0.7)
+            advice = f"; {near[0]}?" if near else f": one of {', '.join(known)}, or image files"
             whole.error(f"{first}: no such command or file{advice}")
         given.insert(0, "upscale")
     args, unknown = whole.parse_known_args(given)
     if unknown:
-        command = commands[given[0]]
+        command = known[given[0]]
         options = [name for action in command._actions for name in action.option_strings]
         near = difflib.get_close_matches(unknown[0].split("=")[0], options, 1)
         what = "no such option" if unknown[0].startswith("-") else "is one argument too many"
@@ -62,7 +62,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def _commands(whole: argparse.ArgumentParser) -> dict[str, Parser]:
+def commands(whole: argparse.ArgumentParser) -> dict[str, Parser]:
     return next(action.choices for action in whole._actions if isinstance(action, argparse._SubParsersAction))
 
 
@@ -105,6 +105,24 @@ def parser() -> argparse.ArgumentParser:
     )
     _debug(p)
 
+    p = commands.add_parser("models", help="weights and architectures that are known by name, sizes, licences")
+    p.set_defaults(command="list_models")
+    p.add_argument("--json", action="store_true", help="machine-readable")
+    _import(p)
+    _debug(p)
+
+    p = commands.add_parser("info", help="what a checkpoint or a picture holds, and what upscaling it would lose")
+    p.set_defaults(command="info")
+    p.add_argument("files", nargs="+", metavar="FILE", help="checkpoints (or names of weights) and pictures")
+    p.add_argument("--json", action="store_true", help="a JSON object for each")
+    _import(p)
+    _debug(p)
+
+    p = commands.add_parser("completion", help="the script that completes arguments in a shell")
+    p.set_defaults(command="completion")
+    p.add_argument("shell", choices=("bash", "zsh", "fish"), help='e.g. eval "$(liif-fast completion bash)"')
+    _debug(p)
+
     p = commands.add_parser("doctor", help="versions, devices, and which implementation runs")
     p.set_defaults(command="doctor")
     p.add_argument("--json", action="store_true", help="machine-readable")
@@ -131,7 +149,19 @@ def _running(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda, cuda:1, mps, ... (%(default)s)")
     p.add_argument("--dtype", type=spellings.dtype, choices=spellings.DTYPES, default="auto", help=_DTYPE)
     p.add_argument("--json", action="store_true", help="results as JSON on standard output")
+    _import(p)
     _debug(p)
+
+
+def _import(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module or .py file that registers models of your own (liif_fast.register); several times, too",
+    )
 
 
 def _debug(p: argparse.ArgumentParser) -> None:
@@ -214,4 +244,5 @@ def _train(p: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="check everything, say what would happen (1: data are missing)"
     )
     p.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda, ... (%(default)s)")
+    _import(p)
     _debug(p)

@@ -1,4 +1,4 @@
-"""The command ``liif-fast``: upscale, eval, compare, train, tune, doctor.
+"""The command ``liif-fast``: upscale, eval, compare, train, tune, models, info, completion, doctor.
 
 Exit codes: 0 all, 1 some failed (or results could not be written on standard output), 2 usage (a configuration too),
 130 interrupted, 143 and 129 ended by SIGTERM and SIGHUP.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from .. import distributed
 from ..base import interruption
-from . import arguments, reporting
+from . import arguments, extensions, reporting
 from .errors import UsageError
 
 FIRST_SPEAKS = 30.0  # seconds that the other processes of torchrun leave to the first one for an error of all
@@ -46,6 +46,8 @@ def _main(argv: Sequence[str] | None) -> int:
         # the command with all that it needs, before there is anything that a signal must not leave behind
         command = importlib.import_module(f".{args.command}", __package__)
         interruption.imported()
+        for name in getattr(args, "imports", ()):
+            extensions.load(name)
         return command.run(args)
     except KeyboardInterrupt:
         reporting.say("interrupted")

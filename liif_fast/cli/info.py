@@ -1,0 +1,126 @@
+"""``liif-fast info``: what a checkpoint or a picture is, and what upscaling the picture would lose."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from .. import models
+from ..images import files as images
+from ..images.exif import ORIENTATION
+from ..upscaling.files import Options, output_path
+from ..weights import describe
+from ..weights.state_dicts import CheckpointError
+from . import reporting
+
+__all__ = ["facts", "models", "run"]  # models: once imported, they are known by name
+
+
+def run(args: argparse.Namespace) -> int:
+    """Say it of each file; returns the exit code."""
+    failed = 0
+    for name in args.files:
+        try:
+            found = facts(name)
+        except (CheckpointError, images.ImageError, OSError) as error:
+            failed = 1
+            text = " ".join(str(error).split())
+            reporting.say(f"error: {text}" if name in text else f"error: {name}: {text}")
+            continue
+        reporting.results(json.dumps({"file": name, **found}) if args.json else _text(name, found))
+    return failed
+
+
+def facts(name: str) -> dict[str, Any]:
+    """Of a picture, if its content is one, else of a checkpoint (or a name of weights).
+
+    Raises:
+        CheckpointError, images.ImageError, OSError: it is neither, or damaged.
+    """
+    try:
+        with Image.open(name) as image:
+            return {"kind": "picture", **_picture(Path(name), image)}
+    except (UnidentifiedImageError, FileNotFoundError, IsADirectoryError):
+        return {"kind": "checkpoint", **describe.describe(name)}
+
+
+def _picture(path: Path, image: Image.Image) -> dict[str, Any]:
+    orientation = image.getexif().get(ORIENTATION, 1)
+    photo = images.read(path)
+    height, width = photo.pixels.shape[:2]
+    profile = None
+    if photo.icc:
+        try:
+            profile = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(photo.icc))).strip()
+        except (OSError, ImageCms.PyCMSError):
+            profile = "unreadable"
+    kept = [name for name in ("exif", "icc", "xmp", "dpi", "text") if getattr(photo, name)]
+    with tempfile.TemporaryDirectory() as folder:  # what the format cannot hold, writing it tells
+        target = output_path(path, Path(path.name), Path(folder), False, Options())
+        lost = photo.notes + images.write(target, images.middle(photo, (1, 1)))
+    return {
+        "format": image.format,
+        "size": [width, height],
+        "mode": image.mode,
+        "bits": 8 * photo.pixels.itemsize,
+        "frames": getattr(image, "n_frames", 1),
+        "alpha": photo.alpha is not None,
+        "orientation": orientation,
+        "profile": profile,
+        "holds": kept,
+        "written_as": target.suffix,
+        "lost": list(dict.fromkeys(lost)),
+    }
+
+
+def _text(name: str, found: dict[str, Any]) -> str:
+    """The facts for people."""
+    lines = _of_picture(found) if found["kind"] == "picture" else _of_checkpoint(found)
+    return "\n".join([f"{name}: {lines[0]}", *(f"  {line}" for line in lines[1:])])
+
+
+def _of_picture(found: dict[str, Any]) -> list[str]:
+    (width, height), frames = found["size"], found["frames"]
+    lines = [
+        f"{found['format']}, {width}x{height} ({width * height / 1e6:.1f} megapixels), mode {found['mode']}, "
+        f"{found['bits']} bits a channel" + (", alpha" if found["alpha"] else "")
+    ]
+    if found["orientation"] != 1:
+        lines.append(f"orientation: {found['orientation']}, turned upright when it is read (the size above)")
+    lines.append(f"profile: {found['profile'] or 'none, so sRGB'}")
+    if frames > 1:
+        lines.append(f"frames or pages: {frames}")
+    lines.append(f"kept when it is upscaled: {', '.join(found['holds']) or 'it has nothing beside its pixels'}")
+    return lines + [f"written as {found['written_as']}: {note}" for note in found["lost"]]
+
+
+def _of_checkpoint(found: dict[str, Any]) -> list[str]:
+    count = f"{found['parameters']:,} parameters in {found['dtype']}"
+    lines = [f"checkpoint of a {found['class']}, {count} ({found['bytes'] / 1e6:.1f} MB)"]
+    if "encoder" in found:
+        reach = found["receptive_field"]
+        tiles = f"exact in tiles with a halo of {reach} pixels" if reach is not None else "it needs whole pictures"
+        lines.append(f"encoder: {found['encoder']}, {found['channels']} channels, {tiles}")
+        lines.append(f"imnet: {', '.join(map(str, found['imnet'])) or 'none'} outputs of its layers")
+        flags = [k for k in describe.FLAGS if k in found]
+        lines.append(", ".join(f"{k} {'on' if found[k] else 'off'}" for k in flags))
+    spec = found["spec"]
+    if spec:
+        lines.append(f"spec: {json.dumps(spec, default=str)}")
+    norm = found["data_norm"]["inp"]
+    lines.append(f"images in [0, 1] become (x - {_numbers(norm['sub'])}) / {_numbers(norm['div'])}")
+    lines += [f"{k}: {v}" for k, v in found["training"].items() if k != "optimizer"]
+    if optimizer := found["training"].get("optimizer"):
+        lines.append("optimizer: " + ", ".join(str(v) if k == "name" else f"{k} {v}" for k, v in optimizer.items()))
+    lines += [found["credit"]] if found["credit"] else []
+    return lines + [f"note: {note}" for note in found["notes"]]
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{v:g}" for v in values) if len(values) == 1 else f"({', '.join(f'{v:g}' for v in values)})"

@@ -1,0 +1,147 @@
+"""``liif-fast models``, ``info`` and ``completion``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import command
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+import liif_fast
+from liif_fast.weights import pretrained
+
+
+def said(capsys, *arguments):
+    code, out, err = command.outcome(capsys, *arguments)
+    return code, out, err
+
+
+def test_models(capsys, tmp_path, monkeypatch):
+    """Where weights are, or that they are not here yet; nothing is fetched."""
+    monkeypatch.setenv("LIIF_FAST_CACHE", str(tmp_path))
+    code, out, err = said(capsys, "models")
+    assert (code, err) == (0, "")
+    assert "edsr-baseline-liif\n  LIIF on EDSR-baseline" in out
+    assert "6.3 MB, not here yet" in out
+    assert "licence: BSD-3-Clause, copyright (c) 2020 Yinbo Chen" in out
+    assert "rdn" in out.splitlines()[-1]
+    kept = tmp_path / "edsr-baseline-liif.safetensors"
+    kept.write_bytes(b"")
+    _, out, _ = said(capsys, "models", "--json")
+    found = json.loads(out)
+    assert found["weights"][0]["path"] == str(kept)
+    assert "rcan" in found["architectures"]
+
+
+def test_the_size_that_is_said(data_dir, tmp_path, monkeypatch):
+    model = liif_fast.load(data_dir / "weights" / "edsr-baseline-liif.pth")
+    source = pretrained._SOURCES["edsr-baseline-liif"]
+    liif_fast.checkpoints.save(model, tmp_path / "kept.safetensors", credit=source.credit)
+    # but for the version's digits in it
+    assert abs((tmp_path / "kept.safetensors").stat().st_size - source.size) < 100
+
+
+def test_info_of_checkpoints(capsys, tmp_path, monkeypatch):
+    small = command.small_model(tmp_path)
+    official = tmp_path / "epoch-last.pth"
+    model = liif_fast.load(small)
+    spec = {"name": "liif", "args": model.spec["args"], "sd": model.state_dict()}
+    optimizer = {"name": "adam", "args": {"lr": 1e-4}, "sd": {}}
+    torch.save({"model": spec, "optimizer": optimizer, "epoch": 7}, official)
+    code, out, err = said(capsys, "info", small, official)
+    assert (code, err) == (0, "")
+    count = sum(p.numel() for p in model.parameters())
+    assert f"{small}: checkpoint of a LIIF, {count:,} parameters in float32" in out
+    assert "encoder: EDSR, 8 channels, exact in tiles with a halo of 4 pixels" in out
+    assert "imnet: 16, 16, 3 outputs" in out
+    assert "images in [0, 1] become (x - 0.5) / 0.5" in out
+    assert "epoch: 7\n  optimizer: adam, lr 0.0001" in out
+    _, out, _ = said(capsys, "info", official, "--json")
+    found = json.loads(out)
+    assert found["kind"] == "checkpoint"
+    assert found["training"] == {"epoch": 7, "optimizer": {"name": "adam", "lr": 1e-4}}
+    assert found["spec"]["name"] == "liif"
+
+
+def test_info_of_pictures(capsys, tmp_path):
+    photo, cmyk = tmp_path / "photo.jpg", tmp_path / "cmyk.tif"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (14, 10)).save(photo, exif=exif, icc_profile=profile, dpi=(72, 72))
+    Image.new("CMYK", (6, 5)).save(cmyk)
+    code, out, err = said(capsys, "info", photo, cmyk)
+    assert (code, err) == (0, "")
+    assert f"{photo}: JPEG, 10x14 (0.0 megapixels), mode RGB, 8 bits a channel" in out
+    assert "orientation: 6, turned upright" in out
+    assert "profile: sRGB" in out
+    assert "exif, icc, dpi" in out
+    assert f"{cmyk}: TIFF, 6x5" in out
+    assert "CMYK" in out.split(str(cmyk))[1]
+    _, out, _ = said(capsys, "info", cmyk, "--json")
+    found = json.loads(out)
+    assert found["lost"], "its colours are converted"
+    assert (found["kind"], found["size"], found["written_as"]) == ("picture", [6, 5], ".tif")
+
+
+def test_info_of_neither(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIIF_FAST_CACHE", str(tmp_path / "empty"))
+    text, cut = tmp_path / "text.pth", tmp_path / "cut.png"
+    text.write_text("hello", encoding="utf-8")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:900])
+    for name, words in (
+        (text, "neither safetensors nor a PyTorch file"),
+        (cut, "cut.png: "),
+        (tmp_path / "none", "there is no such file"),
+        (tmp_path, "folder"),
+        ("edsr-baseline-liif", "its weights are not here yet"),
+    ):
+        code, out, err = said(capsys, "info", name)
+        assert (code, out, err.count("\n")) == (1, "", 1), name
+        assert words in err
+    assert not (tmp_path / "empty").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(capsys, shell):
+    code, out, _ = said(capsys, "completion", shell)
+    assert code == 0
+    assert "liif" in out
+    assert "skip-existing" in out
+
+
+def test_completion_in_bash(capsys, tmp_path):
+    if not (bash := shutil.which("bash")):
+        pytest.skip("there is no bash here")
+    _, out, _ = said(capsys, "completion", "bash")
+    script = tmp_path / "completion.sh"
+    script.write_text(out, encoding="utf-8")
+    (tmp_path / "photo.png").touch()
+
+    def completed(*words):
+        line = f'COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; COMP_LINE="{" ".join(words)}"'
+        function = 'eval "$(complete -p liif-fast | sed "s/.*-F \\([^ ]*\\) .*/\\1/")"; echo "${COMPREPLY[@]}"'
+        text = f"source {script}; {line}; {function}"
+        done = subprocess.run([bash, "-c", text], capture_output=True, text=True, cwd=tmp_path)
+        return done.stdout.split()
+
+    assert completed("liif-fast", "upscale", "--fi") == ["--fit", "--fill"]
+    assert "upscale" in completed("liif-fast", "up")
+    assert completed("liif-fast", "upscale", "pho") == ["photo.png"]
+    assert "bfloat16" in completed("liif-fast", "upscale", "--dtype", "bf")
+
+
+def test_completion_without_shtab(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    code, out, err = said(capsys, "completion", "bash")
+    assert (code, out) == (2, "")
+    assert 'pip install "liif_fast[completion]"' in err
+    assert os.linesep not in err.rstrip()
