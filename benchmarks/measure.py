@@ -160,7 +160,7 @@ class Peak:
             return
         try:
             ctypes.CDLL(None).malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident now
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak is now what is resident now
             self.before = self._status("VmRSS")
         except (OSError, AttributeError):
             self.before = None
@@ -172,7 +172,7 @@ class Peak:
 
     @staticmethod
     def _status(name: str) -> int:
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
         return int(lines[name].split()[0]) * 1024
 
 

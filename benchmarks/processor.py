@@ -18,7 +18,7 @@ KINDS = WITHOUT_AMX, WITH_AMX, WITHOUT_AVX512 = "AVX-512 without AMX", "with AMX
 def facts() -> dict[str, str]:
     """Of the first processor what Linux says: {"model name": ..., "flags": ..., ...}; empty elsewhere."""
     info = Path("/proc/cpuinfo")
-    first = info.read_text().split("\n\n", 1)[0] if info.exists() else ""
+    first = info.read_text(encoding="utf-8").split("\n\n", 1)[0] if info.exists() else ""
     pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
 

@@ -50,14 +50,14 @@ def version(name: str) -> str | None:
 
 
 def append(path: Path, rows: Iterable[dict]) -> None:
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def load(path: Path) -> list[dict]:
     """ValueError with the line's number where it is not a row."""
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
         try:

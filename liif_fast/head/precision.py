@@ -52,7 +52,7 @@ def _half_of_cpu(amx: bool = True) -> tuple[tuple[torch.dtype, ...], tuple[torch
     if asked == "float32":
         return (), ()
     words = set()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as info:
         words = {word for line in itertools.takewhile(str.strip, info) for word in line.split()}  # the first processor
     words = {word for word in words if amx or not word.startswith("amx_")}
     units = [unit for unit in _UNITS if unit.words <= words]

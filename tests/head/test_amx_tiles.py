@@ -104,7 +104,7 @@ def test_plain_integer_products_are_exact(products):
 
 
 def test_vectors_of_avx512_on_plain_tiles_give_the_bits_of_plain_kernels():
-    if not os.path.exists("/proc/cpuinfo") or "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
+    if not os.path.exists("/proc/cpuinfo") or "avx512_bf16" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
         pytest.skip("this processor has no AVX-512-BF16")
     source, flags = HERE / "amx_on_cpu.cpp", ["-std=c++17", "-O1", "-ffp-contract=off", "-w"]
     plain = ROOT / "csrc" / "cpu" / "kernels_plain_amx.cpp"

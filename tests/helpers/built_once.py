@@ -26,7 +26,7 @@ def processor() -> str:
     """What -march=native compiles for."""
     words = ("vendor_id", "cpu family", "model", "flags", "Features")
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return "\n".join(sorted({line for line in lines if line.startswith(words)})) or platform.processor()
 
 
@@ -46,7 +46,7 @@ def built_once(name: str, inputs: Iterable[Path | str], make: Callable[[Path], N
         digest.update(f"\n{item} {len(content)}\n".encode() + content)
     target = KEPT / f"{name}-{digest.hexdigest()[:16]}"
     KEPT.mkdir(parents=True, exist_ok=True)
-    with open(KEPT / f"{name}.lock", "w") as lock:
+    with open(KEPT / f"{name}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
             making = KEPT / f"{name}.making"

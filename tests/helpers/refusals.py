@@ -20,7 +20,7 @@ def little_memory(room=500_000_000):
     resource = pytest.importorskip("resource")
     if not os.path.exists("/proc/self/statm"):
         pytest.skip("no way to see the address space")
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (now + room, limits[1]))

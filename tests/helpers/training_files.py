@@ -100,7 +100,7 @@ def eval_configuration(folder: Path) -> dict[str, Any]:
 
 
 def write(path: Path, config: dict[str, Any]) -> Path:
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return path
 
 

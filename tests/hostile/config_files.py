@@ -187,7 +187,7 @@ def make(rng: random.Random, images: Path, path: Path, kind: str) -> str:
     elif style == "text":
         path.write_text(rng.choice(TEXTS), "utf-8")
     elif style == "aliases":
-        path.write_text(aliases(rng, whole))
+        path.write_text(aliases(rng, whole), encoding="utf-8")
     elif style == "bytes":
         path.write_bytes(mutations.mutate(yaml.safe_dump(whole).encode(), rng))
     else:

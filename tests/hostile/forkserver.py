@@ -228,7 +228,9 @@ def _child(request: Request, base: int) -> None:
 def _run(request: Request) -> int:
     """The command's exit code, as the interpreter would end with."""
     if request.function is not None:
-        Path(request.argument["answer"]).write_text(json.dumps(_named(request.function)(request.argument["argument"])))
+        Path(request.argument["answer"]).write_text(
+            json.dumps(_named(request.function)(request.argument["argument"])), encoding="utf-8"
+        )
         return 0
     from liif_fast.cli import main as cli
 
@@ -264,7 +266,7 @@ def _streams(request: Request) -> None:
             os.dup2(opened, number)
             os.close(opened)
     if request.stdin != "closed":
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     if request.stdout != "closed":
         sys.stdout = open(1, "w", encoding=request.encoding, errors="strict", closefd=False)  # noqa: SIM115
     if request.stderr != "closed":

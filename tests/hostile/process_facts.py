@@ -19,7 +19,7 @@ def group_lives(group: int) -> bool:
 def memory(pid: int) -> tuple[int, int]:
     """Bytes in memory, and the largest address space so far."""
     found = {"VmRSS": 0, "VmPeak": 0}
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status") as file:
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", encoding="utf-8") as file:
         for line in file:
             name, _, rest = line.partition(":")
             if name in found:
@@ -30,6 +30,6 @@ def memory(pid: int) -> tuple[int, int]:
 def cpu_seconds(pid: int) -> float:
     """Seconds of processor time so far."""
     with contextlib.suppress(OSError, IndexError, ValueError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return 0.0

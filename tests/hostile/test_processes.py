@@ -122,7 +122,7 @@ def _reached(pid: int, mark: str, out: Path) -> bool:
     if mark.endswith(".png"):
         return (out / mark).exists()
     with contextlib.suppress(OSError):
-        return mark in Path(f"/proc/{pid}/maps").read_text()
+        return mark in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
     return False
 
 

@@ -36,7 +36,7 @@ def hidden(folder: Path) -> list[str]:
 
 
 def text_of(path: Path) -> str:
-    text = path.read_text(errors="replace") if path.exists() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     assert "Traceback" not in text, text
     return text
 

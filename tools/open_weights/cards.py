@@ -128,7 +128,7 @@ def figures(file: Path, run: str) -> str:
     if not file.is_file():
         return "Not compared yet (the piece `compare` of tools/open_weights/runs.py does it)."
     rows, notes = [], []
-    for r in json.loads(file.read_text())["results"]:
+    for r in json.loads(file.read_text(encoding="utf-8"))["results"]:
         if r["method"] in ("bicubic", run, "official") and r["psnr"] is not None:
             ssim = "" if r["ssim"] is None else f"{r['ssim']:.4f}"
             rows.append((r["data"], f"x{r['scale']:g}", r["method"], f"{r['psnr']:.3f}", ssim))

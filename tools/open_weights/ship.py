@@ -86,7 +86,7 @@ def distance(a: nn.Module, b: nn.Module, benchmark: Path) -> float:
 
 def verdict(compared: Path) -> str:
     """Whether LIIF's weights may be the default of ``upscale``."""
-    results = json.loads(compared.read_text())["results"] if compared.is_file() else []
+    results = json.loads(compared.read_text(encoding="utf-8"))["results"] if compared.is_file() else []
     psnr = {(r["data"], r["method"]): r["psnr"] for r in results if r["scale"] == 4}
     try:
         behind = {d: psnr[d, "official"] - psnr[d, "liif"] for d in ("Set5", "Set14")}

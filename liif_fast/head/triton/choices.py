@@ -111,7 +111,7 @@ def save(measured: dict[str, Config | None], device: torch.device | None = None)
     entries = {name: {key: c and c._asdict() for key, c in entry.items()} for name, entry in cards.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(file) as part:
-        Path(part).write_text(json.dumps({"version": VERSION, "cards": entries}, indent=1))
+        Path(part).write_text(json.dumps({"version": VERSION, "cards": entries}, indent=1), encoding="utf-8")
     choose.cache_clear()
     _ignored.cache_clear()
     return file
