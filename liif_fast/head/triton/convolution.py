@@ -123,19 +123,21 @@ def consume(which, shared, bias, scale, out, geometry, c: tl.constexpr):
         u = gl.zeros(SUMS, gl.float32, layout=layout)  # what the rows above begin is not stored
         v = gl.zeros(SUMS, gl.float32, layout=layout)
         w = gl.zeros(SUMS, gl.float32, layout=layout)
-        v, w, u, n = multiply(v, w, u, n, shared, c)
-        w, u, v, n = multiply(w, u, v, n, shared, c)
+        v, w, u, n = multiply(v, w, u, n, 1, shared, c)
+        w, u, v, n = multiply(w, u, v, n, 2, shared, c)
         for k in range(0, rows, 3):  # sums take turns, and stay in their registers
-            u, v, w, n = multiply(u, v, w, n, shared, c)
+            u, v, w, n = multiply(u, v, w, n, 3, shared, c)
             n = finish(u, k, n, at, shared, b, scale, out, c)
-            v, w, u, n = multiply(v, w, u, n, shared, c)
+            v, w, u, n = multiply(v, w, u, n, 3, shared, c)
             n = finish(v, k + 1, n, at, shared, b, scale, out, c)
-            w, u, v, n = multiply(w, u, v, n, shared, c)
+            w, u, v, n = multiply(w, u, v, n, 3, shared, c)
             n = finish(w, k + 2, n, at, shared, b, scale, out, c)
+    tma.store_wait(0)
+    synchronize()
 
 
 @gluon.jit
-def multiply(last, middle, first, n, shared, c: tl.constexpr):
+def multiply(last, middle, first, n, COUNT: tl.constexpr, shared, c: tl.constexpr):
     """The next row of pixels, for the three rows of outputs that it is part of: last gets its last products, first its
     first ones."""
     taps, _, ring, full, empty, _ = shared
@@ -143,10 +145,12 @@ def multiply(last, middle, first, n, shared, c: tl.constexpr):
         slot = n % c.stages
         mbarrier.wait(full.index(slot), n // c.stages & 1)
         pixels = ring.index(slot).reshape([c.columns, CHANNELS]).permute((1, 0))
-        last = warpgroup_mma(taps.index(6 + shift), pixels, last, is_async=True)
-        middle = warpgroup_mma(taps.index(3 + shift), pixels, middle, is_async=True)
+        if COUNT > 2:
+            last = warpgroup_mma(taps.index(6 + shift), pixels, last, is_async=True)
+        if COUNT > 1:
+            middle = warpgroup_mma(taps.index(3 + shift), pixels, middle, is_async=True)
         first = warpgroup_mma(taps.index(shift), pixels, first, use_acc=shift > 0, is_async=True)
-        last, middle, first = warpgroup_mma_wait(3, deps=(last, middle, first))
+        last, middle, first = warpgroup_mma_wait(COUNT, deps=(last, middle, first))
         if shift > 0:
             mbarrier.arrive(empty.index((n - 1) % c.stages), count=1)
         n += 1
@@ -164,6 +168,8 @@ def finish(s, k, n, at, shared, bias, scale, out, c: tl.constexpr):
     BLOCK: tl.constexpr = [c.columns, CHANNELS]
     layout: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.columns, 16])
     slot = n % c.stages
+    tma.store_wait(0)
+    synchronize()
     s += bias[:, None]
     if c.mode == "residual":
         mbarrier.wait(full.index(slot), n // c.stages & 1)
@@ -178,8 +184,6 @@ def finish(s, k, n, at, shared, bias, scale, out, c: tl.constexpr):
     if c.mode == "residual":
         mbarrier.arrive(empty.index(slot), count=1)
         n += 1
-    tma.store_wait(0)
-    synchronize()
     return n
 
 
