@@ -1,11 +1,13 @@
-"""As much of Gluon's language as the fused kernel (``specialised``) and ``convolution`` speak, on top of triton's interpreter, on the CPU.
+"""As much of Gluon's language as the fused kernel (``specialised``) and ``convolution`` speak, on top of triton's
+interpreter, on the CPU.
 
 Layouts mean nothing here (the compiler checks them); order does. What is asynchronous on the card happens as late, or
-as early, as the card may do it: a product or a copy to global memory when it is waited for, a copy from there at once. A store to shared memory is seen by
-products after a fence, by loads after the warps of its partition have synchronized; what they have loaded may be
-overwritten after they have synchronized. So a slot that is freed too early, a missing wait or fence give wrong numbers
-or are reported, and a wrong phase is a deadlock, which is reported too. The warps of a partition run as one; the
-partitions take turns whenever one has to wait.
+as early, as the card may do it: a product, or a copy to global memory, when it is waited for, a copy from there at
+once. A store to shared memory is seen by products and copies after a fence, by loads after the warps of its partition
+have synchronized; what they have loaded may be overwritten after they have synchronized, what is copied after it was
+waited for, too. So a slot that is freed too early, a missing wait or fence give wrong numbers or are reported, and a
+wrong phase is a deadlock, which is reported too. The warps of a partition run as one; the partitions take turns whenever
+one has to wait.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """3x3 convolution of 64 channels for sm_90 in Gluon: bias, ReLU or residual in the same pass; bfloat16 and float16.
 
-    produce   1 warp    pixels by TMA: of each tile three boxes, shifted by a column, through a ring in shared memory
-    consume   2 x 4     every other tile: products, bias, ReLU or residual, and the tile to memory by TMA
+    produce   2 x 1 warp   a consumer's pixels and residuals by TMA, through a ring of parts of a row [columns, 64]
+    consume   2 x 4        products, bias, ReLU or residual, and the result to memory by TMA from the ring
 
-All weights of 64 outputs stay in shared memory; blocks share the tiles. Products are weights [64, 64] of a tap times
-pixels [64, tile]: as the right-hand side, of 256 columns, pixels are read at a rate that shared memory has, as the
-left-hand side they are not. The three taps of a column are the same box, read a row of pixels further each: boxes are as
-wide as the pattern in which TMA stores (8 pixels of 64 channels) or some times that. Beyond the image TMA fills in
-zeros, and stores nothing. Convolutions to several times 64 channels are as many parts, a block has one.
+A consumer goes down a strip of the image. It gets every row three times, shifted by a column each time, and multiplies
+it for the three rows of outputs that it is part of, so that nothing is read again but a row above and below a strip. All
+weights of 64 outputs stay in shared memory. Products are weights [64, 64] of a tap times pixels [64, columns]: as the
+right-hand side, of 128 columns, pixels are read at a rate that shared memory has, as the left-hand side they are not.
+Beyond the image TMA fills in zeros, and stores nothing. Convolutions to several times 64 channels are as many parts, a
+block has one.
 
 Sums, bias, ReLU and residual are in float32, in an order that does not change; rounded once.
 """
@@ -50,7 +51,7 @@ class Config(NamedTuple):
     stages: int  # such rows of pixels on their way to each consumer
 
 
-CONFIG = Config(128, 3)
+CONFIG = Config(128, 4)
 
 
 class Constants(NamedTuple):
@@ -79,8 +80,8 @@ def job_place(which, i, rows, down, across, c: tl.constexpr):
 
 @gluon.jit
 def produce(which, x, weights, residual, shared, geometry, c: tl.constexpr):
-    """What a consumer reads: for the first of them all weights; rows of pixels three times, residuals."""
-    taps, there, ring, full, empty, output = shared
+    """What a consumer reads, row by row: pixels three times, then the residual; by the first of them, all weights."""
+    taps, there, ring, full, empty = shared
     rows, total, down, across = geometry
     part = tl.program_id(0) % c.parts
     if which == 0:
@@ -108,8 +109,8 @@ def produce(which, x, weights, residual, shared, geometry, c: tl.constexpr):
 
 @gluon.jit
 def consume(which, shared, bias, scale, out, geometry, c: tl.constexpr):
-    """A strip from above down: a row of pixels is multiplied for the three rows of outputs that it is part of."""
-    taps, there, ring, full, empty, output = shared
+    """Strips, from above down."""
+    taps, there, ring, full, empty = shared
     rows, total, down, across = geometry
     layout: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.columns, 16])
     SUMS: tl.constexpr = [CHANNELS, c.columns]
@@ -120,7 +121,7 @@ def consume(which, shared, bias, scale, out, geometry, c: tl.constexpr):
     for i in range(0, job_count(which, total, c)):
         image, row, column = job_place(which, i, rows, down, across, c)
         at = (image, row, column, part * CHANNELS)
-        u = gl.zeros(SUMS, gl.float32, layout=layout)  # what the rows above begin is not stored
+        u = gl.zeros(SUMS, gl.float32, layout=layout)
         v = gl.zeros(SUMS, gl.float32, layout=layout)
         w = gl.zeros(SUMS, gl.float32, layout=layout)
         v, w, u, n = multiply(v, w, u, n, 1, shared, c)
@@ -140,7 +141,7 @@ def consume(which, shared, bias, scale, out, geometry, c: tl.constexpr):
 def multiply(last, middle, first, n, COUNT: tl.constexpr, shared, c: tl.constexpr):
     """The next row of pixels, for the three rows of outputs that it is part of: last gets its last products, first its
     first ones."""
-    taps, _, ring, full, empty, _ = shared
+    taps, _, ring, full, empty = shared
     for shift in range(0, 3):
         slot = n % c.stages
         mbarrier.wait(full.index(slot), n // c.stages & 1)
@@ -151,39 +152,39 @@ def multiply(last, middle, first, n, COUNT: tl.constexpr, shared, c: tl.constexp
             middle = warpgroup_mma(taps.index(3 + shift), pixels, middle, is_async=True)
         first = warpgroup_mma(taps.index(shift), pixels, first, use_acc=shift > 0, is_async=True)
         last, middle, first = warpgroup_mma_wait(COUNT, deps=(last, middle, first))
-        if shift > 0:
+        if n > 0:
+            tma.store_wait(0)
+            synchronize()
             mbarrier.arrive(empty.index((n - 1) % c.stages), count=1)
         n += 1
     last, middle, first = warpgroup_mma_wait(0, deps=(last, middle, first))
-    mbarrier.arrive(empty.index((n - 1) % c.stages), count=1)
     return last, middle, first, n
 
 
 @gluon.jit
 def finish(s, k, n, at, shared, bias, scale, out, c: tl.constexpr):
-    """Bias, ReLU or residual, and row k of a strip to memory."""
-    _, _, ring, full, empty, output = shared
+    """Bias, ReLU or residual, and row k of a strip to memory, in the place of what was read last."""
+    _, _, ring, full, empty = shared
     image, row, column, channel = at
     TYPE: tl.constexpr = out.dtype
     BLOCK: tl.constexpr = [c.columns, CHANNELS]
     layout: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.columns, 16])
-    slot = n % c.stages
-    tma.store_wait(0)
-    synchronize()
     s += bias[:, None]
     if c.mode == "residual":
-        mbarrier.wait(full.index(slot), n // c.stages & 1)
-        s = ring.index(slot).reshape(BLOCK).permute((1, 0)).load(layout).to(tl.float32) + scale * s
+        mbarrier.arrive(empty.index((n - 1) % c.stages), count=1)
+        mbarrier.wait(full.index(n % c.stages), n // c.stages & 1)
+        n += 1
+    slot = ring.index((n - 1) % c.stages)
+    block = slot.reshape(BLOCK).permute((1, 0))
+    if c.mode == "residual":
+        s = block.load(layout).to(tl.float32) + scale * s
     if c.mode == "relu":
-        output.reshape(BLOCK).permute((1, 0)).store(relu(s, TYPE))
+        block.store(relu(s, TYPE))
     else:
-        output.reshape(BLOCK).permute((1, 0)).store(s.to(TYPE))
+        block.store(s.to(TYPE))
     fence_async_shared()
     synchronize()
-    store_block(out, [image, row + k, column, channel], output)
-    if c.mode == "residual":
-        mbarrier.arrive(empty.index(slot), count=1)
-        n += 1
+    store_block(out, [image, row + k, column, channel], slot)
     return n
 
 
@@ -196,12 +197,11 @@ def kernel(x, weights, bias, residual, scale, out, rows, total, down, across, c:
     there = barriers(1, 1).index(0)
     ring0 = gl.allocate_shared_memory(TYPE, [c.stages, 1, 1, c.columns, CHANNELS], x.layout)
     ring1 = gl.allocate_shared_memory(TYPE, [c.stages, 1, 1, c.columns, CHANNELS], x.layout)
-    outputs = gl.allocate_shared_memory(TYPE, [CONSUMERS, 1, 1, c.columns, CHANNELS], out.layout)
     full0, empty0 = barriers(c.stages, 1), barriers(c.stages, 1)
     full1, empty1 = barriers(c.stages, 1), barriers(c.stages, 1)
     geometry = (rows, total, down, across)
-    of0 = (taps, there, ring0, full0, empty0, outputs.index(0))
-    of1 = (taps, there, ring1, full1, empty1, outputs.index(1))
+    of0 = (taps, there, ring0, full0, empty0)
+    of1 = (taps, there, ring1, full1, empty1)
     gl.warp_specialize(
         [
             (consume, (0, of0, bias, scale, out, geometry, c)),
@@ -234,7 +234,9 @@ def convolve(
     Returns:
         ``[B, 64 n, H, W]``, channels last.
     """
-    out = torch.empty(x.shape[0], len(w), *x.shape[2:], dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    out = torch.empty(
+        x.shape[0], len(w), *x.shape[2:], dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+    )
     arguments, blocks = plan(x, w, b, relu, residual, scale, out, config)
     with torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext():
         kernel[(blocks,)](*arguments, **OPTIONS)
@@ -250,18 +252,24 @@ def plan(
     """(arguments, number of blocks) of a launch."""
     (B, _, H, W), parts = x.shape, len(w) // 64
     across, resident = triton.cdiv(W, config.columns), max(1, render.multiprocessors(x.device) // parts)
-    # one strip for each consumer, if they get long enough: two rows of each are read and multiplied for nothing
-    rows = 3 * triton.cdiv(max(min(H, 16), triton.cdiv(H, max(1, 2 * resident // (B * across)))), 3)
+    rows = strip_rows(B, H, across, resident)
     down = triton.cdiv(H, rows)
     total = B * down * across
     block = [1, 1, config.columns, 64]
     pixels, residuals, results = (
-        descriptor(t.permute(0, 2, 3, 1), block) for t in (x, x if residual is None else residual, out)
+        descriptor(t.permute(0, 2, 3, 1).flatten().view(B, H, W, -1), block)  # where H or W is 1, with usual strides
+        for t in (x, x if residual is None else residual, out)
     )
     c = Constants(*config, parts, "residual" if residual is not None else "relu" if relu else "plain")
     taps = descriptor(w.permute(0, 2, 3, 1).flatten(1), [64, 64])
     arguments = [pixels, taps, b, residuals, scale, results, rows, total, down, across, c]
     return arguments, parts * min(triton.cdiv(total, 2), resident)
+
+
+def strip_rows(B: int, H: int, across: int, resident: int) -> int:
+    """Rows of a strip, a multiple of 3: one strip for each consumer, if they get long enough. Two rows of each are read
+    for its neighbours' sake."""
+    return 3 * triton.cdiv(max(min(H, 16), triton.cdiv(H, max(1, 2 * resident // (B * across)))), 3)
 
 
 def descriptor(t: Tensor, block: list[int]) -> TensorDescriptor:
