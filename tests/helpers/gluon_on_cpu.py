@@ -6,8 +6,8 @@ as early, as the card may do it: a product, or a copy to global memory, when it 
 once. A store to shared memory is seen by products and copies after a fence, by loads after the warps of its partition
 have synchronized; what they have loaded may be overwritten after they have synchronized, what is copied after it was
 waited for, too. So a slot that is freed too early, a missing wait or fence give wrong numbers or are reported, and a
-wrong phase is a deadlock, which is reported too. The warps of a partition run as one; the partitions take turns whenever
-one has to wait.
+wrong phase is a deadlock, which is reported too. The warps of a partition run as one; the partitions take turns
+whenever one has to wait.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     consume   2 x 4        products, bias, ReLU or residual, and the result to memory by TMA from the ring
 
 A consumer goes down a strip of the image. It gets every row three times, shifted by a column each time, and multiplies
-it for the three rows of outputs that it is part of, so that nothing is read again but a row above and below a strip. All
-weights of 64 outputs stay in shared memory. Products are weights [64, 64] of a tap times pixels [64, columns]: as the
+it for the three rows of outputs that it is part of: only a row above and one below a strip are read again. All weights
+of 64 outputs stay in shared memory. Products are weights [64, 64] of a tap times pixels [64, columns]: as the
 right-hand side, of 128 columns, pixels are read at a rate that shared memory has, as the left-hand side they are not.
 Beyond the image TMA fills in zeros, and stores nothing. Convolutions to several times 64 channels are as many parts, a
 block has one.
@@ -98,7 +98,7 @@ def produce(which, x, weights, residual, shared, geometry, c: tl.constexpr):
                 mbarrier.expect(full.index(slot), x.block_type.nbytes)
                 load_block(x, [image, row + k - 1, column + shift - 1, 0], full.index(slot), ring.index(slot))
                 n += 1
-            if c.mode == "residual":
+            if c.mode == "residual":  # noqa: SIM102  # known when it is compiled
                 if k >= 2:
                     slot = n % c.stages
                     mbarrier.wait(empty.index(slot), (n // c.stages & 1) ^ 1)
@@ -110,7 +110,7 @@ def produce(which, x, weights, residual, shared, geometry, c: tl.constexpr):
 @gluon.jit
 def consume(which, shared, bias, scale, out, geometry, c: tl.constexpr):
     """Strips, from above down."""
-    taps, there, ring, full, empty = shared
+    there = shared[1]
     rows, total, down, across = geometry
     layout: tl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, c.columns, 16])
     SUMS: tl.constexpr = [CHANNELS, c.columns]
