@@ -1,15 +1,18 @@
-"""As much of Gluon's language as the fused kernel (``specialised``) speaks, on top of triton's interpreter, on the CPU.
+"""As much of Gluon's language as the fused kernel (``specialised``) and ``convolution`` speak, on top of triton's
+interpreter, on the CPU.
 
 Layouts mean nothing here (the compiler checks them); order does. What is asynchronous on the card happens as late, or
-as early, as the card may do it: a product when it is waited for, a copy at once. A store to shared memory is seen by
-products after a fence, by loads after the warps of its partition have synchronized; what they have loaded may be
-overwritten after they have synchronized. So a slot that is freed too early, a missing wait or fence give wrong numbers
-or are reported, and a wrong phase is a deadlock, which is reported too. The warps of a partition run as one; the
-partitions take turns whenever one has to wait.
+as early, as the card may do it: a product, or a copy to global memory, when it is waited for, a copy from there at
+once. A store to shared memory is seen by products and copies after a fence, by loads after the warps of its partition
+have synchronized; what they have loaded may be overwritten after they have synchronized, what is copied after it was
+waited for, too. So a slot that is freed too early, a missing wait or fence give wrong numbers or are reported, and a
+wrong phase is a deadlock, which is reported too. The warps of a partition run as one; the partitions take turns
+whenever one has to wait.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import types
 from collections.abc import Callable
@@ -39,8 +42,8 @@ def number(x: Any) -> int:
 
 
 class Shared:
-    """Shared memory, full of garbage, as loads see it and as products and copies do; index, slice and permute are
-    views."""
+    """Shared memory, full of garbage, as loads see it and as products and copies do; index, slice, reshape and permute
+    are views."""
 
     def __init__(self, dtype: tl.dtype, loaded: np.ndarray, multiplied: np.ndarray) -> None:
         self.dtype, self.loaded, self.multiplied, self.shape = dtype, loaded, multiplied, list(loaded.shape)
@@ -55,6 +58,14 @@ class Shared:
     def slice(self, start: Any, length: int, dim: int = 0) -> Shared:
         at = (slice(None),) * dim + (slice(number(start), number(start) + length),)
         return self.view(lambda data: data[at])
+
+    def reshape(self, shape: list[Any]) -> Shared:
+        def reshaped(data: np.ndarray) -> np.ndarray:
+            found = data.reshape([number(n) for n in shape])
+            assert np.shares_memory(found, data)
+            return found
+
+        return self.view(reshaped)
 
     def permute(self, order: tuple[int, ...]) -> Shared:
         return self.view(lambda data: data.transpose(order))
@@ -71,6 +82,8 @@ class Shared:
         for thread, loading in CARD.loading.items():
             late = thread != threading.get_ident() and any(np.may_share_memory(self.loaded, data) for data in loading)
             assert not late, "overwritten while some warps may still load it"
+        copied = any(np.may_share_memory(self.multiplied, source.multiplied) for source, *_ in CARD.own.copies)
+        assert not copied, "overwritten while it may still be copied"
         data = value.handle.data.copy()
         CARD.own.not_loaded.append((self.loaded, data))
         CARD.own.not_multiplied.append((self.multiplied, data))
@@ -92,9 +105,18 @@ class Descriptor:
 
     def __init__(self, tensor: torch.Tensor, block: list[int], layout: Any) -> None:
         self.dtype, self.layout, self.block = getattr(tl, str(tensor.dtype)[6:]), layout, block
-        bits = tensor.view(torch.int16).numpy()
-        self.data = bits.view(NUMPY[self.dtype])
-        self.block_type = types.SimpleNamespace(nbytes=2 * block[0] * block[1])
+        self.data = tensor.view(torch.int16).numpy().view(NUMPY[self.dtype])
+        self.block_type = types.SimpleNamespace(nbytes=2 * math.prod(block))
+
+    def inside(self, at: list) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Where in the tensor, and in a block, is what both have of the block at a place."""
+        begins = [number(n) for n in at]
+        ends = [min(n + b, size) for n, b, size in zip(begins, self.block, self.data.shape, strict=True)]
+        firsts = [max(n, 0) for n in begins]
+        ends = [max(first, end) for first, end in zip(firsts, ends, strict=True)]
+        whole = tuple(slice(first, end) for first, end in zip(firsts, ends, strict=True))
+        own = tuple(slice(f - n, e - n) for f, e, n in zip(firsts, ends, begins, strict=True))
+        return whole, own
 
     @staticmethod
     def from_tensor(tensor: torch.Tensor, block: list[int], layout: Any) -> Descriptor:
@@ -102,16 +124,19 @@ class Descriptor:
 
 
 class Own(threading.local):
-    """Of a partition: stores that loads, stores that products do not see yet, products not yet waited for."""
+    """Of a partition: stores that loads, stores that products do not see yet, products not yet waited for, copies to
+    global memory that are not, or not by all warps."""
 
     def __init__(self) -> None:
         self.not_loaded: list = []
         self.not_multiplied: list = []
         self.products: list = []
+        self.copies: list = []
 
     def check(self) -> None:
         assert not self.not_loaded, "stored, but never synchronized"
         assert not self.products, "multiplied, but never waited for"
+        assert not self.copies, "copied, but never waited for"
 
 
 class Card:
@@ -201,34 +226,49 @@ class Card:
         self.advance(barrier)
 
     def load(self, descriptor: Descriptor, at: list, barrier: types.SimpleNamespace, slot: Shared) -> None:
-        (rows, columns), (row, column) = descriptor.block, map(number, at)
-        block = descriptor.data[row : row + rows, column : column + columns]
-        assert block.shape == slot.loaded.shape
-        slot.loaded[...] = slot.multiplied[...] = block
-        barrier.bytes -= 2 * rows * columns
+        assert slot.shape == [number(n) for n in descriptor.block]
+        whole, own = descriptor.inside(at)
+        slot.loaded[...] = slot.multiplied[...] = 0  # what is outside
+        slot.loaded[own] = slot.multiplied[own] = descriptor.data[whole]
+        barrier.bytes -= descriptor.block_type.nbytes
         assert barrier.bytes >= 0, "more bytes than were expected"
         self.advance(barrier)
+
+    def copy(self, descriptor: Descriptor, at: list, source: Shared) -> None:
+        assert source.shape == [number(n) for n in descriptor.block]
+        assert not self.own.not_loaded, "copied, but never synchronized"
+        self.own.copies.append([source, descriptor, at, False])
+
+    def finish_copies(self, left: Any) -> None:
+        assert number(left) == 0
+        for copy in self.own.copies:
+            source, descriptor, at, done = copy
+            whole, own = descriptor.inside(at)
+            if not done:
+                descriptor.data[whole] = source.multiplied[own]
+            copy[-1] = True
 
     def fence(self) -> None:
         arrived(self.own.not_multiplied)
 
     def synchronize(self) -> None:
         arrived(self.own.not_loaded)
+        self.own.copies = [copy for copy in self.own.copies if not copy[-1]]
         self.loading.pop(threading.get_ident(), None)
 
     def multiply(self, a: Shared, b: Shared, sums: tl.tensor, *, use_acc: bool = True, is_async: bool) -> tl.tensor:
         assert is_async
         result = np.full(sums.handle.data.shape, np.nan, np.float32)
-        self.own.products.append((a, b, sums.handle if use_acc else None, result))
+        self.own.products.append((a, b, sums.handle if number(use_acc) else None, result))
         return tl.tensor(TensorHandle(result, tl.float32), sums.type)
 
-    def finish(self, left: Any = 0, *, deps: tuple) -> tl.tensor:
+    def finish(self, left: Any = 0, *, deps: tuple) -> Any:
         while len(self.own.products) > number(left):
             a, b, sums, result = self.own.products.pop(0)
             result[...] = widened(a.multiplied, a.dtype) @ widened(b.multiplied, b.dtype)
             if sums is not None:
                 result += sums.data
-        return deps[0]
+        return deps[0] if len(deps) == 1 else deps
 
 
 CARD = Card()
@@ -267,13 +307,13 @@ class Layout:
 
 
 def install() -> tuple[types.ModuleType, types.ModuleType]:
-    """Have ``specialised`` and ``partitions`` speak it; gives them."""
+    """Have ``specialised``, ``partitions`` and ``convolution`` speak it; gives the first two."""
     gluon_jit, gluon.jit = gluon.jit, triton.jit
     try:
-        from liif_fast.head.triton import partitions, specialised
+        from liif_fast.head.triton import convolution, partitions, specialised
     finally:
         gluon.jit = gluon_jit
-    specialised.gl = partitions.gl = types.SimpleNamespace(
+    specialised.gl = partitions.gl = convolution.gl = types.SimpleNamespace(
         static_range=lambda count: range(number(count)), float32=tl.float32, int32=tl.int32, int64=tl.int64,
         BlockedLayout=Layout, SliceLayout=Layout, NVMMADistributedLayout=Layout, NVMMASharedLayout=Layout,
         SwizzledSharedLayout=Layout,
@@ -287,11 +327,14 @@ def install() -> tuple[types.ModuleType, types.ModuleType]:
         allocate_shared_memory=CARD.allocate,
         warp_specialize=CARD.specialize,
     )  # fmt: skip
-    specialised.mbarrier = partitions.mbarrier = types.SimpleNamespace(
+    specialised.mbarrier = partitions.mbarrier = convolution.mbarrier = types.SimpleNamespace(
         init=initialise, wait=CARD.wait, arrive=CARD.arrive, expect=CARD.expect, MBarrierLayout=Layout
     )
-    specialised.TensorDescriptor = Descriptor
-    specialised.fence_async_shared = partitions.fence_async_shared = CARD.fence
-    partitions.synchronize, partitions.load_block = CARD.synchronize, CARD.load
-    partitions.warpgroup_mma, partitions.warpgroup_mma_wait = CARD.multiply, CARD.finish
+    specialised.TensorDescriptor = convolution.TensorDescriptor = Descriptor
+    for module in (specialised, partitions, convolution):
+        module.fence_async_shared = CARD.fence
+    for module in (partitions, convolution):
+        module.synchronize, module.load_block = CARD.synchronize, CARD.load
+        module.warpgroup_mma, module.warpgroup_mma_wait = CARD.multiply, CARD.finish
+    convolution.store_block, convolution.tma = CARD.copy, types.SimpleNamespace(store_wait=CARD.finish_copies)
     return specialised, partitions
