@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import chain, differentiable, int8, reference, transforms
+from . import chain, convolution, differentiable, int8, reference, transforms
 from .ops import CPU_KERNELS
 from .precision import HALF, as_geometry, fastest_autocast, geometry_dtype
 from .reference import make_coord, pixel_centres
@@ -98,7 +98,7 @@ def hidden_map(feat: Tensor, head: Head) -> Tensor:
             feat = feat.contiguous(memory_format=torch.channels_last)
         if not torch.is_autocast_enabled(device):
             feat = feat.to(head.w_conv.dtype)
-        hidden = F.conv2d(feat, head.w_conv, head.b_conv, padding=padding).permute(0, 2, 3, 1).contiguous()
+        hidden = convolution.conv2d(feat, head.w_conv, head.b_conv, padding).permute(0, 2, 3, 1).contiguous()
     return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..head import transforms, triton
+from ..head.triton import small
 from . import folding, overrides
 from .checks import check_input
 from .encoding import laid_out
@@ -25,8 +26,10 @@ class Renderer:
     further calls copy the input there, replay the graph, and copy the result out. A recording is made anew when the
     input's shape, dtype or device, autocast, torch's switches for tf32 and determinism, ``LIIF_FAST_TRITON``, a part of
     the model (its class, mode, numbers, ``forward``), or the storage of a parameter has changed; new values in place,
-    as of ``load_state_dict`` or any optimizer, are seen without. Elsewhere, and where Python has to run for every image
-    (hooks, methods of LIIF's that a subclass or the model itself has replaced), it is ``model.render``.
+    as of ``load_state_dict`` or any optimizer, are seen without. Where convolutions in half precision are the kernel of
+    ``head.convolution`` (compute capability 9.0), results differ from ``model.render``'s by roundings. Elsewhere, and
+    where Python has to run for every image (hooks, methods of LIIF's that a subclass or the model itself has replaced),
+    it is ``model.render``.
 
     With ``compile`` the encoder is compiled by ``torch.compile``, on any device, at the first call with a shape and
     after such changes, and recorded so; results differ by the order of roundings. Where Python has to run, it is not.
@@ -135,7 +138,7 @@ class Renderer:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         graph = torch.cuda.CUDAGraph()
-        with _no_autocast_cache():
+        with _no_autocast_cache(), small.recording():
             with torch.cuda.stream(stream):  # kernels are compiled and chosen before the recording
                 for _ in range(2):
                     self._render(self._inp)

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 import liif_fast
 from gpu.test_device_gpu import need_memory
+from liif_fast.head import functional
 from liif_fast.head.triton import small
 from liif_fast.models.encoders import residual
 
@@ -75,6 +76,51 @@ def test_joint_calls_give_what_the_modules_give(joined, cuda, monkeypatch, dtype
     want = copy.deepcopy(encoder).double()(x.double()).detach()
     error, plain = ((t - want).abs().max() for t in (ours, modules))
     assert error <= 1.5 * plain + torch.finfo(dtype).eps * want.abs().max(), (error, plain)
+
+
+@pytest.fixture
+def one_pass(joined, cuda, monkeypatch):
+    """How often convolutions were the kernel for compute capability 9.0."""
+    if torch.cuda.get_device_capability(cuda) != (9, 0):
+        pytest.skip("the kernel for convolutions in one pass is for compute capability 9.0")
+    from liif_fast.head.triton import convolution
+
+    calls, run = [], convolution.convolve
+
+    def counted(x, *given, **more):
+        calls.append(x.shape)
+        return run(x, *given, **more)
+
+    monkeypatch.setattr(convolution, "convolve", counted)
+    return calls
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("shape", [(1, 3, 96, 301), (2, 3, 17, 9), (1, 3, 1, 1), (5, 3, 7, 130)])
+def test_convolutions_in_one_pass(one_pass, cuda, dtype, shape):
+    """Of the residual blocks and of the hidden map: no further from float64 than the modules, which round more often;
+    the same bits again, and in a recording."""
+    liif, x = model(cuda, 256), torch.rand(shape, device=cuda).contiguous(memory_format=LAST)
+    modules = by_modules(liif.encoder, x, dtype)
+    with poisoned(cuda), torch.no_grad(), torch.autocast("cuda", dtype=dtype):
+        with small.recording():
+            ours, again = liif.encoder(x), liif.encoder(x)
+            hidden = functional.hidden_map(ours, liif.head())
+        assert len(one_pass) == 7 + 7 + 1
+        assert torch.equal(ours, again)
+        plain = functional.hidden_map(ours, liif.head())
+        assert len(one_pass) == 15
+    assert ours.is_contiguous(memory_format=LAST)
+    want = copy.deepcopy(liif.encoder).double()(x.double()).detach()
+    error, rough = ((t - want).abs().max() for t in (ours, modules))
+    assert error <= 1.2 * rough + torch.finfo(dtype).eps * want.abs().max(), (error, rough)
+    eps = torch.finfo(dtype).eps
+    assert_close(hidden, plain, rtol=2 * eps, atol=2 * eps)  # of about unit size; one of them is rounded twice
+    renderer = liif.renderer(SIZE, dtype)
+    first = renderer(x)
+    assert len(one_pass) > 15
+    assert_close(first, liif.render(x, SIZE, dtype), rtol=0, atol=2e-2)  # colours that span 2, ten layers of 2^-8
+    assert torch.equal(first, renderer(x))
 
 
 def test_a_model_in_half_precision_joins_too(joined, cuda):

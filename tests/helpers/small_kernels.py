@@ -30,6 +30,9 @@ def numbers() -> None:
     import triton_interpreter
 
     triton_interpreter.repair_interpreter()
+    import convolution_checks
+
+    convolution_checks.numbers()
     column_sums()
     for dtype in (torch.bfloat16, torch.float16):
         for shape in ((1, 64, 5, 7), (2, 64, 9, 11), (3, 5, 30, 31), (1, 256, 1, 1), (1, 1, 1, 1)):
@@ -95,7 +98,34 @@ def compiled(architecture: int) -> None:
         constants = {"RELU": name != "add", "ROWS": rows, "COLUMNS": columns}
         arguments = x, y, torch.empty(4, D), 4096, D
         all_facts[name] = facts(passes_kernel.kernel, passes_kernel.OPTIONS, *arguments, **constants)
+    if architecture == 90:
+        all_facts.update(convolutions(triton_aot))
     print(json.dumps(all_facts))
+
+
+def convolutions(triton_aot) -> dict[str, dict[str, int]]:
+    """The convolution's modes as they run, and of several parts."""
+    from liif_fast.head.triton import convolution
+
+    all_facts, last = {}, torch.channels_last
+    for mode, outputs, dtype in (
+        ("plain", 256, torch.bfloat16),
+        ("relu", 64, torch.float16),
+        ("residual", 64, torch.bfloat16),
+    ):
+        x, w = torch.empty(1, 64, 64, 64, dtype=dtype), torch.empty(outputs, 64, 3, 3, dtype=dtype)
+        x, w, out = (t.to(memory_format=last) for t in (x, w, torch.empty(1, outputs, 64, 64, dtype=dtype)))
+        residual, b = x if mode == "residual" else None, w[:, 0, 0, 0].contiguous()
+        arguments, _ = convolution.plan(x, w, b, mode == "relu", residual, 0.1, out, convolution.CONFIG)
+        found = convolution.kernel.warmup(*arguments, grid=(1,), **convolution.OPTIONS)
+        ptx = found.asm["ptx"]
+        all_facts[f"convolution {mode}"] = {
+            **triton_aot.assembled(found.asm["cubin"]),
+            "shared": found.metadata.shared,
+            "unordered": triton_aot.unordered(ptx),
+            "wgmma": ptx.count("wgmma.mma_async"),
+        }
+    return all_facts
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch.testing import assert_close
 
 from liif_fast.head import triton
 from liif_fast.head.triton import small
+from liif_fast.head.triton.configs import SHARED
 from liif_fast.models import encoders
 from liif_fast.models.encoders import residual
 
@@ -43,6 +44,12 @@ def test_the_kernels_in_the_interpreter():
 def test_the_kernels_compiled(architecture):
     """Nothing spilled, and 16 bytes a load: two of x and two of y for each thread's 16 values, four in float32."""
     found = json.loads(script(architecture))
+    convolutions = {name: found.pop(name) for name in list(found) if name.startswith("convolution")}
+    assert len(convolutions) == (3 if architecture == "90" else 0)
+    for name, kernel in convolutions.items():
+        assert (kernel["spilled"], kernel["unordered"]) == (0, 0), name
+        assert kernel["shared"] <= SHARED[90], name
+        assert kernel["wgmma"] > 0, name
     assert found.keys() == {"residual", "relu_backward", "add", "relu_backward float32"}
     for name, kernel in found.items():
         assert kernel["spilled"] == 0, name

@@ -5,8 +5,10 @@ Nothing here imports triton; the kernels' own modules do, when they are first ru
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -14,6 +16,21 @@ from torch import Tensor
 from .. import triton
 
 _said: set[str] = set()  # what cannot run here, each said once
+_recorded = ContextVar("recorded", default=False)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """What is launched inside is replayed as a CUDA graph: how long a launch takes the host does not matter."""
+    token = _recorded.set(True)
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
+
+
+def recorded() -> bool:
+    return _recorded.get()
 
 
 def ready(name: str, device: torch.device) -> bool:

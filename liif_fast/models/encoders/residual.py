@@ -1,6 +1,7 @@
 """EDSR's residual blocks for inference in half precision on CUDA: fewer passes over memory, the same sums.
 
-Convolution, bias and ReLU are one call of cuDNN's, residual and bias one pass. Weights are converted to half precision
+Convolution, bias and ReLU are one call of cuDNN's, residual and bias one pass; on compute capability 9.0 each is one
+kernel with the convolution before it, where that pays (``head.convolution``). Weights are converted to half precision
 with channels last, all in a few launches at the beginning of each call: nothing is kept that could be out of date, and
 a CUDA graph of it sees new values.
 """
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ...base.out_of_memory import out_of_memory
-from ...head import transforms
+from ...head import convolution, transforms
 from ...head.precision import HALF
 from ...head.triton import small
 from .. import folding
@@ -88,6 +89,8 @@ def converted(
 
 def first(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """``relu(conv(x))``."""
+    if (one_pass := convolution.joined(x, w, b, relu=True)) is not None:
+        return one_pass
     # the joint call may choose a kernel that sums in any order
     exact = torch.are_deterministic_algorithms_enabled() or torch.backends.cudnn.deterministic
     few = x.numel() < 1 << 31  # beyond, F.conv2d knows what to do
@@ -104,6 +107,8 @@ def first(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 
 def second(x: Tensor, h: Tensor, w: Tensor, b: Tensor, scale: float) -> Tensor:
     """``x + scale * conv(h)``."""
+    if (one_pass := convolution.joined(h, w, b, residual=x, scale=scale)) is not None:
+        return one_pass
     return _added(x, F.conv2d(h, w, padding=1), b, scale)
 
 
