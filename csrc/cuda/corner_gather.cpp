@@ -98,7 +98,6 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_h_, const Tensor& h_, con
   Call<S>::same_device("grad_h", grad_h_, h_);
   const Tensor h = torch::stable::contiguous(h_), grad_h = as(grad_h_, h.scalar_type());
   const int64_t pixels = B * call.gather.image, rows = call.gather.count * K;
-  const int64_t lists = pixels * cuda::lists_of(ensemble);
   const std::vector<int64_t> map{B, hidden_size[0], hidden_size[1], d};
   if (call.gather.count == 0 || d == 0) {
     return {torch::stable::new_zeros(h, map), torch::stable::new_zeros(w_pos, {d, 4})};
@@ -106,16 +105,24 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_h_, const Tensor& h_, con
   check(after.has_value() == first.has_value(), "after, first: both or none are wanted");
   if (after) {
     check_numbers("after", *after, rows, h);
-    check_numbers("first", *first, lists, h);
+    const int64_t least = pixels * cuda::lists_of(ensemble);
+    check(first->numel() >= least && first->numel() % least == 0, "first: as many segments for each of ", pixels,
+          " pixels are wanted, not ", first->numel(), " lists");
+    check_numbers("first", *first, first->numel(), h);
   }
+  const int64_t segments =
+      first ? first->numel() / (pixels * cuda::lists_of(ensemble)) : cuda::segments_of(pixels, rows);
+  const int64_t lists = pixels * segments * cuda::lists_of(ensemble);
   call.begin();
   Tensor head = first ? *first : torch::stable::new_zeros(h, {lists}, ScalarType::Long);
   Tensor link = torch::stable::new_empty(h, {rows, int64_t(sizeof(cuda::Link<S>) / 8)}, ScalarType::Long);
+  Tensor sums = torch::stable::new_empty(call.w_pos, {segments > 1 ? pixels * segments : 0, d});
   Tensor grad_hidden = torch::stable::new_empty(h, map);
   Tensor partial = torch::stable::new_empty(call.w_pos, {cuda::kMostBlocks, 4, d});
   Tensor grad_w_pos = torch::stable::new_empty(call.w_pos, {d, 4});
-  const cuda::Lists<S> all{pixels, static_cast<int64_t*>(head.mutable_data_ptr()),
-                             static_cast<cuda::Link<S>*>(link.mutable_data_ptr())};
+  const cuda::Lists<S> all{pixels, segments, static_cast<int64_t*>(head.mutable_data_ptr()),
+                           static_cast<cuda::Link<S>*>(link.mutable_data_ptr()),
+                           segments > 1 ? static_cast<S*>(sums.mutable_data_ptr()) : nullptr};
   succeed(cuda::gather_backward(call.gather, type, grad_h.const_data_ptr(), h.const_data_ptr(),
                                 after ? static_cast<const int64_t*>(after->const_data_ptr()) : nullptr, all,
                                 grad_hidden.mutable_data_ptr(), static_cast<S*>(partial.mutable_data_ptr()),

@@ -13,7 +13,8 @@
 //                            |                           |
 //   gather_launch.h    by type of hidden, K, and 16-byte or single loads: which kernel, on how many threads and blocks
 //                            |                           |
-//   gather_kernels.h   forward_kernel              link_kernel, backward_kernel, partials_kernel
+//   gather_kernels.h   forward_kernel                    |
+//   gather_backward.h                    link_kernel, backward_kernel, segments_kernel, partials_kernel
 //
 // Below the line nvcc compiles corner_gather.cu, which includes it all and says what LIIF_KERNEL, LIIF_SHARED_ARRAY,
 // LIIF_LAUNCH and the like are on a GPU; a test on a CPU includes the same files and says it otherwise.
@@ -28,11 +29,13 @@
 //    forward_kernel     groups of threads take queries: what corners share is computed and loaded once,
 //                       h = relu(hidden[pixel] + w_pos x (rel_y, rel_x, cell_y, cell_x))
 //
-//    link_kernel        all rows of h into lists, two for each pixel: no sum needs an atomic addition, of which the L2
-//        |              cache does no more than one float a clock and slice
+//    link_kernel        all rows of h into lists, two for each pixel, or for each of its segments where pixels are few:
+//        |              no sum needs an atomic addition, of which the L2 cache does no more than one float a clock and
+//        |              slice
 //    backward_kernel    groups of threads take pixels: the gradients behind the ReLU along both lists, their sum to
 //        |              grad_hidden, once; each block's share of grad_w_pos
-//    partials_kernel    those shares, in order: grad_w_pos
+//    segments_kernel    where pixels have several segments: their sums, in order, to grad_hidden
+//    partials_kernel    the blocks' shares, in order: grad_w_pos
 //
 // ---- to add ----
 //
@@ -72,7 +75,7 @@ constexpr int kTile = 32;  // queries that a block takes at a time
 #endif
 constexpr int64_t kMostBlocks = LIIF_CUDA_MOST_BLOCKS;  // of one launch, and so partial sums of grad_w_pos
 
-// For each pixel: of the rows of two of its four corners each.
+// For each segment of a pixel: of the rows of two of its four corners each.
 constexpr int lists_of(bool ensemble) { return ensemble ? 2 : 1; }
 
 // A row of h in a list of those that share a pixel.
@@ -82,11 +85,21 @@ struct Link {
   S ry, rx;      // of the row's query
 };
 
+// A group of threads adds up a pixel's rows one after the other. Where pixels are few, the rows of each are in several
+// segments, so that there are enough for all groups, but none of only a few rows.
+inline int64_t segments_of(int64_t pixels, int64_t rows) {
+  constexpr int64_t kEnough = 4096, kLeast = 32;  // as in head/ops.py
+  const int64_t wanted = (kEnough + pixels - 1) / pixels, most = rows / (kLeast * pixels);
+  return wanted < 2 || most < 2 ? 1 : wanted < most ? wanted : most;
+}
+
 template <class S>
 struct Lists {
-  int64_t pixels;  // B * h * w
-  int64_t* head;   // [pixels, lists_of(ensemble)]: first row, from 1; 0: none
-  Link<S>* link;   // [count, K]
+  int64_t pixels;    // B * h * w
+  int64_t segments;  // of a pixel: its rows by the number of their query, modulo segments
+  int64_t* head;     // [pixels, segments, lists_of(ensemble)]: first row, from 1; 0: none
+  Link<S>* link;     // [count, K]
+  S* sums;           // [pixels, segments, D]; null with one segment
 };
 
 // h [count, K, D], weight [count, K] of hidden [B, h, w, D]. Rows of queries that need a pixel which hidden does not

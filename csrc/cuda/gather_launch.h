@@ -1,7 +1,7 @@
 // Which kernel runs, and on how many threads. LIIF_LAUNCH(kernel, grid, block, stream, arguments...), launched(), the
 // outcome of the last launch, and multiprocessors(), of the current device, come from the file that includes this.
 #pragma once
-#include "gather_kernels.h"
+#include "gather_backward.h"
 
 #include <algorithm>
 
@@ -56,16 +56,25 @@ const char* run_backward(const Gather<typename Number<T>::S>& g, const T* grad_h
                          typename Number<T>::S* grad_w_pos, void* stream) {
   using S = typename Number<T>::S;
   const dim3 block = block_of(g.d / N);
+  const dim3 sum_block(kSumColumns, kThreads / kSumColumns);
   const int64_t y = column_blocks(g.d / N, block), links = tiles(g.count, kThreads);
-  const int64_t x = persistent(tiles(lists.pixels, block.y), kBackwardBlocks, y);
+  const int64_t count = lists.pixels * lists.segments, x = persistent(tiles(count, block.y), kBackwardBlocks, y);
   if (!fits(links, 1) || !fits(x, y)) return kTooLarge;
-  LIIF_LAUNCH((link_kernel<S, K>), dim3(unsigned(links)), dim3(kThreads), stream, g, next, lists.head, lists.link);
+  LIIF_LAUNCH((link_kernel<S, K>), dim3(unsigned(links)), dim3(kThreads), stream, g, next, lists.segments,
+              lists.head, lists.link);
   if (const char* error = launched()) return error;
-  LIIF_LAUNCH((backward_kernel<T, N, K>), dim3(unsigned(x), unsigned(y)), block, stream, g, lists.pixels, grad_h, h,
-              lists.head, lists.link, grad_hidden, partial);
+  LIIF_LAUNCH((backward_kernel<T, N, K>), dim3(unsigned(x), unsigned(y)), block, stream, g, count, grad_h, h, lists.head,
+              lists.link, grad_hidden, lists.sums, partial);
   if (const char* error = launched()) return error;
-  LIIF_LAUNCH((partials_kernel<S>), dim3(unsigned(tiles(4 * g.d, kPartialColumns))),
-              dim3(kPartialColumns, kThreads / kPartialColumns), stream, partial, x, g.d, g.cell != nullptr, grad_w_pos);
+  if (lists.sums) {
+    const int64_t columns = tiles(g.d, kSumColumns);
+    if (!fits(columns, lists.pixels)) return kTooLarge;
+    LIIF_LAUNCH((segments_kernel<T>), dim3(unsigned(columns), unsigned(lists.pixels)), sum_block, stream, lists.sums,
+                lists.segments, g.d, grad_hidden);
+    if (const char* error = launched()) return error;
+  }
+  LIIF_LAUNCH((partials_kernel<S>), dim3(unsigned(tiles(4 * g.d, kSumColumns))), sum_block, stream, partial, x, g.d,
+              g.cell != nullptr, grad_w_pos);
   return launched();
 }
 

@@ -205,21 +205,30 @@ def integer_bfloat16() -> bool:
     return cpu_kernels().get("bfloat16", "").endswith("vnni")
 
 
+def _segments(pixels, rows):
+    """In how many parts each pixel's rows are added up, as in csrc/cuda/gather.h."""
+    return max(1, min(-(-4096 // pixels), rows // (32 * pixels)))
+
+
 def _row_lists(coord, hidden_size, size, origin, ensemble):
-    """The gathered rows in lists, two for each pixel of hidden (one without ensemble), in their own order: the number
-    of the row that comes next [B*Q*K], and of the first row of each list; numbers from 1, 0 where there is none."""
+    """The gathered rows in lists, two (one without ensemble) for each segment of each pixel of hidden, in their own
+    order: the number of the row that comes next [B*Q*K], and of the first row of each list; numbers from 1, 0 where
+    there is none. A row's segment is its query's number modulo ``_segments``."""
     index, _, _ = corners(coord, size, ensemble)
     # a row outside hidden has no gradient (its h is NaN), so that any pixel may have it
     y, x = (index[..., i].sub_(origin[i]).clamp_(0, hidden_size[i] - 1) for i in range(2))
     image = torch.arange(len(coord), device=coord.device).view(-1, 1, 1)
-    half = torch.arange(index.shape[2], device=coord.device) // 2  # as kLists in csrc/cuda/gather_kernels.h
-    pixel, lists = (image * hidden_size[0] + y) * hidden_size[1] + x, 2 if ensemble else 1
-    key = pixel * lists + half
+    pixels = len(coord) * hidden_size[0] * hidden_size[1]
+    segments = _segments(pixels, y.numel())
+    query = torch.arange(coord.shape[0] * coord.shape[1], device=coord.device).view(*coord.shape[:2], 1)
+    part = ((image * hidden_size[0] + y) * hidden_size[1] + x) * segments + query % segments
+    half = torch.arange(index.shape[2], device=coord.device) // 2  # as kLists in csrc/cuda/gather_backward.h
+    lists = 2 if ensemble else 1
+    key = part * lists + half
     key, order = key.flatten().sort(stable=True)
     number = order + 1
     after = torch.cat([torch.where(key[1:] == key[:-1], number[1:], 0), number.new_zeros(1)])
-    pixels = len(coord) * hidden_size[0] * hidden_size[1]
-    start = torch.searchsorted(key, torch.arange(pixels * lists + 1, device=coord.device))
+    start = torch.searchsorted(key, torch.arange(pixels * segments * lists + 1, device=coord.device))
     first = number[start[:-1].clamp_max(len(number) - 1)]
     return torch.empty_like(after).scatter_(0, order, after), torch.where(start[1:] > start[:-1], first, 0)
 

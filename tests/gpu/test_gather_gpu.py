@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from gpu import exact
 from gpu.exact import SHAPES, assert_within, sample
-from liif_fast.head import ops
+from liif_fast.head import ops, reference
 from liif_fast.head.reference import make_coord
 
 GATHER = torch.ops.liif_fast.corner_gather.default
@@ -93,6 +93,31 @@ def test_deterministic_however_many_queries_share_a_pixel(device, dtype, pixels)
     first = BACKWARD(*given)
     for _ in range(5):
         assert all(torch.equal(a, b) for a, b in zip(first, BACKWARD(*given), strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_million_queries_on_four_pixels(device, dtype, ordered):
+    """In segments, or some threads would add up a million rows each, one after the other."""
+    hidden = torch.randn(1, 2, 2, 64, device=device).to(dtype)
+    coord = torch.rand(1, 1_000_000, 2, device=device) * 2 - 1
+    given = (hidden, coord, None, torch.randn(64, 4, device=device), (2, 2), (0, 0), True)
+    h, _ = GATHER(*given)
+    back = (torch.randn_like(h), h, coord, None, given[3], (2, 2), *given[4:])
+    torch.use_deterministic_algorithms(ordered)
+    try:
+        first, again = BACKWARD(*back), BACKWARD(*back)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert not ordered or all(map(torch.equal, first, again))
+    masked = (back[0].double() * (h > 0)).flatten(0, 2)
+    index, _, _ = reference.corners(coord, (2, 2))
+    want = torch.zeros(4, 64, dtype=torch.float64, device=device)
+    want.index_add_(0, (index[..., 0] * 2 + index[..., 1]).flatten(), masked)
+    error = (first[0].double().view(4, 64) - want).abs().max() / want.abs().max()
+    assert error <= (
+        2**-8 if dtype == torch.bfloat16 else 1e-5
+    )  # a rounding; sums of a thousand terms of a thousand each
 
 
 def test_bfloat16_gradients_are_summed_in_float32(device):

@@ -31,19 +31,22 @@ const char* forward_as(int type, const void* hidden, const void* coord, const vo
                               nullptr);
 }
 
-// next, head: lists that are given, or null.
+// next, head: lists that are given, segments for each pixel, or null.
 template <class S>
 const char* backward_as(int type, const void* grad_h, const void* h, const void* coord, const void* cell,
-                        const void* w_pos, const int64_t* n, const int64_t* next, const int64_t* head,
-                        void* grad_hidden, void* grad_w_pos) {
+                        const void* w_pos, const int64_t* n, int64_t segments, const int64_t* next,
+                        const int64_t* head, void* grad_hidden, void* grad_w_pos) {
   const cuda::Gather<S> g = gather<S>(coord, cell, w_pos, n);
   const int64_t K = g.ensemble ? 4 : 1, pixels = g.count / g.queries * g.image;
   std::vector<S> partial(size_t(cuda::kMostBlocks * 4 * g.d));
-  std::vector<int64_t> heads(size_t(pixels * cuda::lists_of(g.ensemble)));
+  if (!head) segments = cuda::segments_of(pixels, g.count * K);
+  std::vector<int64_t> heads(size_t(pixels * segments * cuda::lists_of(g.ensemble)));
   if (head) std::copy(head, head + heads.size(), heads.begin());
   std::vector<cuda::Link<S>> links(size_t(g.count * K));
-  return cuda::gather_backward<S>(g, HiddenType(type), grad_h, h, next, {pixels, heads.data(), links.data()},
-                                  grad_hidden, partial.data(), static_cast<S*>(grad_w_pos), nullptr);
+  std::vector<S> sums(size_t(segments > 1 ? pixels * segments * g.d : 0));
+  const cuda::Lists<S> all{pixels, segments, heads.data(), links.data(), segments > 1 ? sums.data() : nullptr};
+  return cuda::gather_backward<S>(g, HiddenType(type), grad_h, h, next, all, grad_hidden, partial.data(),
+                                  static_cast<S*>(grad_w_pos), nullptr);
 }
 
 extern "C" {
@@ -55,10 +58,10 @@ const char* forward(int type, const void* hidden, const void* coord, const void*
 }
 
 const char* backward(int type, const void* grad_h, const void* h, const void* coord, const void* cell,
-                     const void* w_pos, const int64_t* n, const int64_t* next, const int64_t* head, void* grad_hidden,
-                     void* grad_w_pos) {
-  return (type == 3 ? backward_as<double> : backward_as<float>)(type, grad_h, h, coord, cell, w_pos, n, next, head,
-                                                                grad_hidden, grad_w_pos);
+                     const void* w_pos, const int64_t* n, int64_t segments, const int64_t* next,
+                     const int64_t* head, void* grad_hidden, void* grad_w_pos) {
+  return (type == 3 ? backward_as<double> : backward_as<float>)(type, grad_h, h, coord, cell, w_pos, n, segments, next,
+                                                                head, grad_hidden, grad_w_pos);
 }
 
 }  // extern "C"
@@ -77,14 +80,17 @@ void exercise(int type, int64_t element, int64_t d, bool ensemble) {
   std::vector<char> out = bytes(rows * d), sums = bytes(B * h * w * d);
   std::vector<S> weight(static_cast<size_t>(rows)), grad_w_pos(size_t(4 * d));
   forward(type, hidden.data(), coord.data(), cell.data(), w_pos.data(), n, out.data(), weight.data());
-  backward(type, grad.data(), out.data(), coord.data(), cell.data(), w_pos.data(), n, nullptr, nullptr, sums.data(),
-           grad_w_pos.data());
-  // one list of all rows but the last
-  std::vector<int64_t> next(static_cast<size_t>(rows)), head(size_t(B * h * w * cuda::lists_of(ensemble)));
-  for (int64_t i = 0; i + 2 < rows; ++i) next[size_t(i)] = i + 2;
-  head[1] = 1;
-  backward(type, grad.data(), out.data(), coord.data(), cell.data(), w_pos.data(), n, next.data(), head.data(),
+  backward(type, grad.data(), out.data(), coord.data(), cell.data(), w_pos.data(), n, 0, nullptr, nullptr,
            sums.data(), grad_w_pos.data());
+  // one list of all rows but the last
+  std::vector<int64_t> next(static_cast<size_t>(rows));
+  for (int64_t i = 0; i + 2 < rows; ++i) next[size_t(i)] = i + 2;
+  for (int64_t segments : {1, 3}) {
+    std::vector<int64_t> head(size_t(B * h * w * segments * cuda::lists_of(ensemble)));
+    head[1] = 1;
+    backward(type, grad.data(), out.data(), coord.data(), cell.data(), w_pos.data(), n, segments, next.data(),
+             head.data(), sums.data(), grad_w_pos.data());
+  }
 }
 
 int main(int count, char**) {

@@ -128,7 +128,7 @@ def test_ptx(tmp_path):
     kernels = re.findall(r"\.entry (\w+)\((.*?)\n\}", target.read_text(), re.DOTALL)
     names = collections.Counter()
     for name, text in kernels:
-        kind = re.search(r"(forward|backward|link|partials)_kernel", name)[1]
+        kind = re.search(r"(forward|backward|link|partials|segments)_kernel", name)[1]
         names[kind] += 1
         fused = len(re.findall(r"\bfma\.", text))
         # without a rounding in its name ptxas may contract it
@@ -136,7 +136,7 @@ def test_ptx(tmp_path):
         wide = [len(re.findall(rf"\b{move}[.:\w]*\.v4\b", text)) for move in ("ld.global", "st.global")]
         assert contractable == [], name
         assert ".local" not in text, name
-        if kind in ("link", "partials"):
+        if kind in ("link", "partials", "segments"):
             assert fused == 0, name
             continue
         columns, corners = map(int, re.search(r"Li(\d+)ELi(\d+)E", name).groups())
@@ -145,9 +145,10 @@ def test_ptx(tmp_path):
             assert wide == ([corners, corners] if columns > 1 else [0, 0]), name
         else:  # gradient and h of a row of each list, before the loop and in it
             lists = 2 if corners == 4 else 1
-            assert fused == 4 * columns * lists, name
+            # the compiler may make a loop of its own for pixels with several segments
+            assert fused in (4 * columns * lists, 8 * columns * lists), name
             assert wide == ([4 * lists, 1] if columns > 1 else [0, 0]), name
-    assert names == {"forward": 14, "backward": 14, "link": 4, "partials": 2}
+    assert names == {"forward": 14, "backward": 14, "link": 4, "partials": 2, "segments": 4}
 
 
 @needs_compiler
