@@ -11,6 +11,7 @@ import processor
 import torch
 from heads import AUTOCAST, COMPILED, FOLD, OURS, REFERENCE
 from measure import INPUTS, Bar, Case, Contender, gradients_apart
+from recorded import Recorded
 from torch import Tensor
 from training_cases import step, train
 
@@ -157,15 +158,19 @@ def frames(model, setup: Setup) -> Iterator[Case]:
 
 
 def encoder(model, setup: Setup) -> Iterator[Case]:
-    """The encoder and the hidden map of 960x540: as the model is, under autocast, and in channels_last."""
+    """The encoder and the hidden map of 960x540: as the model is, under autocast, in channels_last, and on CUDA as
+    ``model.renderer`` records it."""
     low = (12, 16) if setup.tiny else TO_4K[0]
     images = [image * 2 - 1 for image in heads.variants(heads.photo(*low, setup.device))]
     forms = {"NCHW": images, "channels_last": [x.contiguous(memory_format=torch.channels_last) for x in images]}
     head, work = functional.Head(*model.head()), heads.encoder_work(model, *low)
 
-    def run(inputs: list[Tensor], kind: str, hidden: bool, i: int) -> Tensor:
-        with torch.autocast(setup.device.type, dtype=getattr(torch, kind), enabled=kind != "float32"):
-            feat = model.encoder(inputs[i])
+    def run(kind: str, hidden: bool, x: Tensor) -> Tensor:
+        # a recording reads what autocast keeps
+        with torch.autocast(
+            setup.device.type, dtype=getattr(torch, kind), enabled=kind != "float32", cache_enabled=False
+        ):
+            feat = model.encoder(x)
             return functional.hidden_map(feat, head) if hidden else feat
 
     for hidden in (False, True):
@@ -173,9 +178,12 @@ def encoder(model, setup: Setup) -> Iterator[Case]:
         # by the norm: the order of sums, and in bfloat16 a rounding in each of 34 layers
         for kind, tolerance in (("float32", 1e-5), ("bfloat16", 5e-2)):
             for form, inputs in forms.items():
-                each = partial(run, inputs, kind, hidden)
+                each: Callable[[int], Tensor] = lambda i, k=kind, x=inputs, m=hidden: run(k, m, x[i])  # noqa: E731
                 unit = processor.torch_unit(kind, setup.device)
                 found.append(Contender(form, kind, each, tolerance, {unit: needed}, _apart))
+            if setup.device.type == "cuda" and kind == "bfloat16":
+                replayed = Recorded(partial(run, kind, hidden), forms["channels_last"])
+                found.append(Contender("channels_last, recorded", kind, replayed, tolerance, {unit: needed}, _apart))
         yield Case(f"encoder{' and hidden map' * hidden} {low[1]}x{low[0]}", found)
 
 
