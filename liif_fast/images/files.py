@@ -13,7 +13,6 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from .bounded_file import BoundedFile
 from .colour import read_colour
 from .containers import check_contents, depth, is_lossless_webp
 from .exif import ORIENTATION, PREFIX, descriptive_tags, has_header, is_sound, main_orientation, patched, with_prefix
+from .finding import find_images, images_in, kinds
 from .modes import SampleError, fitting_profile, raw_mode, split
 from .photo import (
     ImageError,
@@ -51,6 +51,9 @@ __all__ = [
     "convert_depth",
     "fill_transparent",
     "find_images",
+    "header_size",
+    "images_in",
+    "kinds",
     "middle",
     "output_format",
     "read",
@@ -59,55 +62,6 @@ __all__ = [
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors, which are raised too, go to stderr
 _lock = threading.Lock()
-# Suffixes that Pillow claims but that are documents, videos or data which it opens only with other programs, if at all.
-_NO_PHOTOS = {"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG", "IPTC"}
-
-
-def find_images(
-    inputs: Iterable[str | os.PathLike[str]], recursive: bool = False
-) -> tuple[list[tuple[Path, Path]], list[ImageError]]:
-    """Image files named by `inputs`: files as they are, folders as the images in them.
-
-    Args:
-        inputs: files (of any suffix, also hidden ones) and folders, in the order of the result.
-        recursive: also look into sub-folders.
-
-    Returns:
-        ``[(path, relative)]``, where `relative` is the path below the given folder, or just the name of a given file;
-        and an error for each input that is missing, unreadable or a folder without images. Within a folder: sorted,
-        files and folders that begin with a dot left out, links to folders not followed, chosen by suffix.
-    """
-    Image.init()
-    suffixes = {s for s, f in Image.registered_extensions().items() if f in Image.OPEN and f not in _NO_PHOTOS}
-    found: list[tuple[Path, Path]] = []
-    errors: list[ImageError] = []
-
-    def unreadable(error: OSError) -> None:
-        errors.append(ImageError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions"))
-
-    for given in map(Path, inputs):
-        if not os.path.isdir(given):
-            if os.path.lexists(given):
-                found.append((given, Path(given.name)))
-            else:
-                errors.append(ImageError(f"{given}: no such file or folder; check the name"))
-            continue
-        inside: list[Path] = []
-        problems = len(errors)
-        for folder, folders, names in os.walk(given, onerror=unreadable):
-            folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-            inside += [
-                Path(folder, name)
-                for name in names
-                if not name.startswith(".")
-                and os.path.splitext(name)[1].lower() in suffixes
-                and os.path.isfile(os.path.join(folder, name))  # a pipe would be waited for
-            ]
-        found += [(path, path.relative_to(given)) for path in sorted(inside)]
-        if not inside and len(errors) == problems:
-            cure = "name image files, or another folder" if recursive else "use -r to look into sub-folders"
-            errors.append(ImageError(f"{given}: no images in this folder; {cure}"))
-    return found, errors
 
 
 def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -163,6 +117,17 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo
             raise ImageError(f"{name}: cannot be read ({error.strerror}); check the name and the disk") from error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{name}: cannot be decoded ({reason}); get a complete copy or convert it to PNG") from error
+
+
+def header_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
+    """(width, height) as a file's header says, not turned upright; None if it says none. Nothing is decoded."""
+    try:
+        if not os.path.isfile(path):  # a pipe's can be read but once
+            return None
+        with _decoding(max_pixels), BoundedFile(path) as stream, Image.open(stream) as image:
+            return image.size
+    except Exception:  # as for pixels: damaged data raise nearly anything
+        return None
 
 
 _MOST_WARNINGS, _MOST_HEX = 4, 1 << 18

@@ -6,30 +6,31 @@ import math
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import torch
 
 from ..base.out_of_memory import out_of_memory
 from ..images import files as images
 from ..models.liif import LIIF
-from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS, output_size
+from . import streams
 from .guard import Guard, without_results
+from .options import SUFFIX, Options, cut_size, output_path, target_size, work_of
 from .targets import check_name, check_writable, make_folder
 
 LARGE = 2**22  # pixels of input or output from which on the sizes are said before the work
-# source formats (Pillow's names) that are also written; everything else becomes PNG
-_SUFFIX = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
 
 
 @dataclass
 class Result:
     """What became of one input; ``error`` is None when ``output`` has been written, or was there and might be.
 
-    ``status``: "done"; "exists" where the output was there already, an error unless that was asked for; "failed".
+    ``status``: "done"; "planned" where it was only to be told; "exists" where the output was there already, an error
+    unless that was asked for; "failed".
     """
 
     input: str
@@ -46,61 +47,6 @@ class Result:
 
 class Exists(images.ImageError):
     """The output is there."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to upscale: one of ``scale`` and ``size`` (width, height; one of them may be None).
-
-    ``shape``, with both sides given: "exact" the size as it is; "fit" the largest picture inside of it that keeps the
-    shape; "fill" the size as it is out of the middle of the smallest picture around it that keeps the shape.
-    """
-
-    scale: float | None = None
-    size: tuple[int | None, int | None] | None = None
-    shape: str = "exact"
-    tile: int | str = "auto"
-    format: str | None = None  # suffix without dot
-    quality: int | None = None
-    suffix: str = ""
-    overwrite: bool = False
-    max_pixels: int = MAX_PIXELS
-    skip_existing: bool = False  # what is there is a success
-    in_place: bool = False  # an input may be replaced by its own result, with or without overwrite
-    max_output_pixels: int = MAX_OUTPUT_PIXELS
-
-
-def target_size(width: int, height: int, options: Options) -> tuple[int, int]:
-    """(height, width) of a picture's result; with ``shape="fill"`` before it is cut."""
-    if options.size is None:
-        return output_size((height, width), options.scale, None)
-    w, h = cast(tuple[Any, Any], options.size)  # one of them at least is a number
-    if options.shape != "exact":
-        wider = w * height > h * width  # than the picture's shape
-        if wider == (options.shape == "fit"):
-            w = None
-        else:
-            h = None
-    if w is None:
-        w = max(1, round(width * h / height))
-    elif h is None:
-        h = max(1, round(height * w / width))
-    return h, w
-
-
-def output_path(source: Path, relative: Path, output: Path | None, single: bool, options: Options) -> Path:
-    """Where the result goes: ``output`` itself if it names a file for a single input, else inside that folder; beside
-    the source without one."""
-    if output is None:
-        output, relative = source.parent, Path(source.name)
-    elif single and output.suffix and not os.path.isdir(output):
-        return output
-    suffix = source.suffix.lower()
-    if options.format:
-        suffix = _SUFFIX.get(images.output_format(output, options.format), f".{options.format.lstrip('.').lower()}")
-    elif suffix not in {*_SUFFIX.values(), ".jpeg", ".tiff"}:
-        suffix = ".png"
-    return output / relative.parent / f"{relative.stem}{options.suffix}{suffix}"
 
 
 @dataclass
@@ -120,9 +66,13 @@ class _Work:
         height, width = self.photo.pixels.shape[:2]
         return f"{width}x{height} -> {self.final[1]}x{self.final[0]}"
 
+    def planned(self) -> Result:
+        height, width = self.photo.pixels.shape[:2]
+        sizes = (width, height), (self.final[1], self.final[0])
+        return Result(str(self.source), str(self.target), *sizes, notes=self.photo.notes, status="planned")
+
     def done(self, model: LIIF, dtype: torch.dtype, progress: Callable[[float], None]) -> Result:
         """Raises what ``LIIF.upscale`` and ``images.write`` raise. Writes all or nothing."""
-        height, width = self.photo.pixels.shape[:2]
         how = self.options
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -130,42 +80,40 @@ class _Work:
         if self.final != self.size:
             photo = images.middle(photo, self.final)
         notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-        make_folder(self.target.parent)
-        notes += images.write(self.target, photo, format=how.format, quality=how.quality, overwrite=how.overwrite)
-        seconds = time.perf_counter() - self.began
-        sizes = (width, height), (self.final[1], self.final[0])
-        return Result(str(self.source), str(self.target), *sizes, seconds, notes)
+        if self.target != streams.STDOUT:
+            make_folder(self.target.parent)
+        with streams.target_file(self.target) as file:
+            notes += images.write(file, photo, format=how.format, quality=how.quality, overwrite=how.overwrite)
+        return replace(self.planned(), seconds=time.perf_counter() - self.began, notes=notes, status="done")
 
 
 def _begun(source: Path, target: Path, options: Options) -> _Work:
     """The picture, read; ``images.ImageError`` for all that can be known to fail before the work."""
     began = time.perf_counter()
-    check_name(target)
-    if os.path.exists(target) and not options.overwrite:
-        raise Exists(f"{target} exists: give --overwrite, --skip-existing, --suffix or another output")
-    images.output_format(target, options.format)
-    photo = images.read(source, max_pixels=options.max_pixels)
+    if target != streams.STDOUT:
+        check_name(target)
+        if os.path.exists(target) and not options.overwrite:
+            raise Exists(f"{target} exists: give --overwrite, --skip-existing, --suffix or another output")
+        images.output_format(target, options.format)
+    with streams.source_file(source, 8 * options.max_pixels + 2**26) as file:  # the largest pixels, and metadata
+        photo = images.read(file, max_pixels=options.max_pixels)
+    if target == streams.STDOUT and options.format is None:
+        options = replace(options, format=photo.format if photo.format in SUFFIX else "PNG")
     height, width = photo.pixels.shape[:2]
     size = target_size(width, height, options)
-    work = _Work(source, target, options, photo, size, _cut(size, options), began)
+    work = _Work(source, target, options, photo, size, cut_size(size, options), began)
     if math.prod(size) > options.max_output_pixels:
         raise images.ImageError(
             f"{source}: {work.sizes}: the output is over the limit of {options.max_output_pixels} pixels; choose a "
             "smaller scale, or raise --max-output-pixels"
         )
     images.check_size(target, work.final, options.format)  # also where the folder is still to be made
+    if target == streams.STDOUT:
+        return work
     if target.parent.is_dir():
         images.check_output(target, size=work.final, format=options.format, overwrite=options.overwrite)
     check_writable(Path(os.path.realpath(target)).parent if options.overwrite else target.parent)  # links are followed
     return work
-
-
-def _cut(size: tuple[int, int], options: Options) -> tuple[int, int]:
-    """(height, width) of what is left of a picture of this size."""
-    if options.shape != "fill" or options.size is None:
-        return size
-    width, height = cast(tuple[int, int], options.size)
-    return height, width
 
 
 def upscale_files(
@@ -186,40 +134,73 @@ def upscale_files(
     Args:
         load: gives the model and the dtype of its computation; called once, when a picture has been read whose result
             can be written. What it raises ends the run.
-        output: a file for a single input file, else a folder, which is made if it is not there; None: beside each
-            input.
-        progress: called with the number of finished files and the share of the current one (2.25), the number of all
-            files, and the current one's name.
+        inputs: files, named pipes and folders; or "-" alone, standard input.
+        output: a file for a single input file, else a folder, which is made if it is not there; "-": standard output,
+            for a single input file; None: beside each input, for standard input standard output.
+        progress: called with the share of the work that is done, by the pixels, times the number of files (2.25); the
+            number of all files; and the current one's name.
         share: (r, n): only every n-th file, from the r-th on; what concerns no file is reported with r = 0 only.
-        say: called with the sizes of a picture, before work that takes long.
+        say: called with what is passed over, and with the sizes of a picture, before work that takes long.
     """
-    paths, output = [Path(p) for p in inputs], None if output is None else Path(output)
-    found, errors = images.find_images(paths, recursive)
+    paths, output = [streams.input_path(p) for p in inputs], None if output is None else streams.output_path(output)
+    passed_over: Counter[str] = Counter()
+    found, errors = images.find_images([p for p in paths if p != streams.STDIN], recursive, passed_over)
+    found += [(p, Path(p.name)) for p in paths if p == streams.STDIN]
     for error in errors if share[0] == 0 else []:
-        named = [p for p in paths if str(error).startswith(f"{p}:")]
-        yield _failed(str(named[0] if named else output), error)
+        about = [p for p in paths if str(error).startswith(f"{p}:")]
+        yield _failed(str(about[0] if about else output), error)
     single = len(paths) == 1 and not os.path.isdir(paths[0])
     passed = len(found)
-    targets = [output_path(*each, output, single, options) for each in found if options.suffix]
+    named = options.suffix and paths != [streams.STDIN]  # standard output is no result of standard input
+    targets = [output_path(*each, output, single, options) for each in found if named]
     found = without_results(found, paths, output, targets)
+    if say and share[0] == 0 and passed_over:
+        say(f"note: {images.kinds(passed_over)}")
     if say and share[0] == 0 and (passed := passed - len(found)):
         say(f"note: {passed} file{'s' * (passed > 1)} passed over: results of the other inputs")
-    guard, loaded = Guard([source for source, _ in found]), None
-    for i, (source, relative) in enumerate(found):
-        done = float(i)
+    yield from upscale_found(load, found, output, single, options, progress=progress, share=share, say=say)
 
-        def step(part: float, i: int = i, source: Path = source) -> None:
+
+def upscale_found(
+    load: Callable[[], tuple[LIIF, torch.dtype]],
+    found: list[tuple[Path, Path]],
+    output: Path | None,
+    single: bool,
+    options: Options,
+    *,
+    others: Iterable[Path] = (),
+    progress: Callable[[float, int, str], None] | None = None,
+    share: tuple[int, int] = (0, 1),
+    say: Callable[[str], None] | None = None,
+) -> Iterator[Result]:
+    """The files of ``upscale_files``, found.
+
+    Args:
+        found: each with its path within ``output``.
+        single: ``output`` may name a file.
+        others: files that no output may replace, either.
+    """
+    guard, loaded = Guard([*(source for source, _ in found), *others]), None
+    mine = range(share[0], len(found), share[1])
+    weights = [work_of(*found[i], output, single, options) if progress and len(mine) > 1 else 1.0 for i in mine]
+    unit, before = len(found) / (sum(weights) or 1.0), 0.0
+    for i, (source, relative) in enumerate(found):
+        weight = unit * weights[i // share[1]] if i in mine else 0.0
+        done = before
+        before += weight
+
+        def step(part: float, end: float = before, weight: float = weight, source: Path = source) -> None:
             nonlocal done
-            done = min(i + 1.0, done + part)
+            done = min(end, done + part * weight)
             if progress:
                 progress(done, len(found), str(source))
 
-        mine, target, work = i % share[1] == share[0], None, None
+        target, work = None, None
         try:
             target = output_path(source, relative, output, single, options)
-            allowed = replace(options, overwrite=True) if guard.is_own(i, target, options.in_place) else options
+            allowed = replace(options, overwrite=True) if guard.is_own(source, target, options.in_place) else options
             guard.claim(target)  # also when another process writes it
-            if mine:
+            if i in mine:
                 step(0.0)
                 work = _begun(source, target, allowed)
         except Exception as error:  # whatever it is, the other files are still to be done
@@ -227,9 +208,11 @@ def upscale_files(
             if isinstance(error, Exists):
                 skipped = options.skip_existing
                 result = Result(str(source), str(target), error=None if skipped else result.error, status="exists")
-        if not mine:
+        if i not in mine:
             continue
-        if work is not None:
+        if work is not None and options.dry_run:
+            result = work.planned()
+        elif work is not None:
             model, dtype = loaded = loaded or load()
             if say and max(math.prod(work.photo.pixels.shape[:2]), math.prod(work.size)) >= LARGE:
                 say(f"{source}: {work.sizes}, {math.prod(work.final) / 1e6:.1f} megapixels")
@@ -238,7 +221,7 @@ def upscale_files(
                 guard.wrote(work.target)
             except Exception as error:
                 result = _failed(str(source), error)
-            del work  # its pixels
+        del work  # its pixels
         step(1.0)
         yield result
 
