@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +11,8 @@ import torch
 
 from ..models.liif import LIIF
 
-SHORT, LONGEST = 0.1, 256  # seconds that a measurement must take, or the side in pixels that is large enough
+SHORT = 0.1  # seconds that a measurement must take
+_SIDES = (32, 64, 128, 256)  # pixels
 
 
 class Speed(NamedTuple):
@@ -41,9 +41,9 @@ def speed(model: LIIF, dtype: torch.dtype, clock: Callable[[], float] = time.per
         return clock() - begun
 
     seconds(32, 4)  # what happens only once
-    for side in itertools.count(32, 32):
+    for side in _SIDES:
         small, large = seconds(side, 1), seconds(side, 4)
-        if large >= SHORT or side >= LONGEST:
+        if large >= SHORT:
             break
     query = max(0.0, large - small) / (15 * side**2)
     return Speed(max(0.0, small / side**2 - query), query)
