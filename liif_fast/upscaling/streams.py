@@ -19,7 +19,7 @@ _NAMES = {
     0: ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"),
     1: ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"),
 }
-WAIT = 5.0  # seconds for somebody to write to a pipe
+WAIT = 3.0  # seconds for somebody to write to a pipe
 _CHUNK = 1 << 20  # bytes
 
 

@@ -53,7 +53,8 @@ def batches(
             told |= set(new)
         found = _without_own(found, folders, output, options)
         now = {source: stamp for source, _ in found if (stamp := _stamp(source))}
-        ready = [pair for pair in found if now.get(pair[0]) == before.get(pair[0]) != handled.get(pair[0])]
+        still = {source for source, stamp in now.items() if before.get(source) == stamp != handled.get(source)}
+        ready = [pair for pair in found if pair[0] in still]
         before = now
         handled = {source: stamp for source, stamp in handled.items() if source in now}
         handled.update((source, now[source]) for source, _ in ready)

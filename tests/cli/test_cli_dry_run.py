@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import command
@@ -95,13 +96,24 @@ def test_speed_by_two_scales_of_a_small_picture():
     found = estimate.speed(Model(), None, clock=lambda: now[0])
     assert found == pytest.approx((3e-6, 2e-6))
     assert found.seconds(1e6, 4e6) == pytest.approx(11)
-    assert sides == [32, 32, 32, 64, 64]  # 0.14 s
+    assert sides == [32] * 9 + [64] * 6  # 0.14 s
 
 
-def test_a_clock_that_jitters_gives_no_speed_below_zero():
+def test_a_clock_that_jitters_gives_no_speed_below_zero(monkeypatch):
+    monkeypatch.setattr(estimate, "_REPEATS", 1)
     times = iter([0, 1, 1, 2, 2, 2.5])  # the larger scale takes less
     found = estimate.speed(type("Model", (), {"upscale": lambda *_, **__: None})(), None, clock=lambda: next(times))
     assert found == (1 / 32**2, 0.0)
+
+
+def test_a_disturbed_measurement_does_not_count():
+    now, disturbances = [0.0], itertools.cycle([0.0, 5.0, 0.3])
+
+    class Model:
+        def upscale(self, picture, scale, dtype):
+            now[0] += 1e-3 * picture.shape[0] ** 2 * (1 + scale**2) + next(disturbances)
+
+    assert estimate.speed(Model(), None, clock=lambda: now[0]) == pytest.approx((1e-3, 1e-3))
 
 
 @pytest.mark.parametrize(
