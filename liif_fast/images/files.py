@@ -111,7 +111,7 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int, page: int | None) -> 
         if bits > 8 and ";16" not in raw_mode(image) and not mode.startswith("I"):
             notes.append(f"{bits} bits per channel are read as 8 (Pillow's limit for colour)")
         pixels, alpha = split(image, notes)
-        orientation, exif, xmp = _tags(image, notes)
+        orientation, exif, xmp = tags(image, notes)
         icc = fitting_profile(profile, pixels, mode, notes)
         text, dpi = _text(image, notes), _resolution(image.info.get("dpi"))
         lossless = format == "WEBP" and is_lossless_webp(stream)
@@ -132,7 +132,7 @@ def _check_sizes(sizes: Iterable[tuple[int, int]], name: str, max_pixels: int) -
             raise ImageError(f"{name}: {width}x{height} is more than {max_pixels} pixels; {RAISE}")
 
 
-def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, bytes | None]:
+def tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, bytes | None]:
     """Orientation, EXIF block and XMP packet, both with orientation 1."""
     xmp = image.info.get("xmp")
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
@@ -146,12 +146,12 @@ def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, byte
             raise ValueError("no directories, or such as name themselves")
         if len(profile) > _MOST_HEX:
             raise ValueError("directories that name themselves")
-        tags = image.getexif()
-        orientation = tags.get(ORIENTATION, 1)
+        found = image.getexif()
+        orientation = found.get(ORIENTATION, 1)
         if not isinstance(exif, bytes) or not exif:
             if image.format == "TIFF":
-                tags = descriptive_tags(tags)
-            exif = tags.tobytes() if len(tags) else None
+                found = descriptive_tags(found)
+            exif = found.tobytes() if len(found) else None
     except Exception:  # as for pixels: damaged data raise nearly anything
         notes.append("EXIF data are damaged: dropped")
         turned = re.search(rb"tiff:Orientation(?:=[\"']|>)([1-8])", xmp or b"")

@@ -34,6 +34,7 @@ class Photo:
         notes: what was lost or changed on the way here, one sentence each.
         colour: primaries and transfer other than sRGB's that the file gives without a profile (PNG, AVIF, TIFF).
         lossless: the source is of a format that may lose, but stored this picture without loss (WebP).
+        milliseconds: how long a frame of an animation is shown; None for other pictures.
     """
 
     pixels: np.ndarray
@@ -48,6 +49,7 @@ class Photo:
     notes: list[str] = field(default_factory=list)
     colour: Colour | None = None
     lossless: bool = False
+    milliseconds: float | None = None
 
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha

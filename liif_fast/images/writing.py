@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -30,11 +32,12 @@ _METADATA = {
     **dict.fromkeys(("WEBP", "AVIF"), ("exif", "icc", "xmp")),
     **dict.fromkeys(("BMP", "DIB"), ("dpi",)),
 }
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # formats of several frames with times
 # Formats whose writers in Pillow resize the image, want another kind of image, or are only stubs.
 _UNFIT = {"ICO", "ICNS", "SPIDER", "MSP", "XBM", "PALM", "BLP", "BUFR", "GRIB", "HDF5", "WMF"}
 _LONGEST_SIDE = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "PCX": 65535, "SGI": 65535}
 _WIDEST = (2**31 - 1) // 32 - 7  # pixels in a row: Pillow counts its bits, 32 with alpha, in an int
-_TIFF_BYTES = 2**32 - 2**24  # of pixels: TIFF has 32-bit offsets, and this leaves room for the rest
+TIFF_BYTES = 2**32 - 2**24  # of pixels: TIFF has 32-bit offsets, and this leaves room for the rest
 _MARKER = 65533  # bytes that one JPEG segment holds
 _JPEG_PROFILE = 255 * (_MARKER - 14)  # an ICC profile goes into up to 255 segments, each with a header of 14 bytes
 MAX_TEXT = 2**25  # bytes of one text field or profile in a PNG that `images.read` takes, four times that for all
@@ -69,25 +72,26 @@ def write(
         TypeError, ValueError: as `as_photo`; a quality out of range.
     """
     photo = as_photo(image)
-    if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
-        raise ValueError(f"quality: got {shown(quality)}; pass a whole number from 1 to 100")
+    check_quality(quality)
     height, width = photo.pixels.shape[:2]
     format = check_output(path, size=(height, width), format=format, overwrite=overwrite)
     notes: list[str] = []
-    picture = _fit(photo, format, notes)
-    options = {**_metadata(photo, format, picture.mode, notes), **_encoding(format, quality, photo.lossless)}
-    try:
-        _write_whole(picture, os.fspath(path), format, options, overwrite)
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError as error:
-        raise ImageError(_why_not_written(path, error)) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # encoders raise nearly anything
-        reason = str(error).split("\n")[0]
-        raise ImageError(f"{path}: Pillow cannot write this image as {format} ({reason}); use PNG") from error
+    picture = fit(photo, format, notes)
+    options = {**metadata(photo, format, picture.mode, notes), **encoding(format, quality, photo.lossless)}
+    with whole(path, format, overwrite) as stream:
+        if format == "JPEG2000":  # its encoder loops for ever when a write fails
+            memory = io.BytesIO()
+            picture.save(memory, format, **options)
+            stream.write(memory.getbuffer())
+        else:
+            picture.save(stream, format, **options)
     return notes
+
+
+def check_quality(quality: int | None) -> None:
+    """ValueError unless it is one."""
+    if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
+        raise ValueError(f"quality: got {shown(quality)}; pass a whole number from 1 to 100")
 
 
 def check_output(
@@ -123,7 +127,7 @@ def check_size(path: str | os.PathLike[str], size: tuple[int, int], format: str 
     if longest is not None and max(size) > longest:
         fits = "PNG or TIFF" if max(size) > 65500 else "PNG, TIFF or JPEG"
         raise ImageError(f"{path}: {width}x{height} is too large for {chosen} (sides up to {longest}); use {fits}")
-    if chosen == "TIFF" and height * width * 3 > _TIFF_BYTES:
+    if chosen == "TIFF" and height * width * 3 > TIFF_BYTES:
         raise ImageError(f"{path}: {width}x{height} is too large for TIFF (4 GB uncompressed); use PNG")
     if width > _WIDEST:
         raise ImageError(f"{path}: {width}x{height} is too wide to be written (up to {_WIDEST}); give a smaller size")
@@ -146,7 +150,7 @@ def output_format(path: str | os.PathLike[str], format: str | None = None) -> st
     raise ImageError(f"{path}: {what} is none that an image can be written in; use one of {COMMON}")
 
 
-def _fit(photo: Photo, format: str, notes: list[str]) -> Image.Image:
+def fit(photo: Photo, format: str, notes: list[str]) -> Image.Image:
     """The photo as a Pillow image of a mode that the format holds."""
     modes = _MODES.get(format, _OPAQUE)
     pixels, alpha = photo.pixels, photo.alpha
@@ -179,7 +183,7 @@ def _on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return out
 
 
-def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[str, Any]:
+def metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[str, Any]:
     """Pillow's save options for what goes along with the pixels."""
     held = set(_METADATA.get(format, ()))
     exif, icc, xmp, dpi, text = photo.exif, photo.icc, photo.xmp, photo.dpi, dict(photo.text)
@@ -234,7 +238,7 @@ def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[st
     return {key: value for key, value in options.items() if value}
 
 
-def _encoding(format: str, quality: int | None, lossless: bool) -> dict[str, Any]:
+def encoding(format: str, quality: int | None, lossless: bool) -> dict[str, Any]:
     """Pillow's save options for the encoder; ``lossless``: of the source."""
     if format == "WEBP" and (quality == 100 or (quality is None and lossless)):
         return {"lossless": True, "exact": True}  # exact: colours under transparent pixels too
@@ -247,21 +251,33 @@ def _encoding(format: str, quality: int | None, lossless: bool) -> dict[str, Any
     return {}
 
 
-class _Stream(io.BufferedWriter):
+class _Stream(io.BufferedRandom):
     """A file that hides its descriptor: Pillow's encoders take a short write to a descriptor for a whole one."""
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation("fileno")
 
 
-def _write_whole(picture: Image.Image, path: str, format: str, options: dict[str, Any], overwrite: bool) -> None:
-    with atomic.replacing(path, overwrite=overwrite) as temporary, _Stream(io.FileIO(temporary, "w")) as stream:
-        if format == "JPEG2000":  # its encoder loops for ever when a write fails
-            memory = io.BytesIO()
-            picture.save(memory, format, **options)
-            stream.write(memory.getbuffer())
-        else:
-            picture.save(stream, format, **options)
+@contextlib.contextmanager
+def whole(path: str | os.PathLike[str], format: str, overwrite: bool) -> Iterator[IO[bytes]]:
+    """The stream to write into; the file appears when the block ends without error, and errors are ImageErrors."""
+    try:
+        with (
+            atomic.replacing(path, overwrite=overwrite) as temporary,
+            _Stream(io.FileIO(temporary, "w+")) as stream,
+        ):
+            yield stream
+    except ImageError:
+        raise
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise ImageError(_why_not_written(path, error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders raise nearly anything
+        reason = str(error).split("\n")[0]
+        raise ImageError(f"{path}: Pillow cannot write this image as {format} ({reason}); use PNG") from error
 
 
 def _why_not_written(path: Any, error: OSError) -> str:

@@ -15,6 +15,8 @@ import torch
 
 from ..base.out_of_memory import out_of_memory
 from ..images import files as images
+from ..images.frames import Frames, frames_of, is_animated
+from ..images.frames_writing import write_frames
 from ..models.liif import LIIF
 from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS, output_size
 from .guard import Guard, without_results
@@ -98,7 +100,7 @@ def output_path(source: Path, relative: Path, output: Path | None, single: bool,
     suffix = source.suffix.lower()
     if options.format:
         suffix = _SUFFIX.get(images.output_format(output, options.format), f".{options.format.lstrip('.').lower()}")
-    elif suffix not in {*_SUFFIX.values(), ".jpeg", ".tiff"}:
+    elif suffix not in {*_SUFFIX.values(), ".jpeg", ".tiff"} and not (suffix == ".gif" and is_animated(source)):
         suffix = ".png"
     return output / relative.parent / f"{relative.stem}{options.suffix}{suffix}"
 
@@ -114,27 +116,42 @@ class _Work:
     size: tuple[int, int]  # (height, width) of what the model makes
     final: tuple[int, int]  # and of what is written
     began: float
+    frames: Frames | None  # of an animation, pages; None: the photo is all
 
     @property
     def sizes(self) -> str:
-        height, width = self.photo.pixels.shape[:2]
-        return f"{width}x{height} -> {self.final[1]}x{self.final[0]}"
+        several = f", {len(self.frames)} times" if self.frames else ""
+        return _sizes(self.photo, self.final) + several
 
     def done(self, model: LIIF, dtype: torch.dtype, progress: Callable[[float], None]) -> Result:
         """Raises what ``LIIF.upscale`` and ``images.write`` raise. Writes all or nothing."""
         height, width = self.photo.pixels.shape[:2]
-        how = self.options
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            photo = model.upscale(self.photo, size=self.size, tile=how.tile, dtype=dtype, progress=progress)
-        if self.final != self.size:
-            photo = images.middle(photo, self.final)
-        notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-        make_folder(self.target.parent)
-        notes += images.write(self.target, photo, format=how.format, quality=how.quality, overwrite=how.overwrite)
+        how, frames = self.options, self.frames
+        kept: dict[str, Any] = {"format": how.format, "quality": how.quality, "overwrite": how.overwrite}
+        if frames is None:
+            photo = self._enlarged(self.photo, model, dtype, progress)
+            make_folder(self.target.parent)
+            notes = photo.notes + images.write(self.target, photo, **kept)
+        else:
+            make_folder(self.target.parent)
+            part = len(frames)
+            photos = (self._enlarged(each, model, dtype, lambda done: progress(done / part)) for each in frames)
+            notes = write_frames(self.target, photos, part, frames.plays, **kept)
         seconds = time.perf_counter() - self.began
         sizes = (width, height), (self.final[1], self.final[0])
         return Result(str(self.source), str(self.target), *sizes, seconds, notes)
+
+    def _enlarged(
+        self, photo: images.Photo, model: LIIF, dtype: torch.dtype, progress: Callable[[float], None]
+    ) -> images.Photo:
+        size = target_size(photo.pixels.shape[1], photo.pixels.shape[0], self.options)  # pages have their own
+        _check_amount(self.source, photo, size, self.options)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            photo = model.upscale(photo, size=size, tile=self.options.tile, dtype=dtype, progress=progress)
+        photo.notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+        final = _cut(size, self.options)
+        return photo if final == size else images.middle(photo, final)
 
 
 def _begun(source: Path, target: Path, options: Options) -> _Work:
@@ -143,21 +160,31 @@ def _begun(source: Path, target: Path, options: Options) -> _Work:
     check_name(target)
     if os.path.exists(target) and not options.overwrite:
         raise Exists(f"{target} exists: give --overwrite, --skip-existing, --suffix or another output")
-    images.output_format(target, options.format)
+    format = images.output_format(target, options.format)
     photo = images.read(source, max_pixels=options.max_pixels)
+    frames = frames_of(photo, source, format, options.max_pixels)
     height, width = photo.pixels.shape[:2]
     size = target_size(width, height, options)
-    work = _Work(source, target, options, photo, size, _cut(size, options), began)
-    if math.prod(size) > options.max_output_pixels:
-        raise images.ImageError(
-            f"{source}: {work.sizes}: the output is over the limit of {options.max_output_pixels} pixels; choose a "
-            "smaller scale, or raise --max-output-pixels"
-        )
+    work = _Work(source, target, options, photo, size, _cut(size, options), began, frames)
+    _check_amount(source, photo, size, options)
     images.check_size(target, work.final, options.format)  # also where the folder is still to be made
     if target.parent.is_dir():
         images.check_output(target, size=work.final, format=options.format, overwrite=options.overwrite)
     check_writable(Path(os.path.realpath(target)).parent if options.overwrite else target.parent)  # links are followed
     return work
+
+
+def _sizes(photo: images.Photo, final: tuple[int, int]) -> str:
+    height, width = photo.pixels.shape[:2]
+    return f"{width}x{height} -> {final[1]}x{final[0]}"
+
+
+def _check_amount(source: Path, photo: images.Photo, size: tuple[int, int], options: Options) -> None:
+    if math.prod(size) > options.max_output_pixels:
+        raise images.ImageError(
+            f"{source}: {_sizes(photo, _cut(size, options))}: the output is over the limit of "
+            f"{options.max_output_pixels} pixels; choose a smaller scale, or raise --max-output-pixels"
+        )
 
 
 def _cut(size: tuple[int, int], options: Options) -> tuple[int, int]:
