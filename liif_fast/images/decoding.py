@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 from .bounded_file import BoundedFile
 from .modes import SampleError
 from .photo import ImageError
-from .writing import MAX_TEXT
+from .png import MAX_TEXT
 
 _lock = threading.Lock()
 _MOST_WARNINGS = 4

@@ -19,9 +19,11 @@ from . import icon as image_icon
 from .colour import read_colour
 from .containers import check_contents, depth, is_lossless_webp
 from .decoding import RAISE, decoding, errors, opened
+from .deep import parted, samples
 from .exif import ORIENTATION, PREFIX, descriptive_tags, has_header, is_sound, main_orientation, patched, with_prefix
 from .finding import find_images
 from .modes import fitting_profile, raw_mode, split
+from .outputs import check_output, check_size, output_format
 from .photo import (
     ImageError,
     Photo,
@@ -32,10 +34,10 @@ from .photo import (
     middle,
     upright,
 )
-from .png import has_too_much_text, without_text
+from .png import MAX_TEXT, has_too_much_text, without_text
 from .profile import hidden_profile
 from .tiff import SEVERAL, full_page
-from .writing import MAX_TEXT, check_output, check_size, output_format, write
+from .writing import write
 
 __all__ = [
     "ImageError",
@@ -59,9 +61,10 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors, w
 def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, page: int | None = None) -> Photo:
     """Read one image of a file, by default the first, upright, as arrays. Several: ``frames_of``.
 
-    Palettes, bilevel, CMYK, LAB, YCbCr, ... become RGB or grey of 8 bits (alpha kept apart); 16-bit grey stays 16 bit,
-    floating-point grey in [0, 1] becomes 16 bit. EXIF orientation is applied to the pixels and set to 1 in the tags.
-    What is lost on the way is said in the photo's `notes`. One file is decoded at a time, whatever the threads.
+    Palettes, bilevel, CMYK, LAB, YCbCr, ... become RGB or grey of 8 bits (alpha kept apart). 16-bit grey stays 16 bit,
+    as do 16-bit RGB and alpha of PNG and TIFF; floating-point grey in [0, 1] becomes 16 bit. EXIF orientation is
+    applied to the pixels and set to 1 in the tags. What is lost on the way is said in the photo's `notes`. One file is
+    decoded at a time, whatever the threads.
 
     Args:
         path: the file.
@@ -108,9 +111,18 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int, page: int | None) -> 
         profile = image.info.get("icc_profile") or hidden_profile(image, stream, notes)
         colour = read_colour(image, stream, notes)
         bits = depth(image, stream)
+
+        def reopened() -> Image.Image:
+            stream.seek(0)
+            again = Image.open(stream)
+            if chosen:
+                again.seek(chosen)
+            return again
+
         if bits > 8 and ";16" not in raw_mode(image) and not mode.startswith("I"):
             notes.append(f"{bits} bits per channel are read as 8 (Pillow's limit for colour)")
-        pixels, alpha = split(image, notes)
+        deep = samples(image, reopened)
+        pixels, alpha = split(image, notes) if deep is None else parted(deep, image.info.get("transparency"))
         orientation, exif, xmp = tags(image, notes)
         icc = fitting_profile(profile, pixels, mode, notes)
         text, dpi = _text(image, notes), _resolution(image.info.get("dpi"))

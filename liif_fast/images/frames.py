@@ -14,10 +14,10 @@ from ..sizes import MAX_PIXELS
 from .decoding import decoding, errors, opened
 from .files import read, tags
 from .modes import split
+from .outputs import ANIMATED
 from .photo import Photo, upright
 from .png import has_too_much_text, without_text
 from .tiff import SEVERAL, picture_pages
-from .writing import ANIMATED
 
 
 @dataclass(frozen=True)

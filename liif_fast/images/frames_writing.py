@@ -14,9 +14,10 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from .outputs import TIFF_BYTES, check_output, check_quality, check_size
 from .photo import ImageError, Photo, convert_depth, to_image
 from .png import SIGNATURE, chunks, put
-from .writing import TIFF_BYTES, check_output, check_quality, check_size, encoding, fit, metadata, whole
+from .writing import encoding, metadata, save, whole
 
 _LONGEST = 65535  # hundredths of a second of a GIF's frame; numerator and denominator of an APNG's
 
@@ -55,10 +56,10 @@ def write_frames(
         total = 0
         try:
             for i, photo in enumerate(frames):
-                total += photo.pixels.nbytes
+                total += photo.pixels[..., 0].size * photo.pixel_bytes
                 if format == "TIFF" and total > TIFF_BYTES:
                     raise ImageError(f"{path}: the pages are too large for one TIFF (4 GB); give a smaller size")
-                check_size(path, photo.pixels.shape[:2], format)
+                check_size(path, photo.pixels.shape[:2], format, photo.pixel_bytes)
                 page = f"page {i + 1}: " if plays is None and i else ""
                 notes.extend(page + note for note in photo.notes if note not in notes)
                 if plays is not None and photo.pixels.dtype == np.uint16:
@@ -87,8 +88,7 @@ def _tiff(stream: IO[bytes], pages: Iterator[Photo], count: int, plays: int, qua
     with TiffImagePlugin.AppendingTiffWriter(stream) as tiff:
         for photo in pages:
             own: list[str] = []
-            picture = fit(photo, "TIFF", own)
-            picture.save(tiff, "TIFF", **metadata(photo, "TIFF", picture.mode, own))
+            save(tiff, photo, "TIFF", None, own)
             notes.extend(own)
             tiff.newFrame()
 

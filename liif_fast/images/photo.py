@@ -51,6 +51,11 @@ class Photo:
     lossless: bool = False
     milliseconds: float | None = None
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Of one pixel with its alpha."""
+        return (self.pixels.shape[2] + (self.alpha is not None)) * self.pixels.itemsize
+
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha
         if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:

@@ -8,9 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import IO
 
-from .writing import MAX_TEXT
-
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_TEXT = 2**25  # bytes of one text field or profile in a PNG that `images.read` takes, four times that for all
 _TEXT = {b"tEXt", b"zTXt", b"iTXt", b"iCCP"}
 
 

@@ -13,12 +13,13 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ..base import atomic
-from ..base.shown import shown
+from . import deep
 from .exif import HEIGHT, WIDTH, descriptive_tags, patched
 from .modes import strips
+from .outputs import check_output, check_quality, check_size, exists
 from .photo import ImageError, Photo, as_photo, convert_depth, to_image
+from .png import MAX_TEXT
 
-COMMON = ".png, .jpg, .webp, .tif, .bmp"
 _ALL, _OPAQUE = ("L", "LA", "RGB", "RGBA"), ("L", "RGB")
 # What each format holds so that it is read back the same; a format not named here (a plug-in's) gets _OPAQUE.
 _MODES = {
@@ -32,15 +33,8 @@ _METADATA = {
     **dict.fromkeys(("WEBP", "AVIF"), ("exif", "icc", "xmp")),
     **dict.fromkeys(("BMP", "DIB"), ("dpi",)),
 }
-ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # formats of several frames with times
-# Formats whose writers in Pillow resize the image, want another kind of image, or are only stubs.
-_UNFIT = {"ICO", "ICNS", "SPIDER", "MSP", "XBM", "PALM", "BLP", "BUFR", "GRIB", "HDF5", "WMF"}
-_LONGEST_SIDE = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "PCX": 65535, "SGI": 65535}
-_WIDEST = (2**31 - 1) // 32 - 7  # pixels in a row: Pillow counts its bits, 32 with alpha, in an int
-TIFF_BYTES = 2**32 - 2**24  # of pixels: TIFF has 32-bit offsets, and this leaves room for the rest
 _MARKER = 65533  # bytes that one JPEG segment holds
 _JPEG_PROFILE = 255 * (_MARKER - 14)  # an ICC profile goes into up to 255 segments, each with a header of 14 bytes
-MAX_TEXT = 2**25  # bytes of one text field or profile in a PNG that `images.read` takes, four times that for all
 
 
 def write(
@@ -75,79 +69,26 @@ def write(
     check_quality(quality)
     height, width = photo.pixels.shape[:2]
     format = check_output(path, size=(height, width), format=format, overwrite=overwrite)
+    check_size(path, (height, width), format, photo.pixel_bytes)
     notes: list[str] = []
-    picture = fit(photo, format, notes)
-    options = {**metadata(photo, format, picture.mode, notes), **encoding(format, quality, photo.lossless)}
     with whole(path, format, overwrite) as stream:
-        if format == "JPEG2000":  # its encoder loops for ever when a write fails
-            memory = io.BytesIO()
-            picture.save(memory, format, **options)
-            stream.write(memory.getbuffer())
-        else:
-            picture.save(stream, format, **options)
+        save(stream, photo, format, quality, notes)
     return notes
 
 
-def check_quality(quality: int | None) -> None:
-    """ValueError unless it is one."""
-    if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
-        raise ValueError(f"quality: got {shown(quality)}; pass a whole number from 1 to 100")
-
-
-def check_output(
-    path: str | os.PathLike[str],
-    *,
-    size: tuple[int, int] | None = None,
-    format: str | None = None,
-    overwrite: bool = False,
-) -> str:
-    """The format that `write` would use; raises its `ImageError` before any work is done.
-
-    Args:
-        path, format, overwrite: as for `write`.
-        size: (H, W) of the image to be written, where known.
-    """
-    chosen = output_format(path, format) if size is None else check_size(path, size, format)
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise ImageError(f"{path}: there is no folder {folder}; create it first")
-    if os.path.isdir(path):
-        raise ImageError(f"{path}: is a folder; give the name of a file")
-    if os.path.lexists(path) and not overwrite:
-        raise _exists(path)
-    if os.path.exists(path) and not os.path.isfile(path):  # renaming over a device would remove it
-        raise ImageError(f"{path}: is not a regular file; give another name")
-    return chosen
-
-
-def check_size(path: str | os.PathLike[str], size: tuple[int, int], format: str | None = None) -> str:
-    """The format that `write` would use; ImageError if ``size`` (H, W) is too large for it, or for Pillow."""
-    chosen, (height, width) = output_format(path, format), size
-    longest = _LONGEST_SIDE.get(chosen)
-    if longest is not None and max(size) > longest:
-        fits = "PNG or TIFF" if max(size) > 65500 else "PNG, TIFF or JPEG"
-        raise ImageError(f"{path}: {width}x{height} is too large for {chosen} (sides up to {longest}); use {fits}")
-    if chosen == "TIFF" and height * width * 3 > TIFF_BYTES:
-        raise ImageError(f"{path}: {width}x{height} is too large for TIFF (4 GB uncompressed); use PNG")
-    if width > _WIDEST:
-        raise ImageError(f"{path}: {width}x{height} is too wide to be written (up to {_WIDEST}); give a smaller size")
-    return chosen
-
-
-def _exists(path: Any) -> ImageError:
-    return ImageError(f"{path}: already exists; give another name, or overwrite=True (--overwrite) to replace it")
-
-
-def output_format(path: str | os.PathLike[str], format: str | None = None) -> str:
-    """Pillow's name of the format that `write` would use; raises ImageError if there is none."""
-    Image.init()  # loads all of Pillow's plug-ins
-    suffixes = Image.registered_extensions()
-    name = format if format is not None else os.path.splitext(path)[1]
-    chosen = name.upper() if name.upper() in Image.SAVE else suffixes.get("." + name.lower().lstrip("."), "")
-    if chosen in Image.SAVE and chosen not in _UNFIT:
-        return chosen
-    what = f"format {format!r}" if format is not None else f"suffix {name!r}" if name else "a name without suffix"
-    raise ImageError(f"{path}: {what} is none that an image can be written in; use one of {COMMON}")
+def save(stream: IO[bytes], photo: Photo, format: str, quality: int | None, notes: list[str]) -> None:
+    """Write one picture into a stream; what the format cannot hold goes to ``notes``."""
+    if mode := deep.mode(photo, format):
+        deep.save(stream, photo, format, metadata(photo, format, mode, notes))
+        return
+    picture = fit(photo, format, notes)
+    options = {**metadata(photo, format, picture.mode, notes), **encoding(format, quality, photo.lossless)}
+    if format == "JPEG2000":  # its encoder loops for ever when a write fails
+        memory = io.BytesIO()
+        picture.save(memory, format, **options)
+        stream.write(memory.getbuffer())
+    else:
+        picture.save(stream, format, **options)
 
 
 def fit(photo: Photo, format: str, notes: list[str]) -> Image.Image:
@@ -157,8 +98,8 @@ def fit(photo: Photo, format: str, notes: list[str]) -> Image.Image:
     deep = pixels.dtype == np.uint16 and pixels.shape[2] == 1 and alpha is None and "I;16" in modes
     if not deep:
         if pixels.dtype == np.uint16:
-            only = "16 only for grey without alpha here" if "I;16" in modes else "no more"
-            notes.append(f"16 bits per channel are written as 8: {format} holds {only}")
+            only = "16 only for grey without alpha here" if "I;16" in modes else "no more here"
+            notes.append(f"16 bits per channel are written as 8: {format} holds {only}; png and tif keep them")
         pixels, alpha = convert_depth(pixels, np.uint8), convert_depth(alpha, np.uint8)
     mode = ("L" if pixels.shape[2] == 1 else "RGB") + ("A" if alpha is not None else "")
     if alpha is not None and mode not in modes and "RGBA" not in modes:
@@ -270,7 +211,7 @@ def whole(path: str | os.PathLike[str], format: str, overwrite: bool) -> Iterato
     except ImageError:
         raise
     except FileExistsError:
-        raise _exists(path) from None
+        raise exists(path) from None
     except OSError as error:
         raise ImageError(_why_not_written(path, error)) from error
     except MemoryError:
