@@ -55,7 +55,7 @@ def samples(image: Image.Image, reopened: Callable[[], Image.Image]) -> np.ndarr
     other = _as(reopened(), kind("L" if order == "B" else "B"))
     upper, lower = np.asarray(_as(image, kind(order))), np.asarray(other)
     values = np.empty(upper.shape, np.uint16)
-    for rows in strips(*values.shape[:2]):
+    for rows in strips(image.height, image.width):
         values[rows] = upper[rows].astype(np.uint16) << 8 | lower[rows]
         if found[1] == "RGBa":
             alpha = values[rows, :, 3:].astype(np.uint32)
@@ -154,7 +154,7 @@ def _save_tiff(stream: IO[bytes], values: np.ndarray, name: str, options: dict[s
     if "icc_profile" in options:
         tags[_ICC] = options["icc_profile"]
     if "dpi" in options:
-        tags[282], tags[283], tags[296] = *options["dpi"], 2
+        (tags[282], tags[283]), tags[296] = options["dpi"], 2
     tags[_WIDTH], tags[_HEIGHT], tags[_BITS] = width, height, (16,) * channels
     tags[_COMPRESSION], tags[_PHOTOMETRIC], tags[_SAMPLES], tags[_PLANAR] = 1, 2, channels, 1
     tags[_ROWS_PER_STRIP], tags[_OFFSETS] = height, 0
