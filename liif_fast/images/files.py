@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..sizes import MAX_PIXELS
 from . import icon as image_icon
+from . import recognised
 from .colour import read_colour
 from .containers import check_contents, depth, is_lossless_webp
 from .decoding import RAISE, decoding, errors, opened
@@ -76,6 +77,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, page: in
     """
     name = os.fspath(path)
     with errors(name, max_pixels), opened(name) as stream:
+        recognised.check(stream, name)
         with decoding(max_pixels) as seen:
             bounded = without_text(stream) if has_too_much_text(stream) else stream
             photo = _decode(bounded, name, max_pixels, page)
@@ -103,8 +105,8 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int, page: int | None) -> 
         if page is None and getattr(image, "is_animated", False):
             if format == "PSD":
                 notes.append("the file holds several layers: they are read merged")
-            elif not notes:
-                notes.append(f"{SEVERAL}: only the first is read")
+            elif format != "TIFF" or not notes:  # else that of the page is enough
+                notes.append(f"{SEVERAL}: only the {'main one' if format == 'HEIF' else 'first'} is read")
         if not isinstance(image.info.get("xmp", ""), (str, bytes)):  # a TIFF may give its tag any type
             notes.append("XMP data are damaged: dropped")
             del image.info["xmp"]

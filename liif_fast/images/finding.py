@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from .photo import ImageError
+from .recognised import HEIF_SUFFIXES, has_heif
 
 # Suffixes that Pillow claims but that are documents, videos or data which it opens only with other programs, if at all.
 _NO_PHOTOS = {"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG", "IPTC"}
@@ -30,6 +31,7 @@ def find_images(
     """
     Image.init()
     suffixes = {s for s, f in Image.registered_extensions().items() if f in Image.OPEN and f not in _NO_PHOTOS}
+    suffixes |= HEIF_SUFFIXES if has_heif() else set()
     found: list[tuple[Path, Path]] = []
     errors: list[ImageError] = []
 

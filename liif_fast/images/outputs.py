@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..base.shown import shown
 from .photo import ImageError
+from .recognised import HEIF_SUFFIXES, NEEDS_HEIF, add_heif, has_heif
 
 COMMON = ".png, .jpg, .webp, .tif, .bmp"
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # formats of several frames with times
@@ -74,8 +75,12 @@ def exists(path: Any) -> ImageError:
 def output_format(path: str | os.PathLike[str], format: str | None = None) -> str:
     """Pillow's name of the format that `write` would use; raises ImageError if there is none."""
     Image.init()  # loads all of Pillow's plug-ins
-    suffixes = Image.registered_extensions()
     name = format if format is not None else os.path.splitext(path)[1]
+    if "." + name.lower().lstrip(".") in HEIF_SUFFIXES:
+        if not has_heif():
+            raise ImageError(f"{path}: {NEEDS_HEIF}, or use one of {COMMON}")
+        add_heif()
+    suffixes = Image.registered_extensions()
     chosen = name.upper() if name.upper() in Image.SAVE else suffixes.get("." + name.lower().lstrip("."), "")
     if chosen in Image.SAVE and chosen not in _UNFIT:
         return chosen

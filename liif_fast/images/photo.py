@@ -32,7 +32,7 @@ class Photo:
         xmp: XMP packet. dpi: (x, y). text: text fields (PNG's text chunks, JPEG's comment).
         format, mode: Pillow's names for the source, "" for an array.
         notes: what was lost or changed on the way here, one sentence each.
-        colour: primaries and transfer other than sRGB's that the file gives without a profile (PNG, AVIF, TIFF).
+        colour: primaries and transfer other than sRGB's that the file gives without a profile (PNG, AVIF, HEIF, TIFF).
         lossless: the source is of a format that may lose, but stored this picture without loss (WebP).
         milliseconds: how long a frame of an animation is shown; None for other pictures.
     """

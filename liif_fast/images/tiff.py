@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from .photo import ImageError
+from .recognised import DEVELOP
 
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT, _PHOTOMETRIC = 254, 255, 256, 257, 262
 _SUB_IFDS, _DNG_VERSION = 330, 50706
@@ -70,10 +71,7 @@ def full_page(stream: IO[bytes], name: str, notes: list[str]) -> int:
     cr2 = head[4:11] == b"\x10\0\0\0CR\2"  # the directory follows at 16, so that this is no pixel
     if cr2 or ((dng or any(page.photometric in _RAW for page in pages)) and (best is None or best.area < largest.area)):
         kind = "CR2" if cr2 else "DNG" if dng else "as NEF or ARW are"
-        raise ImageError(
-            f"{name}: is a camera's raw file ({kind}), of which Pillow reads a preview at best; develop it with a raw "
-            "converter and save it as TIFF or PNG first"
-        )
+        raise ImageError(f"{name}: is a camera's raw file ({kind}), of which Pillow reads a preview at best; {DEVELOP}")
     chosen = first
     if first.lesser:
         chosen = best or max(main, key=lambda page: page.area)

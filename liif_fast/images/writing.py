@@ -24,13 +24,13 @@ _ALL, _OPAQUE = ("L", "LA", "RGB", "RGBA"), ("L", "RGB")
 # What each format holds so that it is read back the same; a format not named here (a plug-in's) gets _OPAQUE.
 _MODES = {
     **dict.fromkeys(("PNG", "TIFF", "JPEG2000", "IM"), (*_ALL, "I;16")),
-    **dict.fromkeys(("WEBP", "AVIF", "TGA", "DDS"), _ALL),
+    **dict.fromkeys(("WEBP", "AVIF", "HEIF", "TGA", "DDS"), _ALL),
     **{"SGI": ("L", "RGB", "RGBA"), "QOI": ("RGB", "RGBA"), "PPM": (*_OPAQUE, "I;16")},
 }
 _METADATA = {
     **dict.fromkeys(("JPEG", "MPO", "TIFF"), ("exif", "icc", "xmp", "dpi")),
     "PNG": ("exif", "icc", "xmp", "dpi", "text"),
-    **dict.fromkeys(("WEBP", "AVIF"), ("exif", "icc", "xmp")),
+    **dict.fromkeys(("WEBP", "AVIF", "HEIF"), ("exif", "icc", "xmp")),
     **dict.fromkeys(("BMP", "DIB"), ("dpi",)),
 }
 _MARKER = 65533  # bytes that one JPEG segment holds
@@ -54,9 +54,9 @@ def write(
         path: the file; its folder must exist. With `overwrite` a symbolic link is followed.
         image: a `Photo`, or anything that `as_photo` takes. Floating-point samples become 8 bit.
         format: Pillow's name of a format ("PNG") or a suffix ("jpg"); by default the suffix of `path` decides.
-        quality: 1 to 100 for JPEG, WebP and AVIF, by default 95; others are written without loss and ignore it.
-            JPEG and AVIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below. WebP is without
-            loss at 100, and by default where the source was such a WebP (``Photo.lossless``).
+        quality: 1 to 100 for JPEG, WebP, AVIF and HEIF, by default 95; others are written without loss and ignore it.
+            JPEG, AVIF and HEIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below. WebP is
+            without loss at 100, and by default where the source was such a WebP (``Photo.lossless``).
 
     Returns:
         What the file could not hold, one sentence each.
@@ -186,6 +186,8 @@ def encoding(format: str, quality: int | None, lossless: bool) -> dict[str, Any]
     quality = 95 if quality is None else quality
     if format in ("JPEG", "MPO", "AVIF"):
         return {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
+    if format == "HEIF":
+        return {"quality": quality, "chroma": 444 if quality >= 90 else 420}
     if format == "WEBP":
         return {"quality": quality}
     # TIFF stays uncompressed: compressing, Pillow cannot write EXIF's nested directories and keeps the file in memory
