@@ -96,6 +96,8 @@ def _options(args: argparse.Namespace) -> Options:
         raise UsageError("--skip-existing: not together with --overwrite or --in-place, which replace what is there")
     if args.quality is not None and not 1 <= args.quality <= 100:
         raise UsageError(f"--quality {args.quality}: 1 to 100 is wanted")
+    if args.lossless and args.quality is not None:
+        raise UsageError("--lossless: not together with --quality, which says how much may be lost")
     if args.format is not None:
         try:
             images.output_format(args.output or "", args.format)
@@ -109,6 +111,7 @@ def _options(args: argparse.Namespace) -> Options:
         tile=_tile(args.tile),
         format=args.format,
         quality=args.quality,
+        lossless=args.lossless,
         suffix=suffix,
         overwrite=args.overwrite,
         skip_existing=args.skip_existing,

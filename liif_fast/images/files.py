@@ -24,7 +24,7 @@ from .deep import parted, samples
 from .exif import ORIENTATION, PREFIX, descriptive_tags, has_header, is_sound, main_orientation, patched, with_prefix
 from .finding import find_images
 from .modes import fitting_profile, raw_mode, split
-from .outputs import check_output, check_size, output_format
+from .outputs import check_lossless, check_output, check_size, output_format
 from .photo import (
     ImageError,
     Photo,
@@ -45,6 +45,7 @@ __all__ = [
     "Photo",
     "as_kind",
     "as_photo",
+    "check_lossless",
     "check_output",
     "check_size",
     "convert_depth",

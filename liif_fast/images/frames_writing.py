@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from .outputs import TIFF_BYTES, check_output, check_quality, check_size
+from .outputs import TIFF_BYTES, check_lossless, check_output, check_quality, check_size
 from .photo import ImageError, Photo, convert_depth, to_image
 from .png import SIGNATURE, chunks, put
 from .writing import encoding, metadata, save, whole
@@ -30,6 +30,7 @@ def write_frames(
     *,
     format: str | None = None,
     quality: int | None = None,
+    lossless: bool = False,
     overwrite: bool = False,
 ) -> list[str]:
     """Write an animation or the pages of a TIFF, so that the file appears whole or not at all; see ``write``.
@@ -49,6 +50,9 @@ def write_frames(
     """
     check_quality(quality)
     format = check_output(path, format=format, overwrite=overwrite)
+    if lossless:
+        check_lossless(path, format)
+        quality = 100  # which is without loss in WebP, the only one with a choice
     notes: list[str] = []
     failed: list[Exception] = []
 

@@ -12,6 +12,7 @@ from .photo import ImageError
 from .recognised import HEIF_SUFFIXES, NEEDS_HEIF, add_heif, has_heif
 
 COMMON = ".png, .jpg, .webp, .tif, .bmp"
+_LOSSY = ("JPEG", "MPO", "AVIF", "GIF", "PCD", "PDF")  # PDF: Pillow writes JPEG into it
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # formats of several frames with times
 # Formats whose writers in Pillow resize the image, want another kind of image, or are only stubs.
 _UNFIT = {"ICO", "ICNS", "SPIDER", "MSP", "XBM", "PALM", "BLP", "BUFR", "GRIB", "HDF5", "WMF"}
@@ -24,6 +25,13 @@ def check_quality(quality: int | None) -> None:
     """ValueError unless it is one."""
     if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
         raise ValueError(f"quality: got {shown(quality)}; pass a whole number from 1 to 100")
+
+
+def check_lossless(path: str | os.PathLike[str], format: str) -> None:
+    """ImageError for a format (Pillow's name) that does not keep every value."""
+    if format in _LOSSY:
+        why = {"GIF": "holds 256 colours", "AVIF": "loses a little at any quality"}.get(format, "always loses some")
+        raise ImageError(f"{path}: not without loss in {format}, which {why}; use png, tif or webp")
 
 
 def check_output(

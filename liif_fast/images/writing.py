@@ -16,7 +16,7 @@ from ..base import atomic
 from . import deep
 from .exif import HEIGHT, WIDTH, descriptive_tags, patched
 from .modes import strips
-from .outputs import check_output, check_quality, check_size, exists
+from .outputs import check_lossless, check_output, check_quality, check_size, exists
 from .photo import ImageError, Photo, as_photo, convert_depth, to_image
 from .png import MAX_TEXT
 
@@ -43,6 +43,7 @@ def write(
     *,
     format: str | None = None,
     quality: int | None = None,
+    lossless: bool = False,
     overwrite: bool = False,
 ) -> list[str]:
     """Write an image so that the file appears whole or not at all.
@@ -57,6 +58,8 @@ def write(
         quality: 1 to 100 for JPEG, WebP, AVIF and HEIF, by default 95; others are written without loss and ignore it.
             JPEG, AVIF and HEIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below. WebP is
             without loss at 100, and by default where the source was such a WebP (``Photo.lossless``).
+        lossless: every value is kept, without which a format is refused: WebP and HEIF are told so, others are it
+            anyway or never. It takes the place of ``quality``.
 
     Returns:
         What the file could not hold, one sentence each.
@@ -70,19 +73,23 @@ def write(
     height, width = photo.pixels.shape[:2]
     format = check_output(path, size=(height, width), format=format, overwrite=overwrite)
     check_size(path, (height, width), format, photo.pixel_bytes)
+    if lossless:
+        check_lossless(path, format)
     notes: list[str] = []
     with whole(path, format, overwrite) as stream:
-        save(stream, photo, format, quality, notes)
+        save(stream, photo, format, quality, notes, lossless)
     return notes
 
 
-def save(stream: IO[bytes], photo: Photo, format: str, quality: int | None, notes: list[str]) -> None:
+def save(
+    stream: IO[bytes], photo: Photo, format: str, quality: int | None, notes: list[str], lossless: bool = False
+) -> None:
     """Write one picture into a stream; what the format cannot hold goes to ``notes``."""
     if mode := deep.mode(photo, format):
         deep.save(stream, photo, format, metadata(photo, format, mode, notes))
         return
     picture = fit(photo, format, notes)
-    options = {**metadata(photo, format, picture.mode, notes), **encoding(format, quality, photo.lossless)}
+    options = {**metadata(photo, format, picture.mode, notes), **encoding(format, quality, photo.lossless, lossless)}
     if format == "JPEG2000":  # its encoder loops for ever when a write fails
         memory = io.BytesIO()
         picture.save(memory, format, **options)
@@ -179,10 +186,12 @@ def metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[str
     return {key: value for key, value in options.items() if value}
 
 
-def encoding(format: str, quality: int | None, lossless: bool) -> dict[str, Any]:
-    """Pillow's save options for the encoder; ``lossless``: of the source."""
-    if format == "WEBP" and (quality == 100 or (quality is None and lossless)):
+def encoding(format: str, quality: int | None, was_lossless: bool, lossless: bool = False) -> dict[str, Any]:
+    """Pillow's save options for the encoder; ``was_lossless``: of the source."""
+    if format == "WEBP" and (lossless or quality == 100 or (quality is None and was_lossless)):
         return {"lossless": True, "exact": True}  # exact: colours under transparent pixels too
+    if format == "HEIF" and lossless:
+        return {"quality": -1, "chroma": 444, "matrix_coefficients": 0}  # RGB as it is
     quality = 95 if quality is None else quality
     if format in ("JPEG", "MPO", "AVIF"):
         return {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}

@@ -64,6 +64,7 @@ class Options:
     tile: int | str = "auto"
     format: str | None = None  # suffix without dot
     quality: int | None = None
+    lossless: bool = False
     suffix: str = ""
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
@@ -127,7 +128,12 @@ class _Work:
         """Raises what ``LIIF.upscale`` and ``images.write`` raise. Writes all or nothing."""
         height, width = self.photo.pixels.shape[:2]
         how, frames = self.options, self.frames
-        kept: dict[str, Any] = {"format": how.format, "quality": how.quality, "overwrite": how.overwrite}
+        kept: dict[str, Any] = {
+            "format": how.format,
+            "quality": how.quality,
+            "lossless": how.lossless,
+            "overwrite": how.overwrite,
+        }
         if frames is None:
             photo = self._enlarged(self.photo, model, dtype, progress)
             make_folder(self.target.parent)
@@ -161,6 +167,8 @@ def _begun(source: Path, target: Path, options: Options) -> _Work:
     if os.path.exists(target) and not options.overwrite:
         raise Exists(f"{target} exists: give --overwrite, --skip-existing, --suffix or another output")
     format = images.output_format(target, options.format)
+    if options.lossless:
+        images.check_lossless(target, format)
     photo = images.read(source, max_pixels=options.max_pixels)
     frames = frames_of(photo, source, format, options.max_pixels)
     height, width = photo.pixels.shape[:2]
