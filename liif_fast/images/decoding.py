@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
+from . import libtiff
 from .bounded_file import BoundedFile
 from .modes import SampleError
 from .photo import ImageError
@@ -67,7 +68,7 @@ def errors(name: str, max_pixels: int) -> Iterator[None]:
 @contextlib.contextmanager
 def decoding(max_pixels: int) -> Iterator[Any]:
     """Pillow's module-wide switches set for one decode and put back; yields a function that lists its warnings."""
-    with _lock, warnings.catch_warnings(record=True) as caught:
+    with _lock, libtiff.lines() as lines, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         limit, truncated = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
         text, all_text = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
@@ -77,7 +78,7 @@ def decoding(max_pixels: int) -> Iterator[Any]:
         # Of PNG's compressed texts and profiles: 1 MB by default, less than printers' profiles and editors' XMP have.
         PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = max(text, MAX_TEXT), max(all_text, 4 * MAX_TEXT)
         try:
-            yield lambda: _said(caught)
+            yield lambda: _said(caught) + libtiff.as_notes(lines)
         finally:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limit, truncated
             PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = text, all_text

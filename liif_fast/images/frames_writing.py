@@ -98,12 +98,14 @@ def _tiff(stream: IO[bytes], pages: Iterator[Photo], count: int, plays: int, qua
 
 
 def _like_first(photo: Photo, first: Photo) -> Image.Image:
-    """A frame in the mode of the whole animation; a GIF may have transparent parts in any frame."""
+    """A frame in the mode of the whole animation; where palettes are, any frame may have holes."""
     pixels, alpha = convert_depth(photo.pixels, np.uint8), convert_depth(photo.alpha, np.uint8)
     if pixels.shape[:2] != first.pixels.shape[:2]:
         raise ValueError("frames of one size are wanted")
-    if first.format == "GIF" or first.alpha is not None:
+    if first.format == "GIF" or first.mode == "P" or first.alpha is not None:
         return to_image(pixels, alpha).convert("RGBA")
+    if alpha is not None:
+        raise ValueError("alpha in all frames or in none is wanted")
     return to_image(pixels).convert("L" if first.pixels.shape[2] == 1 else "RGB")
 
 

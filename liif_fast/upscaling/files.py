@@ -268,8 +268,9 @@ def upscale_files(
             continue
         if work is not None:
             model, dtype = loaded = loaded or load()
-            if say and max(math.prod(work.photo.pixels.shape[:2]), math.prod(work.size)) >= LARGE:
-                say(f"{source}: {work.sizes}, {math.prod(work.final) / 1e6:.1f} megapixels")
+            times = len(work.frames) if work.frames else 1
+            if say and times * max(math.prod(work.photo.pixels.shape[:2]), math.prod(work.size)) >= LARGE:
+                say(f"{source}: {work.sizes}, {times * math.prod(work.final) / 1e6:.1f} megapixels")
             try:
                 result = work.done(model, dtype, step)
                 guard.wrote(work.target)

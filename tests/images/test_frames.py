@@ -251,4 +251,7 @@ def test_an_error_while_pictures_are_made_is_that_error_and_leaves_nothing(tmp_p
     small = [Photo(np.zeros((4, n, 3), np.uint8)) for n in (4, 5)]
     with pytest.raises(ImageError, match="frames of one size are wanted"):
         write_frames(tmp_path / "x.png", small, 2, 0)
+    mixed = [small[0], Photo(small[0].pixels, np.zeros((4, 4), np.uint8))]
+    with pytest.raises(ImageError, match="alpha in all frames or in none is wanted"):
+        write_frames(tmp_path / "x.webp", mixed, 2, 0)
     assert list(tmp_path.iterdir()) == []
