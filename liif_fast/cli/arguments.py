@@ -180,6 +180,7 @@ def _upscale(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--format", help="png, jpg, webp, tif, ... (default: the output's suffix, or as the input)")
     p.add_argument("--quality", type=int, help="of JPEG, WebP and AVIF, 1 to 100 (default 95); 100: WebP without loss")
+    p.add_argument("--lossless", action="store_true", help="keep every value: WebP and HEIC; JPEG, AVIF, GIF: refused")
     p.add_argument("--suffix", help="put behind the name of each file in a folder, e.g. _x4 (without -o: by the size)")
     p.add_argument("--overwrite", action="store_true", help="replace outputs that exist, but never an input")
     p.add_argument("--skip-existing", action="store_true", help="outputs that exist are done: resumes an earlier run")

@@ -109,10 +109,11 @@ def _tell_total(planned: list[Result], args: argparse.Namespace) -> None:
     """What a dry run would make and how long that takes; only the latter needs the model."""
     tell = reporting.say if args.json else reporting.result
     read, made = (
-        sum(math.prod(size) for r in planned if (size := getattr(r, name))) for name in ("in_size", "out_size")
+        sum(r.pictures * math.prod(size) for r in planned if (size := getattr(r, name)))
+        for name in ("in_size", "out_size")
     )
     megapixels = f"{made / 1e6:.1f}" if made > 1e6 else f"{made / 1e6:.2g}"
-    tell(f"{len(planned)} picture{'s' * (len(planned) != 1)} to do, {megapixels} megapixels")
+    tell(f"{len(planned)} file{'s' * (len(planned) != 1)} to do, {megapixels} megapixels")
     if planned:
         seconds = estimate.speed(*common.load(args)).seconds(read, made) / distributed.world()
         about = reporting.duration(max(1.0, seconds))
@@ -133,7 +134,8 @@ def _report(result: Result, args: argparse.Namespace) -> None:
         sizes: Any = result.in_size, result.out_size  # there where no error is
         (w, h), (ow, oh) = sizes
         if result.status == "planned":
-            reporting.result(f"{result.input} -> {result.output}: {w}x{h} -> {ow}x{oh}")
+            several = f", {result.pictures} times" if result.pictures > 1 else ""
+            reporting.result(f"{result.input} -> {result.output}: {w}x{h} -> {ow}x{oh}{several}")
         else:
             tell = reporting.say if _to_stdout(args) else reporting.result
             tell(f"{result.output}: {w}x{h} -> {ow}x{oh} in {result.seconds:.1f} s")
@@ -152,6 +154,8 @@ def _options(args: argparse.Namespace) -> Options:
         raise UsageError("--skip-existing: not together with --overwrite or --in-place, which replace what is there")
     if args.quality is not None and not 1 <= args.quality <= 100:
         raise UsageError(f"--quality {args.quality}: 1 to 100 is wanted")
+    if args.lossless and args.quality is not None:
+        raise UsageError("--lossless: not together with --quality, which says how much may be lost")
     if args.format is not None:
         try:
             images.output_format(args.output or "", args.format)
@@ -168,6 +172,7 @@ def _options(args: argparse.Namespace) -> Options:
         tile=_tile(args.tile),
         format=args.format,
         quality=args.quality,
+        lossless=args.lossless,
         suffix=suffix,
         overwrite=args.overwrite,
         skip_existing=args.skip_existing,

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from .photo import ImageError
+from .recognised import HEIF_SUFFIXES, NEEDS_HEIF, has_heif
 
 # Suffixes that Pillow claims but that are documents, videos or data which it opens only with other programs, if at all.
 _NO_PHOTOS = {"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG", "IPTC"}
@@ -55,6 +56,7 @@ def images_in(
     """The images in a folder, as ``find_images`` finds them; none is no error."""
     Image.init()
     suffixes = {s for s, f in Image.registered_extensions().items() if f in Image.OPEN and f not in _NO_PHOTOS}
+    suffixes |= HEIF_SUFFIXES if has_heif() else set()
     found: list[Path] = []
     errors: list[ImageError] = []
 
@@ -76,9 +78,10 @@ def images_in(
 
 
 def kinds(passed_over: Counter[str]) -> str:
-    """``"5 skipped: 2 .heic, 1 .mp4, 2 .txt"``; of very many kinds the commonest."""
+    """``"5 skipped: 2 .heic, 1 .mp4, 2 .txt"``, with what would read them; of very many kinds the commonest."""
     shown = dict(passed_over.most_common(_MOST_KINDS))
     parts = [f"{shown[kind]} {kind}" for kind in sorted(shown)]
     if rest := passed_over.total() - sum(shown.values()):
         parts.append(f"{rest} of other kinds")
-    return f"{passed_over.total()} skipped: {', '.join(parts)}"
+    cure = f" ({NEEDS_HEIF})" if HEIF_SUFFIXES & set(passed_over) and not has_heif() else ""
+    return f"{passed_over.total()} skipped: {', '.join(parts)}{cure}"

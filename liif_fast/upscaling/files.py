@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -10,12 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from ..base.out_of_memory import out_of_memory
 from ..images import files as images
+from ..images.frames import Frames, frames_of, is_animated
+from ..images.frames_writing import write_frames
 from ..models.liif import LIIF
 from . import streams
 from .guard import Guard, without_results
@@ -41,6 +44,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     error: str | None = None
     status: str = "done"
+    pictures: int = 1  # frames of an animation or pages
 
     exception: ClassVar[BaseException | None] = None  # behind ``error``, for debugging; set on the instance
 
@@ -54,66 +58,115 @@ class _Work:
     """A picture whose result can be written, as far as that is known before the work."""
 
     source: Path
+    file: Path  # where it is read from
     target: Path
     options: Options
     photo: images.Photo
     size: tuple[int, int]  # (height, width) of what the model makes
     final: tuple[int, int]  # and of what is written
     began: float
+    frames: Frames | None  # of an animation, pages; None: the photo is all
 
     @property
     def sizes(self) -> str:
-        height, width = self.photo.pixels.shape[:2]
-        return f"{width}x{height} -> {self.final[1]}x{self.final[0]}"
+        several = f", {self.pictures} times" if self.frames else ""
+        return _sizes(self.photo, self.final) + several
+
+    @property
+    def pictures(self) -> int:
+        return len(self.frames) if self.frames else 1
 
     def planned(self) -> Result:
         height, width = self.photo.pixels.shape[:2]
         sizes = (width, height), (self.final[1], self.final[0])
-        return Result(str(self.source), str(self.target), *sizes, notes=self.photo.notes, status="planned")
+        source, target = str(self.source), str(self.target)
+        return Result(source, target, *sizes, notes=self.photo.notes, status="planned", pictures=self.pictures)
 
     def done(self, model: LIIF, dtype: torch.dtype, progress: Callable[[float], None]) -> Result:
         """Raises what ``LIIF.upscale`` and ``images.write`` raise. Writes all or nothing."""
-        how = self.options
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            photo = model.upscale(self.photo, size=self.size, tile=how.tile, dtype=dtype, progress=progress)
-        if self.final != self.size:
-            photo = images.middle(photo, self.final)
-        notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+        how, frames = self.options, self.frames
+        kept: dict[str, Any] = {
+            "format": how.format,
+            "quality": how.quality,
+            "lossless": how.lossless,
+            "overwrite": how.overwrite,
+        }
         if self.target != streams.STDOUT:
             make_folder(self.target.parent)
-        with streams.target_file(self.target) as file:
-            notes += images.write(file, photo, format=how.format, quality=how.quality, overwrite=how.overwrite)
+        with streams.renamed(self.file, self.source), streams.target_file(self.target) as file:
+            if frames is None:
+                photo = self._enlarged(self.photo, model, dtype, progress)
+                notes = photo.notes + images.write(file, photo, **kept)
+            else:
+                n = self.pictures
+                photos = (self._enlarged(each, model, dtype, lambda done: progress(done / n)) for each in frames)
+                notes = write_frames(file, photos, n, frames.plays, **kept)
         return replace(self.planned(), seconds=time.perf_counter() - self.began, notes=notes, status="done")
 
+    def _enlarged(
+        self, photo: images.Photo, model: LIIF, dtype: torch.dtype, progress: Callable[[float], None]
+    ) -> images.Photo:
+        size = target_size(photo.pixels.shape[1], photo.pixels.shape[0], self.options)  # pages have their own
+        _check_amount(self.source, photo, size, self.options)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            photo = model.upscale(photo, size=size, tile=self.options.tile, dtype=dtype, progress=progress)
+        photo.notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+        final = cut_size(size, self.options)
+        return photo if final == size else images.middle(photo, final)
 
-def _begun(source: Path, target: Path, options: Options) -> _Work:
-    """The picture, read; ``images.ImageError`` for all that can be known to fail before the work."""
+
+def _begun(source: Path, target: Path, options: Options, held: contextlib.ExitStack) -> _Work:
+    """The picture, read; ``images.ImageError`` for all that can be known to fail before the work.
+
+    ``held`` keeps what stands for a stream, of which an animation's frames are read one by one.
+    """
     began = time.perf_counter()
     if target != streams.STDOUT:
         check_name(target)
         if os.path.exists(target) and not options.overwrite:
             raise Exists(f"{target} exists: give --overwrite, --skip-existing, --suffix or another output")
-        images.output_format(target, options.format)
-    with streams.source_file(source, 8 * options.max_pixels + 2**26) as file:  # the largest pixels, and metadata
+        _output_format(target, options)
+    most = 8 * options.max_pixels + 2**26  # bytes: the largest pixels, and metadata
+    file = held.enter_context(streams.source_file(source, most))
+    with streams.renamed(file, source):
         photo = images.read(file, max_pixels=options.max_pixels)
-    if target == streams.STDOUT and options.format is None:
-        options = replace(options, format=photo.format if photo.format in SUFFIX else "PNG")
+        if target == streams.STDOUT and options.format is None:
+            kept = photo.format in SUFFIX or (photo.format == "GIF" and is_animated(file))
+            options = replace(options, format=photo.format if kept else "PNG")
+        frames = frames_of(photo, file, _output_format(target, options), options.max_pixels)
     height, width = photo.pixels.shape[:2]
     size = target_size(width, height, options)
-    work = _Work(source, target, options, photo, size, cut_size(size, options), began)
-    if math.prod(size) > options.max_output_pixels:
-        raise images.ImageError(
-            f"{source}: {work.sizes}: the output is over the limit of {options.max_output_pixels} pixels; choose a "
-            "smaller scale, or raise --max-output-pixels"
-        )
-    images.check_size(target, work.final, options.format)  # also where the folder is still to be made
+    work = _Work(source, file, target, options, photo, size, cut_size(size, options), began, frames)
+    _check_amount(source, photo, size, options)
+    # also where the folder is still to be made
+    images.check_size(target, work.final, options.format, photo.pixel_bytes)
     if target == streams.STDOUT:
         return work
     if target.parent.is_dir():
         images.check_output(target, size=work.final, format=options.format, overwrite=options.overwrite)
     check_writable(Path(os.path.realpath(target)).parent if options.overwrite else target.parent)  # links are followed
     return work
+
+
+def _output_format(target: Path, options: Options) -> str:
+    format = images.output_format(target, options.format)
+    if options.lossless:
+        images.check_lossless(target, format)
+    return format
+
+
+def _sizes(photo: images.Photo, final: tuple[int, int]) -> str:
+    height, width = photo.pixels.shape[:2]
+    return f"{width}x{height} -> {final[1]}x{final[0]}"
+
+
+def _check_amount(source: Path, photo: images.Photo, size: tuple[int, int], options: Options) -> None:
+    if math.prod(size) > options.max_output_pixels:
+        raise images.ImageError(
+            f"{source}: {_sizes(photo, cut_size(size, options))}: the output is over the limit of "
+            f"{options.max_output_pixels} pixels; choose a smaller scale, or raise --max-output-pixels"
+        )
 
 
 def upscale_files(
@@ -196,31 +249,34 @@ def upscale_found(
                 progress(done, len(found), str(source))
 
         target, work = None, None
-        try:
-            target = output_path(source, relative, output, single, options)
-            allowed = replace(options, overwrite=True) if guard.is_own(source, target, options.in_place) else options
-            guard.claim(target)  # also when another process writes it
-            if i in mine:
-                step(0.0)
-                work = _begun(source, target, allowed)
-        except Exception as error:  # whatever it is, the other files are still to be done
-            result = _failed(str(source), error)
-            if isinstance(error, Exists):
-                skipped = options.skip_existing
-                result = Result(str(source), str(target), error=None if skipped else result.error, status="exists")
-        if i not in mine:
-            continue
-        if work is not None and options.dry_run:
-            result = work.planned()
-        elif work is not None:
-            model, dtype = loaded = loaded or load()
-            if say and max(math.prod(work.photo.pixels.shape[:2]), math.prod(work.size)) >= LARGE:
-                say(f"{source}: {work.sizes}, {math.prod(work.final) / 1e6:.1f} megapixels")
+        with contextlib.ExitStack() as held:
             try:
-                result = work.done(model, dtype, step)
-                guard.wrote(work.target)
-            except Exception as error:
+                target = output_path(source, relative, output, single, options)
+                allowed = (
+                    replace(options, overwrite=True) if guard.is_own(source, target, options.in_place) else options
+                )
+                guard.claim(target)  # also when another process writes it
+                if i in mine:
+                    step(0.0)
+                    work = _begun(source, target, allowed, held)
+            except Exception as error:  # whatever it is, the other files are still to be done
                 result = _failed(str(source), error)
+                if isinstance(error, Exists):
+                    skipped = options.skip_existing
+                    result = Result(str(source), str(target), error=None if skipped else result.error, status="exists")
+            if i not in mine:
+                continue
+            if work is not None and options.dry_run:
+                result = work.planned()
+            elif work is not None:
+                model, dtype = loaded = loaded or load()
+                if say and work.pictures * max(math.prod(work.photo.pixels.shape[:2]), math.prod(work.size)) >= LARGE:
+                    say(f"{source}: {work.sizes}, {work.pictures * math.prod(work.final) / 1e6:.1f} megapixels")
+                try:
+                    result = work.done(model, dtype, step)
+                    guard.wrote(work.target)
+                except Exception as error:
+                    result = _failed(str(source), error)
         del work  # its pixels
         step(1.0)
         yield result

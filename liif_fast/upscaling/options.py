@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..images import files as images
+from ..images.frames import is_animated
 from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS, output_size
 from . import streams
 
@@ -30,6 +31,7 @@ class Options:
     tile: int | str = "auto"
     format: str | None = None  # suffix without dot
     quality: int | None = None
+    lossless: bool = False
     suffix: str = ""
     overwrite: bool = False
     max_pixels: int = MAX_PIXELS
@@ -69,7 +71,7 @@ def output_path(source: Path, relative: Path, output: Path | None, single: bool,
     suffix = source.suffix.lower()
     if options.format:
         suffix = SUFFIX.get(images.output_format(output, options.format), f".{options.format.lstrip('.').lower()}")
-    elif suffix not in {*SUFFIX.values(), ".jpeg", ".tiff"}:
+    elif suffix not in {*SUFFIX.values(), ".jpeg", ".tiff"} and not (suffix == ".gif" and is_animated(source)):
         suffix = ".png"
     return output / relative.parent / f"{relative.stem}{options.suffix}{suffix}"
 

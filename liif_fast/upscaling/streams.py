@@ -35,7 +35,7 @@ def output_path(name: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def source_file(source: Path, most: int) -> Iterator[Path]:
-    """A file with what comes out of ``STDIN`` or a named pipe; any other source is its own.
+    """A file with what comes out of ``STDIN`` or a named pipe, within the block; any other source is its own.
 
     Raises:
         ImageError: nothing comes out of it, or more than ``most`` bytes.
@@ -73,14 +73,24 @@ def target_file(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def renamed(file: Path, name: Path) -> Iterator[None]:
+    """Errors within name what the file stands for."""
+    try:
+        yield
+    except ImageError as error:
+        if file == name:
+            raise
+        raise ImageError(str(error).replace(str(file), str(name))) from error
+
+
+@contextlib.contextmanager
 def _temporary(name: Path) -> Iterator[Path]:
-    """A name for a file, which goes with the block; errors within name what it stands for."""
+    """A name for a file, which goes with the block."""
     with tempfile.TemporaryDirectory(prefix="liif_fast-") as folder:
         file = Path(folder, f"picture{name.suffix}")
         try:
-            yield file
-        except ImageError as error:
-            raise ImageError(str(error).replace(str(file), str(name))) from error
+            with renamed(file, name):
+                yield file
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise ImageError(f"{name}: cannot be passed on ({reason}); use a file in its place") from error

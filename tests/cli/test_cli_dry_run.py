@@ -37,7 +37,7 @@ def test_nothing_is_written_and_the_list_comes_before_the_model(said, tmp_path, 
     assert (code, stderr) == (0, "")
     assert listed == [
         "in/a.png -> out/a.png: 14x10 -> 28x20\nin/b.jpg -> out/b.jpg: 1000x600 -> 2000x1200\n"
-        "2 pictures to do, 2.4 megapixels\n"
+        "2 files to do, 2.4 megapixels\n"
     ]
     assert stdout.startswith("about ")
     assert stdout.endswith(" s: an estimate by a small picture, without reading and writing the files\n")
@@ -60,7 +60,7 @@ def test_the_same_rows_and_exit_codes_as_the_run(said, tmp_path, model_file):
         for row in (*planned, *done):
             row.pop("seconds"), row.pop("status")
         assert planned == done
-        assert "1 picture to do, 2.4 megapixels" in plan[2]
+        assert "1 file to do, 2.4 megapixels" in plan[2]
         assert "note: 1 skipped: 1 .txt" in plan[2]
         (tmp_path / "out" / "b.jpg").unlink()
     (tmp_path / "in" / "c.png").unlink()
@@ -71,7 +71,7 @@ def test_nothing_to_do_needs_no_model(said, monkeypatch, tmp_path):
     monkeypatch.setattr(common, "load", lambda *_: pytest.fail("the model is loaded"))
     command.photo(tmp_path / "a.png")
     code, stdout, stderr = said("a.png", "-o", "in/a.png", "-s", "2", "--dry-run")
-    assert (code, stdout) == (1, "0 pictures to do, 0 megapixels\n")
+    assert (code, stdout) == (1, "0 files to do, 0 megapixels\n")
     assert "in/a.png exists" in stderr
 
 
@@ -79,9 +79,17 @@ def test_losses_and_limits_are_told(said, tmp_path, model_file):
     Image.new("CMYK", (8, 6)).save(tmp_path / "print.jpg")
     code, stdout, stderr = said("print.jpg", "in/b.jpg", "-s", "40", "-m", model_file, "--dry-run")
     assert code == 1
-    assert "print.jpg -> print_x40.jpg: 8x6 -> 320x240\n1 picture to do, 0.077 megapixels\n" in stdout
+    assert "print.jpg -> print_x40.jpg: 8x6 -> 320x240\n1 file to do, 0.077 megapixels\n" in stdout
     assert "note: print.jpg: CMYK" in stderr
     assert "1000x600 -> 40000x24000: the output is over the limit" in stderr
+
+
+def test_every_picture_of_a_file_counts(said, tmp_path, model_file):
+    pages = [Image.new("RGB", (100, 100), colour) for colour in ("red", "green", "blue")]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    code, stdout, _ = said("pages.tif", "-s", "10", "-m", model_file, "--dry-run")
+    wanted = "pages.tif -> pages_x10.tif: 100x100 -> 1000x1000, 3 times\n1 file to do, 3.0 megapixels\n"
+    assert (code, stdout.startswith(wanted)) == (0, True)
 
 
 def test_speed_by_two_scales_of_a_small_picture():

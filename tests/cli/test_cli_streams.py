@@ -209,3 +209,27 @@ def test_standard_output_that_is_full(tmp_path, model_file):
         )  # fmt: skip
     assert done.returncode == 1
     assert "/dev/stdout: cannot be passed on (No space left on device); use a file in its place\n" in done.stderr
+
+
+def _animation(frames: int = 3) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (frames, 10, 14, 3), dtype=np.uint8)
+    pictures, stream = [Image.fromarray(each) for each in noise], io.BytesIO()
+    pictures[0].save(stream, "GIF", save_all=True, append_images=pictures[1:], duration=100)
+    return stream.getvalue()
+
+
+def test_an_animation_is_read_from_a_stream_frame_by_frame(piped):
+    code, out, _ = piped(_animation(), "-")
+    assert code == 0
+    with _picture(out) as image:
+        assert (image.format, image.size, image.n_frames) == ("GIF", (28, 20), 3)
+    code, out, err = piped(_animation(), "-", "--format", "jpg")
+    assert (code, _picture(out).format, "the file holds 3 frames, JPEG one" in err) == (0, "JPEG", True)
+
+
+def test_a_frame_that_cannot_be_read_is_an_error_of_the_stream(piped):
+    data = _animation(12)
+    code, out, err = piped(data[: len(data) - 400], "-")
+    assert (code, out, err.count("\n")) == (1, b"", 1)
+    assert err.startswith("liif-fast: error: /dev/stdin: ")
+    assert "liif_fast-" not in err

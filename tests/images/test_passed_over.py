@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from command import photo
 
+from liif_fast.images import finding
 from liif_fast.images.files import find_images, header_size, images_in, kinds
 
 
@@ -31,6 +32,18 @@ def test_of_many_kinds_the_commonest():
     assert kinds(counted) == (
         "1810 skipped: 100 .00, 99 .01, 98 .02, 97 .03, 96 .04, 95 .05, 94 .06, 93 .07, 1038 of other kinds"
     )
+
+
+def test_what_would_read_them(tmp_path, monkeypatch):
+    counted = Counter({".heic": 2, ".txt": 1})
+    monkeypatch.setattr(finding, "has_heif", lambda: False)
+    cure = ' (HEIF needs pillow-heif: pip install "liif_fast[heif]")'
+    assert kinds(counted) == f"3 skipped: 2 .heic, 1 .txt{cure}"
+    assert kinds(Counter({".txt": 1})) == "1 skipped: 1 .txt"
+    (tmp_path / "a.heic").write_bytes(b"x")
+    assert images_in(tmp_path)[0] == []
+    monkeypatch.setattr(finding, "has_heif", lambda: True)
+    assert [path.name for path in images_in(tmp_path)[0]] == ["a.heic"]
 
 
 def test_an_empty_folder_is_no_error_here(tmp_path):
