@@ -175,9 +175,8 @@ def _begun(source: Path, target: Path, options: Options) -> _Work:
     size = target_size(width, height, options)
     work = _Work(source, target, options, photo, size, _cut(size, options), began, frames)
     _check_amount(source, photo, size, options)
-    images.check_size(
-        target, work.final, options.format, photo.pixel_bytes
-    )  # also where the folder is still to be made
+    # also where the folder is still to be made
+    images.check_size(target, work.final, options.format, photo.pixel_bytes)
     if target.parent.is_dir():
         images.check_output(target, size=work.final, format=options.format, overwrite=options.overwrite)
     check_writable(Path(os.path.realpath(target)).parent if options.overwrite else target.parent)  # links are followed
