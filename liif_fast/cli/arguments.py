@@ -179,7 +179,9 @@ def _upscale(p: argparse.ArgumentParser) -> None:
         "--tile", default="auto", metavar="auto|0|N", help="tile side in input pixels; 0: none (%(default)s)"
     )
     p.add_argument("--format", help="png, jpg, webp, tif, ... (default: the output's suffix, or as the input)")
-    p.add_argument("--quality", type=int, help="of JPEG, WebP and AVIF, 1 to 100 (default 95); 100: WebP without loss")
+    p.add_argument(
+        "--quality", type=int, help="of JPEG, WebP, AVIF, HEIC, 1 to 100 (default 95); 100: WebP without loss"
+    )
     p.add_argument("--lossless", action="store_true", help="keep every value: WebP and HEIC; JPEG, AVIF, GIF: refused")
     p.add_argument("--suffix", help="put behind the name of each file in a folder, e.g. _x4 (without -o: by the size)")
     p.add_argument("--overwrite", action="store_true", help="replace outputs that exist, but never an input")

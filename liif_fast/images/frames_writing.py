@@ -57,9 +57,14 @@ def write_frames(
     failed: list[Exception] = []
 
     def pictures() -> Iterator[Photo]:
-        total = 0
+        total, size = 0, None
         try:
             for i, photo in enumerate(frames):
+                size = size or photo.pixels.shape[:2]
+                if plays is not None and photo.pixels.shape[:2] != size:
+                    raise ImageError(
+                        f"{path}: frames of one size are wanted, got {photo.pixels.shape[:2]} after {size}"
+                    )
                 total += photo.pixels[..., 0].size * photo.pixel_bytes
                 if format == "TIFF" and total > TIFF_BYTES:
                     raise ImageError(f"{path}: the pages are too large for one TIFF (4 GB); give a smaller size")
@@ -100,8 +105,6 @@ def _tiff(stream: IO[bytes], pages: Iterator[Photo], count: int, plays: int, qua
 def _like_first(photo: Photo, first: Photo) -> Image.Image:
     """A frame in the mode of the whole animation; where palettes are, any frame may have holes."""
     pixels, alpha = convert_depth(photo.pixels, np.uint8), convert_depth(photo.alpha, np.uint8)
-    if pixels.shape[:2] != first.pixels.shape[:2]:
-        raise ValueError("frames of one size are wanted")
     if first.format == "GIF" or first.mode == "P" or first.alpha is not None:
         return to_image(pixels, alpha).convert("RGBA")
     if alpha is not None:
@@ -112,7 +115,7 @@ def _like_first(photo: Photo, first: Photo) -> Image.Image:
 def _gif(stream: IO[bytes], frames: Iterator[Photo], count: int, plays: int, quality: Any, notes: list[str]) -> None:
     """Each frame by Pillow as a file of its own, of which its palette and pixels are taken (GIF89a, 20 to 26)."""
     notes.append("GIF holds 256 colours in each frame, and no half transparency: colours are reduced; webp keeps them")
-    exact, end = Fraction(0), 0
+    exact, end, before, first_holes = Fraction(0), 0, b"", False
     for i, photo in enumerate(frames):
         if not i:
             metadata(photo, "GIF", "RGB", notes)
@@ -125,14 +128,20 @@ def _gif(stream: IO[bytes], frames: Iterator[Photo], count: int, plays: int, qua
         picture.save(memory, "GIF", optimize=False)
         screen, palette, data = _parts_of_gif(memory.getvalue())
         if not i:
-            stream.write(b"GIF89a" + screen[:4] + b"\x70\0\0")
+            stream.write(b"GIF89a" + screen + palette)  # of which each frame has its own, too
             if plays != 1:
                 stream.write(b"!\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<HB", min(max(plays - 1, 0), 65535), 0))
-        # "restore to background": the next frame may be transparent where this one is not
-        stream.write(b"!\xf9\x04" + struct.pack("<BHBB", 2 << 2 | (key is not None), shown, key or 0, 0))
+        stream.write(_removed(before, key is not None))
+        first_holes = first_holes if i else key is not None
         flags = data[9] | 0x80 | screen[4] & 7 if palette else data[9]
-        stream.write(data[:9] + bytes([flags]) + palette + data[10:])
-    stream.write(b";")
+        before = b"!\xf9\x04" + struct.pack("<BHBB", key is not None, shown, key or 0, 0)
+        before += data[:9] + bytes([flags]) + palette + data[10:]
+    stream.write(_removed(before, first_holes) + b";")  # it is shown again
+
+
+def _removed(frame: bytes, holes: bool) -> bytes:
+    """A frame of a GIF that is removed where the next one has holes, and covered where not."""
+    return frame and frame[:3] + bytes([frame[3] | (2 if holes else 1) << 2]) + frame[4:]
 
 
 def _with_palette(photo: Photo) -> tuple[Image.Image, int | None]:

@@ -45,7 +45,8 @@ def _functions() -> tuple[Any, Any] | None:
 @contextlib.contextmanager
 def lines() -> Iterator[list[str]]:
     """A list that gets what libtiff says while the block runs, instead of standard error; for one thread at a time."""
-    _now[0] = said = []
+    said: list[str] = []
+    _now[0] = said
     functions = _functions()
     if functions is None:
         yield said
