@@ -20,6 +20,7 @@ _DTYPE = (
     "of the computation (%(default)s: half precision on CUDA; float32 on a CPU, but bfloat16 for LIIF, as for the "
     "encoder beside int8, where the CPU has matrix units (AMX): said with the loss)"
 )
+_CORES = "Pictures are done one after the other, each on all cores (OMP_NUM_THREADS=N: on fewer): --jobs is not needed."
 PLOT = "1.5,2,3,4,6,8,12"
 
 
@@ -34,6 +35,13 @@ class Parser(argparse.ArgumentParser):
         message = re.sub(r"^argument (-\w/)?(?=--)([\w-]+): ", r"\2 ", message)
         reporting.say(f"error: {message}; {self.prog} --help shows what there is")
         self.exit(2)
+
+
+class _Jobs(argparse.Action):
+    """What other programs have: it is said why there is none."""
+
+    def __call__(self, *_: Any) -> NoReturn:
+        raise argparse.ArgumentError(None, "--jobs: is not needed, each picture is done on all cores; leave it out")
 
 
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -72,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("-V", "--version", action="version", version=f"liif-fast {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    p = commands.add_parser("upscale", help="enlarge image files", description="Enlarge image files to any size.")
+    p = commands.add_parser(
+        "upscale", help="enlarge image files", description="Enlarge image files to any size.", epilog=_CORES
+    )
     p.set_defaults(command="upscale")
     _upscale(p)
     _model(p)
@@ -169,8 +179,11 @@ def _debug(p: argparse.ArgumentParser) -> None:
 
 
 def _upscale(p: argparse.ArgumentParser) -> None:
-    p.add_argument("inputs", nargs="+", metavar="INPUT", help="image files or folders")
-    where = "a file for one input file, else a folder (default: beside each input, as photo_x4.jpg)"
+    p.add_argument("inputs", nargs="+", metavar="INPUT", help="image files or folders; - alone: standard input")
+    where = (
+        "a file for one input file, else a folder; -: standard output, results are told on standard error then "
+        "(default: beside each input, as photo_x4.jpg; for standard input standard output)"
+    )
     p.add_argument("-o", "--output", metavar="OUT", help=where)
     size = p.add_mutually_exclusive_group()
     size.add_argument(
@@ -196,10 +209,21 @@ def _upscale(p: argparse.ArgumentParser) -> None:
         "--tile", default="auto", metavar="auto|0|N", help="tile side in input pixels; 0: none (%(default)s)"
     )
     p.add_argument("--format", help="png, jpg, webp, tif, ... (default: the output's suffix, or as the input)")
-    p.add_argument("--quality", type=int, help="of JPEG, WebP and AVIF, 1 to 100 (default 95); 100: WebP without loss")
+    p.add_argument(
+        "--quality", type=int, help="of JPEG, WebP, AVIF, HEIC, 1 to 100 (default 95); 100: WebP without loss"
+    )
+    p.add_argument("--lossless", action="store_true", help="keep every value: WebP and HEIC; JPEG, AVIF, GIF: refused")
     p.add_argument("--suffix", help="put behind the name of each file in a folder, e.g. _x4 (without -o: by the size)")
     p.add_argument("--overwrite", action="store_true", help="replace outputs that exist, but never an input")
     p.add_argument("--skip-existing", action="store_true", help="outputs that exist are done: resumes an earlier run")
+    p.add_argument("--dry-run", action="store_true", help="only list what would be done, and about how long it takes")
+    p.add_argument(
+        "--watch",
+        action="store_true",
+        help="do the images in the folders INPUT, and those that appear there, until Ctrl-C (exit code 0, or 1 if any "
+        "failed); outputs that exist are done; beside the images, names that end in --suffix are results",
+    )
+    p.add_argument("-j", "--jobs", action=_Jobs, nargs="?", help=argparse.SUPPRESS)
     p.add_argument("--in-place", action="store_true", help="replace an input by its own result")
     p.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="refuse larger inputs (%(default)s)")
     p.add_argument(

@@ -197,9 +197,10 @@ class Progress:
             self._period = min(LAST_PERIOD, 2 * self._period)
             self._next = now + self._period
         spent, share = now - self._begun, self.done / self.total
-        left = f", about {_time(spent * (1 - share) / share)} left" if share > 0 else ""
+        left = f", about {duration(spent * (1 - share) / share)} left" if share > 0 else ""
         what = f"{self.what}: " if self.what else ""
-        say(f"{what}{100 * share:.1f} % of {self.total:g} {self.unit}{'s'[: self.total != 1]} in {_time(spent)}{left}")
+        units = f"{self.total:g} {self.unit}{'s'[: self.total != 1]}"
+        say(f"{what}{100 * share:.1f} % of {units} in {duration(spent)}{left}")
 
 
 def _bar(unit: str) -> Any:
@@ -208,10 +209,15 @@ def _bar(unit: str) -> Any:
     return tqdm.tqdm(total=0.0, unit=unit, bar_format="{l_bar}{bar}| {elapsed}<{remaining}")
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``"45 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    minutes, rest = divmod(round(seconds, -1), 60)
+    if minutes < 60:
+        return f"{minutes:.0f} min" + (f" {rest:.0f} s" if rest else "")
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h" + (f" {minutes} min" if minutes else "")
 
 
 def _write(stream: Any, lines: list[str]) -> str | None:

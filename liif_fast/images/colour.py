@@ -1,7 +1,7 @@
 """What a file says its numbers mean as colours where it says so without an ICC profile, and which Pillow leaves out.
 
 PNG specification, third edition (W3C 2025): 4.3 (which chunk counts), cHRM, gAMA and cICP in 11.3.2; ITU-T H.273 (code
-points of primaries, transfer and matrix); TIFF 6.0, section 20 (WhitePoint, PrimaryChromaticities). AVIF: `image_avif`.
+points of primaries, transfer and matrix); TIFF 6.0, section 20 (WhitePoint, PrimaryChromaticities). AVIF: `avif`.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ def read_colour(image: Image.Image, stream: IO[bytes], notes: list[str]) -> Colo
             return _of_png(stream, notes)
         if image.info.get("icc_profile"):
             return None
-        if image.format == "AVIF":
-            cicp = primaries_and_transfer(stream)
+        if image.format in ("AVIF", "HEIF"):
+            cicp = primaries_and_transfer(stream) if image.format == "AVIF" else _of_heif(image)
             # Pillow gives full-range RGB whatever range and matrix the file has; unspecified means sRGB (MIAF).
             codes = [fallback if c == _UNSPECIFIED else c for c, fallback in zip(cicp or (1, 13), (1, 13), strict=True)]
             return None if codes == [1, 13] else Colour((codes[0], codes[1], True))
         if image.format == "TIFF" and image.mode == "RGB":
             return _of_tiff(image)
-    except (struct.error, IndexError, ValueError, TypeError, ArithmeticError):
+    except (struct.error, IndexError, ValueError, TypeError, KeyError, ArithmeticError):
         notes.append("the file's colour description is damaged: dropped")
     finally:
         stream.seek(position)
@@ -120,6 +120,11 @@ def _of_png(stream: IO[bytes], notes: list[str]) -> Colour | None:
     if not points and not other:
         return None
     return Colour(None, points, gamma or None)
+
+
+def _of_heif(image: Image.Image) -> tuple[int, int] | None:
+    found = image.info.get("nclx_profile")
+    return (found["color_primaries"], found["transfer_characteristics"]) if found else None
 
 
 def _of_tiff(image: Image.Image) -> Colour | None:

@@ -20,12 +20,16 @@ def check_contents(image: Image.Image, notes: list[str]) -> None:
         info = [data for key, _, data in getattr(image, "resources", ()) if key == 1057]
         if info and info[0][4:5] == b"\0":
             raise SampleError("holds layers without a merged picture; save it with 'Maximize Compatibility' on")
+    elif image.format == "HEIF" and (image.info.get("depth_images") or image.info.get("aux")):
+        notes.append("depth and gain maps are dropped: only the picture is read")
     elif image.format == "PCD":
         notes.append(f"PhotoCD: its base resolution of {image.width}x{image.height} is read, larger ones are not")
 
 
 def depth(image: Image.Image, stream: IO[bytes]) -> int:
-    """Bits per channel in formats where Pillow does not tell: JPEG 2000, AVIF; 8 for the others."""
+    """Bits per channel in formats where Pillow does not tell: JPEG 2000, AVIF, HEIF; 8 for the others."""
+    if image.format == "HEIF":
+        return image.info.get("bit_depth", 8)
     if image.format not in ("JPEG2000", "AVIF"):
         return 8
     position = stream.tell()

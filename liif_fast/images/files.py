@@ -5,27 +5,26 @@ The rest of the package uses this module; `photo` holds the in-memory part and `
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
-import stat
-import threading
-import warnings
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import Image
 
 from ..sizes import MAX_PIXELS
 from . import icon as image_icon
-from .bounded_file import BoundedFile
+from . import recognised
 from .colour import read_colour
 from .containers import check_contents, depth, is_lossless_webp
+from .decoding import RAISE, decoding, errors, opened
+from .deep import parted, samples
 from .exif import ORIENTATION, PREFIX, descriptive_tags, has_header, is_sound, main_orientation, patched, with_prefix
-from .modes import SampleError, fitting_profile, raw_mode, split
+from .finding import find_images, images_in, kinds
+from .modes import fitting_profile, raw_mode, split
+from .outputs import check_lossless, check_output, check_size, output_format
 from .photo import (
     ImageError,
     Photo,
@@ -36,21 +35,25 @@ from .photo import (
     middle,
     upright,
 )
-from .png import has_too_much_text, without_text
+from .png import MAX_TEXT, has_too_much_text, without_text
 from .profile import hidden_profile
-from .tiff import full_page
-from .writing import MAX_TEXT, check_output, check_size, output_format, write
+from .tiff import SEVERAL, full_page
+from .writing import write
 
 __all__ = [
     "ImageError",
     "Photo",
     "as_kind",
     "as_photo",
+    "check_lossless",
     "check_output",
     "check_size",
     "convert_depth",
     "fill_transparent",
     "find_images",
+    "header_size",
+    "images_in",
+    "kinds",
     "middle",
     "output_format",
     "read",
@@ -58,168 +61,87 @@ __all__ = [
 ]
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors, which are raised too, go to stderr
-_lock = threading.Lock()
-# Suffixes that Pillow claims but that are documents, videos or data which it opens only with other programs, if at all.
-_NO_PHOTOS = {"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG", "IPTC"}
 
 
-def find_images(
-    inputs: Iterable[str | os.PathLike[str]], recursive: bool = False
-) -> tuple[list[tuple[Path, Path]], list[ImageError]]:
-    """Image files named by `inputs`: files as they are, folders as the images in them.
+def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, page: int | None = None) -> Photo:
+    """Read one image of a file, by default the first, upright, as arrays. Several: ``frames_of``.
 
-    Args:
-        inputs: files (of any suffix, also hidden ones) and folders, in the order of the result.
-        recursive: also look into sub-folders.
-
-    Returns:
-        ``[(path, relative)]``, where `relative` is the path below the given folder, or just the name of a given file;
-        and an error for each input that is missing, unreadable or a folder without images. Within a folder: sorted,
-        files and folders that begin with a dot left out, links to folders not followed, chosen by suffix.
-    """
-    Image.init()
-    suffixes = {s for s, f in Image.registered_extensions().items() if f in Image.OPEN and f not in _NO_PHOTOS}
-    found: list[tuple[Path, Path]] = []
-    errors: list[ImageError] = []
-
-    def unreadable(error: OSError) -> None:
-        errors.append(ImageError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions"))
-
-    for given in map(Path, inputs):
-        if not os.path.isdir(given):
-            if os.path.lexists(given):
-                found.append((given, Path(given.name)))
-            else:
-                errors.append(ImageError(f"{given}: no such file or folder; check the name"))
-            continue
-        inside: list[Path] = []
-        problems = len(errors)
-        for folder, folders, names in os.walk(given, onerror=unreadable):
-            folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-            inside += [
-                Path(folder, name)
-                for name in names
-                if not name.startswith(".")
-                and os.path.splitext(name)[1].lower() in suffixes
-                and os.path.isfile(os.path.join(folder, name))  # a pipe would be waited for
-            ]
-        found += [(path, path.relative_to(given)) for path in sorted(inside)]
-        if not inside and len(errors) == problems:
-            cure = "name image files, or another folder" if recursive else "use -r to look into sub-folders"
-            errors.append(ImageError(f"{given}: no images in this folder; {cure}"))
-    return found, errors
-
-
-def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Read the first image of a file, upright, as arrays.
-
-    Palettes, bilevel, CMYK, LAB, YCbCr, ... become RGB or grey of 8 bits (alpha kept apart); 16-bit grey stays 16 bit,
-    floating-point grey in [0, 1] becomes 16 bit. EXIF orientation is applied to the pixels and set to 1 in the tags.
-    What is lost on the way is said in the photo's `notes`. One file is decoded at a time, whatever the threads.
+    Palettes, bilevel, CMYK, LAB, YCbCr, ... become RGB or grey of 8 bits (alpha kept apart). 16-bit grey stays 16 bit,
+    as do 16-bit RGB and alpha of PNG and TIFF; floating-point grey in [0, 1] becomes 16 bit. EXIF orientation is
+    applied to the pixels and set to 1 in the tags. What is lost on the way is said in the photo's `notes`. One file is
+    decoded at a time, whatever the threads.
 
     Args:
         path: the file.
         max_pixels: refuse images of more pixels, before they are decoded (decompression bombs).
+        page: of a TIFF, counted from 0; None: the first that is no thumbnail.
 
     Raises:
         ImageError: not found, a folder, no permission, empty, not an image, damaged or truncated, too many pixels.
     """
     name = os.fspath(path)
+    with errors(name, max_pixels), opened(name) as stream:
+        recognised.check(stream, name)
+        with decoding(max_pixels) as seen:
+            bounded = without_text(stream) if has_too_much_text(stream) else stream
+            photo = _decode(bounded, name, max_pixels, page)
+            if bounded is not stream:
+                most = f"{MAX_TEXT >> 20} MB, or {4 * MAX_TEXT >> 20} MB in all"
+                photo.notes.append(f"text and ICC profile dropped: more than {most}")
+        photo.notes += [note for note in dict.fromkeys(seen()) if note not in photo.notes]
+        return photo
+
+
+def header_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int] | None:
+    """(width, height) as a file's header says, not turned upright; None if it says none. Nothing is decoded."""
+    name = os.fspath(path)
     try:
-        kind = os.stat(name)
-        if stat.S_ISDIR(kind.st_mode):
-            raise ImageError(f"{name}: is a folder; name a file in it")
-        if not stat.S_ISREG(kind.st_mode):  # opening a pipe waits for its other end, some devices never end
-            raise ImageError(f"{name}: is not a regular file but a pipe or device; save the image in a file first")
-        with BoundedFile(name) as stream:
-            if kind.st_size == 0:
-                raise ImageError(f"{name}: the file is empty; get a complete copy")
-            with _decoding(max_pixels) as seen:
-                bounded = without_text(stream) if has_too_much_text(stream) else stream
-                photo = _decode(bounded, name, max_pixels)
-                if bounded is not stream:
-                    most = f"{MAX_TEXT >> 20} MB, or {4 * MAX_TEXT >> 20} MB in all"
-                    photo.notes.append(f"text and ICC profile dropped: more than {most}")
-            photo.notes += [note for note in dict.fromkeys(seen()) if note not in photo.notes]
-            return photo
-    except ImageError:
-        raise
-    except SampleError as error:
-        raise ImageError(f"{name}: {error}") from None
-    except FileNotFoundError:
-        raise ImageError(f"{name}: no such file; check the name") from None
-    except PermissionError:
-        raise ImageError(f"{name}: no permission to read it; check the file's permissions") from None
-    except UnidentifiedImageError:
-        raise ImageError(
-            f"{name}: not an image of a known format, or its header is damaged; convert it to PNG"
-        ) from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{name}: more than {max_pixels} pixels; {_RAISE}") from None
-    except MemoryError:
-        raise ImageError(f"{name}: not enough memory to decode it; close other programs or reduce the image") from None
-    except Exception as error:  # decoders meet damaged data with nearly any exception
-        if isinstance(error, OSError) and error.errno is not None:  # the system's, not a decoder's
-            raise ImageError(f"{name}: cannot be read ({error.strerror}); check the name and the disk") from error
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(f"{name}: cannot be decoded ({reason}); get a complete copy or convert it to PNG") from error
+        with opened(name) as stream, decoding(max_pixels):
+            recognised.check(stream, name)
+            with Image.open(stream) as image:
+                return image.size
+    except Exception:  # as for pixels: damaged data raise nearly anything
+        return None
 
 
-_MOST_WARNINGS, _MOST_HEX = 4, 1 << 18
-_RAISE = "if you trust the file, raise the limit with max_pixels (--max-pixels)"
+_MOST_HEX = 1 << 18
 
 
-@contextlib.contextmanager
-def _decoding(max_pixels: int) -> Iterator[Any]:
-    """Pillow's module-wide switches set for one decode and put back; yields a function that lists its warnings."""
-    with _lock, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        limit, truncated = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
-        text, all_text = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
-        # Raised only, so that other threads lose no image they could open; our own limit is checked in _decode.
-        Image.MAX_IMAGE_PIXELS = None if limit is None else max(limit, max_pixels)
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        # Of PNG's compressed texts and profiles: 1 MB by default, less than printers' profiles and editors' XMP have.
-        PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = max(text, MAX_TEXT), max(all_text, 4 * MAX_TEXT)
-        try:
-            yield lambda: _said(caught)
-        finally:
-            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limit, truncated
-            PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = text, all_text
-
-
-def _said(caught: list[warnings.WarningMessage]) -> list[str]:
-    """Pillow's warnings as notes, each once and not thousands of them."""
-    ignored = (Image.DecompressionBombWarning, DeprecationWarning)
-    said = {" ".join(str(w.message).split())[:300]: None for w in caught if not issubclass(w.category, ignored)}
-    notes = [f"Pillow: {text}" for text in list(said)[:_MOST_WARNINGS]]
-    return notes + [f"Pillow: {len(said) - len(notes)} more warnings"] * (len(said) > len(notes))
-
-
-def _decode(stream: IO[bytes], name: str, max_pixels: int) -> Photo:
+def _decode(stream: IO[bytes], name: str, max_pixels: int, page: int | None) -> Photo:
     notes: list[str] = []
-    page = full_page(stream, name, notes)
+    chosen = full_page(stream, name, notes) if page is None else page
     _check_sizes(image_icon.sizes_of_ico(stream), name, max_pixels)
     stream.seek(0)
     with Image.open(stream) as image:
-        if page:
-            image.seek(page)
+        if chosen:
+            image.seek(chosen)
         _check_sizes([image.size, *image_icon.sizes_of_icns(image)], name, max_pixels)
         check_contents(image, notes)
         format, mode = image.format or "", image.mode
-        if not notes and getattr(image, "is_animated", False):
-            kind = "layers: they are read merged" if format == "PSD" else "frames or pages: only the first is read"
-            notes.append(f"the file holds several {kind}")
+        if page is None and getattr(image, "is_animated", False):
+            if format == "PSD":
+                notes.append("the file holds several layers: they are read merged")
+            elif format != "TIFF" or not notes:  # else that of the page is enough
+                notes.append(f"{SEVERAL}: only the {'main one' if format == 'HEIF' else 'first'} is read")
         if not isinstance(image.info.get("xmp", ""), (str, bytes)):  # a TIFF may give its tag any type
             notes.append("XMP data are damaged: dropped")
             del image.info["xmp"]
         profile = image.info.get("icc_profile") or hidden_profile(image, stream, notes)
         colour = read_colour(image, stream, notes)
         bits = depth(image, stream)
+
+        def reopened() -> Image.Image:
+            stream.seek(0)
+            again = Image.open(stream)
+            if chosen:
+                again.seek(chosen)
+            return again
+
         if bits > 8 and ";16" not in raw_mode(image) and not mode.startswith("I"):
             notes.append(f"{bits} bits per channel are read as 8 (Pillow's limit for colour)")
-        pixels, alpha = split(image, notes)
-        orientation, exif, xmp = _tags(image, notes)
+        deep = samples(image, reopened)
+        pixels, alpha = split(image, notes) if deep is None else parted(deep, image.info.get("transparency"))
+        orientation, exif, xmp = tags(image, notes)
         icc = fitting_profile(profile, pixels, mode, notes)
         text, dpi = _text(image, notes), _resolution(image.info.get("dpi"))
         lossless = format == "WEBP" and is_lossless_webp(stream)
@@ -237,10 +159,10 @@ def _check_sizes(sizes: Iterable[tuple[int, int]], name: str, max_pixels: int) -
     """Refuse too many pixels before they are decoded."""
     for width, height in sizes:
         if width * height > max_pixels:
-            raise ImageError(f"{name}: {width}x{height} is more than {max_pixels} pixels; {_RAISE}")
+            raise ImageError(f"{name}: {width}x{height} is more than {max_pixels} pixels; {RAISE}")
 
 
-def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, bytes | None]:
+def tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, bytes | None]:
     """Orientation, EXIF block and XMP packet, both with orientation 1."""
     xmp = image.info.get("xmp")
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
@@ -254,12 +176,12 @@ def _tags(image: Image.Image, notes: list[str]) -> tuple[int, bytes | None, byte
             raise ValueError("no directories, or such as name themselves")
         if len(profile) > _MOST_HEX:
             raise ValueError("directories that name themselves")
-        tags = image.getexif()
-        orientation = tags.get(ORIENTATION, 1)
+        found = image.getexif()
+        orientation = found.get(ORIENTATION, 1)
         if not isinstance(exif, bytes) or not exif:
             if image.format == "TIFF":
-                tags = descriptive_tags(tags)
-            exif = tags.tobytes() if len(tags) else None
+                found = descriptive_tags(found)
+            exif = found.tobytes() if len(found) else None
     except Exception:  # as for pixels: damaged data raise nearly anything
         notes.append("EXIF data are damaged: dropped")
         turned = re.search(rb"tiff:Orientation(?:=[\"']|>)([1-8])", xmp or b"")

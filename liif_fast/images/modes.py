@@ -26,6 +26,9 @@ def strips(height: int, width: int) -> Iterator[slice]:
 def split(image: Image.Image, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels [H, W, 1 or 3] and alpha [H, W] or None of a Pillow image of any mode; losses are added to `notes`."""
     raw = raw_mode(image)  # known only until load()
+    tags: Any = getattr(image, "tag_v2", {})
+    if set(tags.get(258, ())) == {16} and (tags.get(284), tags.get(259)) == (2, 1):  # Pillow takes them for bytes
+        raise SampleError("holds uncompressed planes of 16 bits; save it with interleaved channels or compressed")
     image.load()
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _split_deep(image, raw, notes)

@@ -32,8 +32,9 @@ class Photo:
         xmp: XMP packet. dpi: (x, y). text: text fields (PNG's text chunks, JPEG's comment).
         format, mode: Pillow's names for the source, "" for an array.
         notes: what was lost or changed on the way here, one sentence each.
-        colour: primaries and transfer other than sRGB's that the file gives without a profile (PNG, AVIF, TIFF).
+        colour: primaries and transfer other than sRGB's that the file gives without a profile (PNG, AVIF, HEIF, TIFF).
         lossless: the source is of a format that may lose, but stored this picture without loss (WebP).
+        milliseconds: how long a frame of an animation is shown; None for other pictures.
     """
 
     pixels: np.ndarray
@@ -48,6 +49,12 @@ class Photo:
     notes: list[str] = field(default_factory=list)
     colour: Colour | None = None
     lossless: bool = False
+    milliseconds: float | None = None
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Of one pixel with its alpha."""
+        return (self.pixels.shape[2] + (self.alpha is not None)) * self.pixels.itemsize
 
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha

@@ -1,4 +1,4 @@
-"""PNG files chunk by chunk: texts and profiles of more bytes than are read."""
+"""PNG files chunk by chunk; texts and profiles of more bytes than are read."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import IO
 
-from .writing import MAX_TEXT
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_TEXT = 2**25  # bytes of one text field or profile in a PNG that `images.read` takes, four times that for all
 _TEXT = {b"tEXt", b"zTXt", b"iTXt", b"iCCP"}
 
 
@@ -21,7 +20,7 @@ def has_too_much_text(stream: IO[bytes]) -> bool:
     """
     stream.seek(0)
     total = 0
-    for kind, length in _chunks(stream) if stream.read(8) == _SIGNATURE else ():
+    for kind, length in chunks(stream) if stream.read(8) == SIGNATURE else ():
         if kind in _TEXT:
             total += _text_size(kind, stream.read(length))
             if total > 4 * MAX_TEXT:
@@ -53,18 +52,23 @@ def without_text(stream: IO[bytes]) -> IO[bytes]:
     """A copy of a PNG in memory without its text and profile."""
     stream.seek(8)
     out = io.BytesIO()
-    out.write(_SIGNATURE)
-    for kind, length in _chunks(stream):
+    out.write(SIGNATURE)
+    for kind, length in chunks(stream):
         if kind not in _TEXT:
             out.write(struct.pack(">I4s", length, kind) + stream.read(length + 4))
     out.seek(0)
     return out
 
 
-def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+def chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Name and length of each chunk from the stream's position on, which stands at its data meanwhile."""
     while len(header := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", header)
         after = stream.tell() + length + 4
         yield kind, length
         stream.seek(after)
+
+
+def put(stream: IO[bytes], kind: bytes, data: bytes) -> None:
+    """Write a chunk."""
+    stream.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))

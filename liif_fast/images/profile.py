@@ -12,7 +12,7 @@ from typing import IO
 from PIL import Image
 
 from .boxes import boxes, find
-from .writing import MAX_TEXT
+from .png import MAX_TEXT
 
 # sRGB, grey and sYCC, which Pillow's decoder gives as such; bilevel; CMYK, which the reader converts and says.
 _KNOWN_SPACES = {16, 17, 18, 0, 15, 12}

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import IO
 
 from .photo import ImageError
+from .recognised import DEVELOP
 
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _WIDTH, _HEIGHT, _PHOTOMETRIC = 254, 255, 256, 257, 262
 _SUB_IFDS, _DNG_VERSION = 330, 50706
+SEVERAL = "the file holds several frames or pages"  # begins the note that some of them are not read
 _RAW = {32803, 34892}  # PhotometricInterpretation: colour filter array, LinearRaw
 _KINDS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # whole numbers and offsets, by type of field
 # Work is bounded whatever the file says: directories may overlap, so that few bytes hold millions of entries.
@@ -69,10 +71,7 @@ def full_page(stream: IO[bytes], name: str, notes: list[str]) -> int:
     cr2 = head[4:11] == b"\x10\0\0\0CR\2"  # the directory follows at 16, so that this is no pixel
     if cr2 or ((dng or any(page.photometric in _RAW for page in pages)) and (best is None or best.area < largest.area)):
         kind = "CR2" if cr2 else "DNG" if dng else "as NEF or ARW are"
-        raise ImageError(
-            f"{name}: is a camera's raw file ({kind}), of which Pillow reads a preview at best; develop it with a raw "
-            "converter and save it as TIFF or PNG first"
-        )
+        raise ImageError(f"{name}: is a camera's raw file ({kind}), of which Pillow reads a preview at best; {DEVELOP}")
     chosen = first
     if first.lesser:
         chosen = best or max(main, key=lambda page: page.area)
@@ -82,7 +81,7 @@ def full_page(stream: IO[bytes], name: str, notes: list[str]) -> int:
             notes.append(f"the file begins with a thumbnail of {first}: page {chosen.index + 1} of {chosen} is read")
     elif best and best.area > first.area:
         said = f"only the first, of {first}, is read, though page {best.index + 1} has {best}"
-        notes.append(f"the file holds several frames or pages: {said}")
+        notes.append(f"{SEVERAL}: {said}")
     below = [page for page in pages if page.sub and (page.index == chosen.index or first.lesser)]
     larger = max(below, key=lambda page: page.area, default=chosen)
     if larger.area > chosen.area:
@@ -91,6 +90,18 @@ def full_page(stream: IO[bytes], name: str, notes: list[str]) -> int:
             f"{chosen} is outside; convert the file to a plain TIFF or PNG with the program that wrote it"
         )
     return chosen.index
+
+
+def picture_pages(stream: IO[bytes]) -> list[int]:
+    """Indices of the pages that are pictures, not thumbnails, masks or raw data; none of what is no TIFF."""
+    stream.seek(0)
+    head = stream.read(16)
+    found: list[int] = []
+    with contextlib.suppress(struct.error):
+        for page in _pages(stream, head):
+            if not (page.sub or page.lesser or page.photometric in _RAW):
+                found.append(page.index)
+    return found
 
 
 def _pages(stream: IO[bytes], head: bytes) -> Iterator[_Page]:

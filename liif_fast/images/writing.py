@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ..base import atomic
-from ..base.shown import shown
+from . import deep
 from .exif import HEIGHT, WIDTH, descriptive_tags, patched
 from .modes import strips
+from .outputs import check_lossless, check_output, check_quality, check_size, exists
 from .photo import ImageError, Photo, as_photo, convert_depth, to_image
+from .png import MAX_TEXT
 
-COMMON = ".png, .jpg, .webp, .tif, .bmp"
 _ALL, _OPAQUE = ("L", "LA", "RGB", "RGBA"), ("L", "RGB")
 # What each format holds so that it is read back the same; a format not named here (a plug-in's) gets _OPAQUE.
 _MODES = {
     **dict.fromkeys(("PNG", "TIFF", "JPEG2000", "IM"), (*_ALL, "I;16")),
-    **dict.fromkeys(("WEBP", "AVIF", "TGA", "DDS"), _ALL),
+    **dict.fromkeys(("WEBP", "AVIF", "HEIF", "TGA", "DDS"), _ALL),
     **{"SGI": ("L", "RGB", "RGBA"), "QOI": ("RGB", "RGBA"), "PPM": (*_OPAQUE, "I;16")},
 }
 _METADATA = {
     **dict.fromkeys(("JPEG", "MPO", "TIFF"), ("exif", "icc", "xmp", "dpi")),
     "PNG": ("exif", "icc", "xmp", "dpi", "text"),
-    **dict.fromkeys(("WEBP", "AVIF"), ("exif", "icc", "xmp")),
+    **dict.fromkeys(("WEBP", "AVIF", "HEIF"), ("exif", "icc", "xmp")),
     **dict.fromkeys(("BMP", "DIB"), ("dpi",)),
 }
-# Formats whose writers in Pillow resize the image, want another kind of image, or are only stubs.
-_UNFIT = {"ICO", "ICNS", "SPIDER", "MSP", "XBM", "PALM", "BLP", "BUFR", "GRIB", "HDF5", "WMF"}
-_LONGEST_SIDE = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535, "TGA": 65535, "PCX": 65535, "SGI": 65535}
-_WIDEST = (2**31 - 1) // 32 - 7  # pixels in a row: Pillow counts its bits, 32 with alpha, in an int
-_TIFF_BYTES = 2**32 - 2**24  # of pixels: TIFF has 32-bit offsets, and this leaves room for the rest
 _MARKER = 65533  # bytes that one JPEG segment holds
 _JPEG_PROFILE = 255 * (_MARKER - 14)  # an ICC profile goes into up to 255 segments, each with a header of 14 bytes
-MAX_TEXT = 2**25  # bytes of one text field or profile in a PNG that `images.read` takes, four times that for all
 
 
 def write(
@@ -46,6 +43,7 @@ def write(
     *,
     format: str | None = None,
     quality: int | None = None,
+    lossless: bool = False,
     overwrite: bool = False,
 ) -> list[str]:
     """Write an image so that the file appears whole or not at all.
@@ -57,9 +55,11 @@ def write(
         path: the file; its folder must exist. With `overwrite` a symbolic link is followed.
         image: a `Photo`, or anything that `as_photo` takes. Floating-point samples become 8 bit.
         format: Pillow's name of a format ("PNG") or a suffix ("jpg"); by default the suffix of `path` decides.
-        quality: 1 to 100 for JPEG, WebP and AVIF, by default 95; others are written without loss and ignore it.
-            JPEG and AVIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below. WebP is without
-            loss at 100, and by default where the source was such a WebP (``Photo.lossless``).
+        quality: 1 to 100 for JPEG, WebP, AVIF and HEIF, by default 95; others are written without loss and ignore it.
+            JPEG, AVIF and HEIF keep full colour resolution (4:4:4) from 90 up, and halve it (4:2:0) below. WebP is
+            without loss at 100, and by default where the source was such a WebP (``Photo.lossless``).
+        lossless: every value is kept, without which a format is refused: WebP and HEIF are told so, others are it
+            anyway or never. It takes the place of ``quality``.
 
     Returns:
         What the file could not hold, one sentence each.
@@ -69,92 +69,44 @@ def write(
         TypeError, ValueError: as `as_photo`; a quality out of range.
     """
     photo = as_photo(image)
-    if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
-        raise ValueError(f"quality: got {shown(quality)}; pass a whole number from 1 to 100")
+    check_quality(quality)
     height, width = photo.pixels.shape[:2]
     format = check_output(path, size=(height, width), format=format, overwrite=overwrite)
+    check_size(path, (height, width), format, photo.pixel_bytes)
+    if lossless:
+        check_lossless(path, format)
     notes: list[str] = []
-    picture = _fit(photo, format, notes)
-    options = {**_metadata(photo, format, picture.mode, notes), **_encoding(format, quality, photo.lossless)}
-    try:
-        _write_whole(picture, os.fspath(path), format, options, overwrite)
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError as error:
-        raise ImageError(_why_not_written(path, error)) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # encoders raise nearly anything
-        reason = str(error).split("\n")[0]
-        raise ImageError(f"{path}: Pillow cannot write this image as {format} ({reason}); use PNG") from error
+    with whole(path, format, overwrite) as stream:
+        save(stream, photo, format, quality, notes, lossless)
     return notes
 
 
-def check_output(
-    path: str | os.PathLike[str],
-    *,
-    size: tuple[int, int] | None = None,
-    format: str | None = None,
-    overwrite: bool = False,
-) -> str:
-    """The format that `write` would use; raises its `ImageError` before any work is done.
-
-    Args:
-        path, format, overwrite: as for `write`.
-        size: (H, W) of the image to be written, where known.
-    """
-    chosen = output_format(path, format) if size is None else check_size(path, size, format)
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise ImageError(f"{path}: there is no folder {folder}; create it first")
-    if os.path.isdir(path):
-        raise ImageError(f"{path}: is a folder; give the name of a file")
-    if os.path.lexists(path) and not overwrite:
-        raise _exists(path)
-    if os.path.exists(path) and not os.path.isfile(path):  # renaming over a device would remove it
-        raise ImageError(f"{path}: is not a regular file; give another name")
-    return chosen
+def save(
+    stream: IO[bytes], photo: Photo, format: str, quality: int | None, notes: list[str], lossless: bool = False
+) -> None:
+    """Write one picture into a stream; what the format cannot hold goes to ``notes``."""
+    if mode := deep.mode(photo, format):
+        deep.save(stream, photo, format, metadata(photo, format, mode, notes))
+        return
+    picture = fit(photo, format, notes)
+    options = {**metadata(photo, format, picture.mode, notes), **encoding(format, quality, photo.lossless, lossless)}
+    if format == "JPEG2000":  # its encoder loops for ever when a write fails
+        memory = io.BytesIO()
+        picture.save(memory, format, **options)
+        stream.write(memory.getbuffer())
+    else:
+        picture.save(stream, format, **options)
 
 
-def check_size(path: str | os.PathLike[str], size: tuple[int, int], format: str | None = None) -> str:
-    """The format that `write` would use; ImageError if ``size`` (H, W) is too large for it, or for Pillow."""
-    chosen, (height, width) = output_format(path, format), size
-    longest = _LONGEST_SIDE.get(chosen)
-    if longest is not None and max(size) > longest:
-        fits = "PNG or TIFF" if max(size) > 65500 else "PNG, TIFF or JPEG"
-        raise ImageError(f"{path}: {width}x{height} is too large for {chosen} (sides up to {longest}); use {fits}")
-    if chosen == "TIFF" and height * width * 3 > _TIFF_BYTES:
-        raise ImageError(f"{path}: {width}x{height} is too large for TIFF (4 GB uncompressed); use PNG")
-    if width > _WIDEST:
-        raise ImageError(f"{path}: {width}x{height} is too wide to be written (up to {_WIDEST}); give a smaller size")
-    return chosen
-
-
-def _exists(path: Any) -> ImageError:
-    return ImageError(f"{path}: already exists; give another name, or overwrite=True (--overwrite) to replace it")
-
-
-def output_format(path: str | os.PathLike[str], format: str | None = None) -> str:
-    """Pillow's name of the format that `write` would use; raises ImageError if there is none."""
-    Image.init()  # loads all of Pillow's plug-ins
-    suffixes = Image.registered_extensions()
-    name = format if format is not None else os.path.splitext(path)[1]
-    chosen = name.upper() if name.upper() in Image.SAVE else suffixes.get("." + name.lower().lstrip("."), "")
-    if chosen in Image.SAVE and chosen not in _UNFIT:
-        return chosen
-    what = f"format {format!r}" if format is not None else f"suffix {name!r}" if name else "a name without suffix"
-    raise ImageError(f"{path}: {what} is none that an image can be written in; use one of {COMMON}")
-
-
-def _fit(photo: Photo, format: str, notes: list[str]) -> Image.Image:
+def fit(photo: Photo, format: str, notes: list[str]) -> Image.Image:
     """The photo as a Pillow image of a mode that the format holds."""
     modes = _MODES.get(format, _OPAQUE)
     pixels, alpha = photo.pixels, photo.alpha
     deep = pixels.dtype == np.uint16 and pixels.shape[2] == 1 and alpha is None and "I;16" in modes
     if not deep:
         if pixels.dtype == np.uint16:
-            only = "16 only for grey without alpha here" if "I;16" in modes else "no more"
-            notes.append(f"16 bits per channel are written as 8: {format} holds {only}")
+            only = "16 only for grey without alpha here" if "I;16" in modes else "no more here"
+            notes.append(f"16 bits per channel are written as 8: {format} holds {only}; png and tif keep them")
         pixels, alpha = convert_depth(pixels, np.uint8), convert_depth(alpha, np.uint8)
     mode = ("L" if pixels.shape[2] == 1 else "RGB") + ("A" if alpha is not None else "")
     if alpha is not None and mode not in modes and "RGBA" not in modes:
@@ -179,7 +131,7 @@ def _on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return out
 
 
-def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[str, Any]:
+def metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[str, Any]:
     """Pillow's save options for what goes along with the pixels."""
     held = set(_METADATA.get(format, ()))
     exif, icc, xmp, dpi, text = photo.exif, photo.icc, photo.xmp, photo.dpi, dict(photo.text)
@@ -234,34 +186,50 @@ def _metadata(photo: Photo, format: str, mode: str, notes: list[str]) -> dict[st
     return {key: value for key, value in options.items() if value}
 
 
-def _encoding(format: str, quality: int | None, lossless: bool) -> dict[str, Any]:
-    """Pillow's save options for the encoder; ``lossless``: of the source."""
-    if format == "WEBP" and (quality == 100 or (quality is None and lossless)):
+def encoding(format: str, quality: int | None, was_lossless: bool, lossless: bool = False) -> dict[str, Any]:
+    """Pillow's save options for the encoder; ``was_lossless``: of the source."""
+    if format == "WEBP" and (lossless or quality == 100 or (quality is None and was_lossless)):
         return {"lossless": True, "exact": True}  # exact: colours under transparent pixels too
+    if format == "HEIF" and lossless:
+        return {"quality": -1, "chroma": 444, "matrix_coefficients": 0}  # RGB as it is
     quality = 95 if quality is None else quality
     if format in ("JPEG", "MPO", "AVIF"):
         return {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
+    if format == "HEIF":
+        return {"quality": quality, "chroma": 444 if quality >= 90 else 420}
     if format == "WEBP":
         return {"quality": quality}
     # TIFF stays uncompressed: compressing, Pillow cannot write EXIF's nested directories and keeps the file in memory
     return {}
 
 
-class _Stream(io.BufferedWriter):
+class _Stream(io.BufferedRandom):
     """A file that hides its descriptor: Pillow's encoders take a short write to a descriptor for a whole one."""
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation("fileno")
 
 
-def _write_whole(picture: Image.Image, path: str, format: str, options: dict[str, Any], overwrite: bool) -> None:
-    with atomic.replacing(path, overwrite=overwrite) as temporary, _Stream(io.FileIO(temporary, "w")) as stream:
-        if format == "JPEG2000":  # its encoder loops for ever when a write fails
-            memory = io.BytesIO()
-            picture.save(memory, format, **options)
-            stream.write(memory.getbuffer())
-        else:
-            picture.save(stream, format, **options)
+@contextlib.contextmanager
+def whole(path: str | os.PathLike[str], format: str, overwrite: bool) -> Iterator[IO[bytes]]:
+    """The stream to write into; the file appears when the block ends without error, and errors are ImageErrors."""
+    try:
+        with (
+            atomic.replacing(path, overwrite=overwrite) as temporary,
+            _Stream(io.FileIO(temporary, "w+")) as stream,
+        ):
+            yield stream
+    except ImageError:
+        raise
+    except FileExistsError:
+        raise exists(path) from None
+    except OSError as error:
+        raise ImageError(_why_not_written(path, error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders raise nearly anything
+        reason = str(error).split("\n")[0]
+        raise ImageError(f"{path}: Pillow cannot write this image as {format} ({reason}); use PNG") from error
 
 
 def _why_not_written(path: Any, error: OSError) -> str:

@@ -32,8 +32,8 @@ class Guard:
     """Sees to it that no output takes the place of an input, or of another output, by whatever name it goes."""
 
     def __init__(self, sources: list[Path]) -> None:
-        self.identities = [identity(source) for source in sources]
-        self.inputs = set(self.identities) - {None}
+        self.identities = {source: identity(source) for source in sources}
+        self.inputs = set(self.identities.values()) - {None}
         self.claimed: set[Path] = set()
         self.written: set[Any] = set()
 
@@ -48,9 +48,9 @@ class Guard:
         """It is there now, under whatever name."""
         self.written.add(identity(target))
 
-    def is_own(self, i: int, target: Path, in_place: bool) -> bool:
-        """Whether ``target`` is input i itself, which may be replaced; ImageError if it is an input that may not."""
-        own, there = self.identities[i], identity(target)
+    def is_own(self, source: Path, target: Path, in_place: bool) -> bool:
+        """Whether ``target`` is this input itself, which may be replaced; ImageError if it is an input that may not."""
+        own, there = self.identities[source], identity(target)
         if there is None or there not in self.inputs:
             return False
         if there != own:

@@ -17,21 +17,30 @@ def png(width: int, height: int, depth: int, colour: int, rows: list[bytes], *ch
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + data + chunk(b"IEND", b"")
 
 
-def tiff(size: tuple[int, int], bits: list[int], photometric: int, data: bytes, kind: int = 1) -> bytes:
-    """A little-endian, uncompressed TIFF; kind of samples: 1 unsigned, 2 signed, 3 float."""
+def tiff(
+    size: tuple[int, int],
+    bits: list[int],
+    photometric: int,
+    data: bytes,
+    kind: int = 1,
+    more: dict[int, list[int]] | None = None,
+    order: str = "<",
+) -> bytes:
+    """An uncompressed TIFF; kind of samples: 1 unsigned, 2 signed, 3 float; more: other tags, or other values."""
     width, height = size
     spp = len(bits)
     tags = {256: [width], 257: [height], 258: bits, 259: [1], 262: [photometric], 273: [8], 277: [spp]}
-    tags |= {278: [height], 279: [len(data)], 339: [kind] * spp}
+    tags |= {278: [height], 279: [len(data)], 339: [kind] * spp, **(more or {})}
     at = 8 + len(data)
     long_values, entries = b"", b""
     for tag, values in sorted(tags.items()):
-        packed = struct.pack(f"<{len(values)}H", *values)
+        packed = struct.pack(f"{order}{len(values)}H", *values)
         if len(packed) > 4:
             offset = at + 2 + 12 * len(tags) + 4 + len(long_values)
-            long_values, packed = long_values + packed, struct.pack("<I", offset)
-        entries += struct.pack("<HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
-    return b"II*\0" + struct.pack("<I", at) + data + struct.pack("<H", len(tags)) + entries + bytes(4) + long_values
+            long_values, packed = long_values + packed, struct.pack(order + "I", offset)
+        entries += struct.pack(order + "HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", at)
+    return head + data + struct.pack(order + "H", len(tags)) + entries + bytes(4) + long_values
 
 
 def exif(orientation: int, thumbnail: bytes = b"") -> bytes:

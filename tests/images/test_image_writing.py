@@ -12,7 +12,7 @@ import pytest
 from image_bytes import exif, profile
 from PIL import Image, JpegImagePlugin
 
-from liif_fast.images.files import ImageError, Photo, check_output, read, write
+from liif_fast.images.files import ImageError, Photo, check_output, check_size, read, write
 
 RNG = np.random.default_rng(7)
 GREY, RGB = (RNG.integers(0, 256, (40, 30, c), dtype=np.uint8) for c in (1, 3))
@@ -59,7 +59,11 @@ def test_16_bit_grey_stays_16_bit(tmp_path, suffix):
 
 def test_16_bit_that_does_not_fit_is_rounded_to_8_with_a_note(tmp_path):
     wanted = np.rint(DEEP / 257.0)
-    for suffix, photo in (("bmp", Photo(DEEP)), ("png", Photo(DEEP, DEEP[:, :, 0])), ("png", Photo(DEEP.repeat(3, 2)))):
+    for suffix, photo in (
+        ("bmp", Photo(DEEP)),
+        ("tga", Photo(DEEP, DEEP[:, :, 0])),
+        ("jp2", Photo(DEEP.repeat(3, 2))),
+    ):
         notes = write(tmp_path / f"x.{suffix}", photo, overwrite=True)
         assert notes[0].startswith("16 bits per channel are written as 8")
         back = read(tmp_path / f"x.{suffix}")
@@ -179,6 +183,8 @@ def test_sides_that_a_format_cannot_hold(tmp_path):
     with pytest.raises(ImageError, match=r"40000x40000 is too large for TIFF .*use PNG"):
         check_output(tmp_path / "y.tif", size=(40000, 40000))
     assert check_output(tmp_path / "y.tif", size=(37000, 37000)) == "TIFF"
+    with pytest.raises(ImageError, match=r"37000x37000 is too large for TIFF .*use PNG"):
+        check_size(tmp_path / "y.tif", (37000, 37000), pixel_bytes=Photo(DEEP.repeat(3, 2)).pixel_bytes)
     with pytest.raises(ImageError, match="70000x9 is too large for JPEG"):
         check_output(tmp_path / "y.jpg", size=(9, 70000))
 

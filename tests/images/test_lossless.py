@@ -1,4 +1,4 @@
-"""WebP without loss: what was stored so stays so, and --quality 100 means it."""
+"""Without loss: WebP stored so stays so, --quality 100 means it there, --lossless in every format or it is refused."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from liif_fast.cli import common
+from liif_fast.cli import main as cli
 from liif_fast.images import containers as image_containers
 from liif_fast.images import files as images
+from liif_fast.images.frames import frames_of
+from liif_fast.images.frames_writing import write_frames
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (24, 31, 4), dtype=np.uint8)
 
@@ -60,3 +64,47 @@ def test_chunks_that_lie_about_their_size_end_the_search():
     for size in (0, 1, 2**32 - 1):
         stream = io.BytesIO(data.getvalue()[:12] + b"JUNK" + size.to_bytes(4, "little") + data.getvalue()[12:])
         assert image_containers.is_lossless_webp(stream) == (size == 0)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "bmp", "jp2"])
+def test_lossless_keeps_every_value(tmp_path, suffix):
+    assert images.write(tmp_path / f"x.{suffix}", PIXELS[..., :3], lossless=True) == []
+    np.testing.assert_array_equal(images.read(tmp_path / f"x.{suffix}").pixels, PIXELS[..., :3])
+
+
+def test_lossless_in_heif(tmp_path):
+    pytest.importorskip("pillow_heif", reason="needs the extra heif")
+    assert images.write(tmp_path / "x.heic", PIXELS, lossless=True) == []
+    photo = images.read(tmp_path / "x.heic")
+    np.testing.assert_array_equal(np.dstack((photo.pixels, photo.alpha)), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "why"), [("jpg", "always loses"), ("avif", "loses a little"), ("gif", "256 colours")]
+)
+def test_lossless_is_refused_where_it_is_not(tmp_path, suffix, why):
+    frames = [images.Photo(PIXELS[..., :3], milliseconds=50)] * 2
+    for writing in (
+        lambda path: images.write(path, frames[0], lossless=True),
+        lambda path: write_frames(path, frames, 2, 0, lossless=True),
+    ):
+        with pytest.raises(images.ImageError, match=rf"x\.{suffix}: not without loss .*{why}.*; use png, tif or webp"):
+            writing(tmp_path / f"x.{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lossless_animations(tmp_path):
+    frames = [images.Photo(np.roll(PIXELS[..., :3], i, 0), milliseconds=50) for i in range(2)]
+    write_frames(tmp_path / "x.webp", frames, 2, 0, lossless=True)
+    found = frames_of(images.read(tmp_path / "x.webp"), tmp_path / "x.webp", "WEBP")
+    for photo, want in zip(found, frames, strict=True):
+        np.testing.assert_array_equal(photo.pixels, want.pixels)
+
+
+def test_the_command_says_it_before_the_model_is_loaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(common, "load", lambda *_: pytest.fail("loaded"))
+    picture(3).save(tmp_path / "a.jpg")
+    assert cli.main(["upscale", str(tmp_path / "a.jpg"), "-s", "2", "--lossless"]) == 1
+    assert "a_x2.jpg: not without loss in JPEG, which always loses some; use png" in capsys.readouterr().err
+    assert cli.main(["upscale", str(tmp_path / "a.jpg"), "--lossless", "--quality", "90"]) == 2
+    assert "--lossless: not together with --quality" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from PIL import Image
 from liif_fast.cli import reporting
 from liif_fast.images import files as images
 from liif_fast.upscaling import files as upscale
-from liif_fast.upscaling import guard
+from liif_fast.upscaling import guard, streams
 
 
 @pytest.fixture
@@ -110,12 +110,14 @@ def test_names_too_long_are_errors_of_their_files(run, tmp_path, capsys):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
-def test_pipes_and_devices_are_not_read(run, tmp_path, capsys):
+def test_silent_pipes_and_devices_are_not_waited_for(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(streams, "WAIT", 0.2)
     pipe, good = tmp_path / "pipe.png", photo(tmp_path / "good.png")
     os.mkfifo(pipe)
     assert run(pipe, "/dev/zero", good, "-o", tmp_path / "out", "-s", "2") == 1
     errors = capsys.readouterr().err.splitlines()
-    assert [f"{path}: is not a regular file" in line for path, line in zip((pipe, "/dev/zero"), errors, strict=True)]
+    words = (f"{pipe}: nothing came", "/dev/zero: is not a regular file")
+    assert all(said in line for said, line in zip(words, errors, strict=True))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
     with pytest.raises(images.ImageError, match="not a regular file but a pipe or device; save the image in a file"):
         images.read(pipe)
@@ -170,7 +172,7 @@ def test_lines_of_progress_where_nobody_watches(monkeypatch, capsys):
             clock[0] = float(i)
             bar.to(i / 100, 4, "dir/a.gif")
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "liif-fast: dir/a.gif: 2.5 % of 4 files in 10 s, about 390 s left".replace("390 s", "6 min")
+    assert lines[0] == "liif-fast: dir/a.gif: 2.5 % of 4 files in 10 s, about 390 s left".replace("390 s", "6 min 30 s")
     assert [int(line.split(" in ")[1].split()[0]) for line in lines[:3]] == [10, 30, 70]
     assert len(lines) == 5  # each minute from then on
 

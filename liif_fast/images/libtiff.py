@@ -1,0 +1,67 @@
+"""What libtiff, inside of Pillow, prints on standard error: errors after which it goes on, with pixels that are wrong.
+
+Pillow silences its warnings, not its errors, and raises none where the decoder goes on (CCITT fax, JPEG in TIFF).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)  # module, format, va_list
+_LONGEST = 300  # bytes of a line
+_MOST = 1000  # lines; a damaged file may have one for each row
+
+
+_now: list[list[str]] = [[]]  # the list of the block of `lines` that runs
+
+
+@functools.cache
+def _functions() -> tuple[Any, Any] | None:
+    """libtiff's TIFFSetErrorHandler and a handler; None where Pillow hides its libtiff (Windows)."""
+    try:
+        # a symbol is looked for in the libraries that the module needs, too
+        setter, printer = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler, ctypes.CDLL(None).vsnprintf
+    except (AttributeError, OSError, TypeError):
+        return None
+    setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    printer.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p]
+
+    def heard(module: bytes | None, form: bytes, arguments: int) -> None:
+        if len(_now[0]) < _MOST:
+            text = ctypes.create_string_buffer(_LONGEST)
+            printer(text, _LONGEST, form, arguments)
+            line = (module or b"").replace(b"tempfile.tif", b"") + b": " + text.value  # Pillow's name for all files
+            _now[0].append(line.decode("latin-1").removeprefix(": "))
+
+    return setter, _Handler(heard)  # kept for ever: another thread's decoder may be calling it
+
+
+@contextlib.contextmanager
+def lines() -> Iterator[list[str]]:
+    """A list that gets what libtiff says while the block runs, instead of standard error; for one thread at a time."""
+    said: list[str] = []
+    _now[0] = said
+    functions = _functions()
+    if functions is None:
+        yield said
+        return
+    setter, handler = functions
+    before = setter(ctypes.cast(handler, ctypes.c_void_p))
+    try:
+        yield said
+    finally:
+        setter(before)
+
+
+def as_notes(said: list[str]) -> list[str]:
+    """One note of such lines, none without any."""
+    if not said:
+        return []
+    more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
+    return [f"libtiff: {said[0]}{more}: the picture may be damaged"]
