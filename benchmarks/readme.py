@@ -218,7 +218,7 @@ def stale(results: Path = RESULTS, files: Sequence[Path] = FILES) -> list[str]:
     path = results / "cpu.jsonl"
     rows, found = (machines(load(path)), load(results / "gpu.jsonl")), []
     for file in files:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         found += [] if filled(text, *rows) == text else [str(file)]
         for name in re.findall(r"\(benchmarks/results/(speed-\w+\.png)\)", text):
             with Image.open(results / name) as image:
@@ -235,7 +235,7 @@ def main() -> None:
     path = RESULTS / "cpu.jsonl"
     cpu, gpu = machines(load(path)), load(RESULTS / "gpu.jsonl")
     for file in FILES:
-        file.write_text(filled(file.read_text(), cpu, gpu))
+        file.write_text(filled(file.read_text(encoding="utf-8"), cpu, gpu))
     try:
         plot(cpu[0].rows, RESULTS, prefix="speed-", note=digest(path))
     except charts.ChartError as error:

@@ -25,7 +25,7 @@ def commit(root: Path = ROOT) -> str:
             command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     kept = root / ".dev" / "commit"
-    return kept.read_text().strip() if kept.exists() else "unknown"
+    return kept.read_text(encoding="utf-8").strip() if kept.exists() else "unknown"
 
 
 def about(device: torch.device) -> dict:

@@ -16,7 +16,12 @@ from ..weights import checkpoints
 from . import reporting
 from .errors import UsageError
 
-__all__ = ["cpu_dtype", "device", "dtype", "load", "models"]  # models: once imported, they are known by name
+# models: once imported, they are known by name
+__all__ = ["REBUILD", "cpu_dtype", "device", "dtype", "load", "models"]
+# pip keeps a wheel without kernels otherwise, and would install torch again
+REBUILD = (
+    "with a C++ compiler, pip install --no-cache-dir --force-reinstall --no-deps --no-build-isolation . makes them"
+)
 
 
 def device(name: str) -> torch.device:

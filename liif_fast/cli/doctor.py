@@ -1,4 +1,5 @@
-"""What ``liif-fast doctor`` shows: versions, devices, and which implementation of each operator would run."""
+"""What ``liif-fast doctor`` shows: how fast this machine is, versions, devices, and which implementation of each
+operator would run."""
 
 from __future__ import annotations
 
@@ -14,15 +15,16 @@ import torch
 from ..base.version import VERSION
 from ..head import library, ops, precision, triton
 from ..weights import pretrained
-from . import common, reporting
+from . import common, machine_speed, reporting
 
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors", "triton", "torchmetrics")
 
 
 def run(args: argparse.Namespace) -> int:
     """Say it all; returns the exit code."""
-    found = facts()
-    reporting.results(json.dumps(found, indent=2) if args.json else text(found))
+    speed, found = machine_speed.measured(), facts()
+    whole = {"speed": speed, **found}
+    reporting.results(json.dumps(whole, indent=2) if args.json else f"{machine_speed.text(speed)}\n{text(found)}")
     return 0
 
 

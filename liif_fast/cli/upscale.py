@@ -25,10 +25,6 @@ from .errors import UsageError
 from .spellings import Size
 
 Load = Callable[[], Any]  # gives the model and the dtype of its computation
-# pip keeps a wheel without kernels otherwise, and would install torch again
-_REBUILD = (
-    "with a C++ compiler, pip install --no-cache-dir --force-reinstall --no-deps --no-build-isolation . makes them"
-)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace) -> Any:
     found = common.load(args)
     if library.status.startswith("not built") and found[0].device.type == "cpu":
-        reporting.say(f"note: plain PyTorch computes, more slowly than compiled kernels would: {_REBUILD}")
+        reporting.say(f"note: plain PyTorch computes, more slowly than compiled kernels would: {common.REBUILD}")
     return found
 
 

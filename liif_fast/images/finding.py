@@ -56,7 +56,7 @@ def images_in(
     """The images in a folder, as ``find_images`` finds them; none is no error."""
     Image.init()
     suffixes = {s for s, f in Image.registered_extensions().items() if f in Image.OPEN and f not in _NO_PHOTOS}
-    suffixes |= HEIF_SUFFIXES if has_heif() else set()
+    suffixes = (suffixes | HEIF_SUFFIXES) if has_heif() else suffixes - HEIF_SUFFIXES
     found: list[Path] = []
     errors: list[ImageError] = []
 

@@ -45,7 +45,7 @@ class Journal:
         if folder is None:
             return
         self._keep_until(step, pending)
-        self._metrics = (folder / METRICS).open("a")
+        self._metrics = (folder / METRICS).open("a", encoding="utf-8")
         if (why := charts.missing()) is not None:
             self._leave_out(why)
         try:

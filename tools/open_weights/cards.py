@@ -81,8 +81,11 @@ def card(work: Path, run: str, config: str, facts: Mapping[str, Any]) -> str:
         config: stem of the configuration.
         facts: ``name``, ``size`` and ``sha256`` of the file, ``parameters``.
     """
-    save, index = work / "save", json.loads((work / "load" / "index.json").read_text())
-    plan, about = (save / f"{config}.yaml").read_text(), json.loads((save / f"{config}.json").read_text())
+    save, index = work / "save", json.loads((work / "load" / "index.json").read_text(encoding="utf-8"))
+    plan, about = (
+        (save / f"{config}.yaml").read_text(encoding="utf-8"),
+        json.loads((save / f"{config}.json").read_text(encoding="utf-8")),
+    )
     records = read_metrics(save / f"_{config}" / METRICS)
     steps = [r for r in records if r["kind"] == "step"]
     psnr = index["psnr"]

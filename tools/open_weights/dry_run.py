@@ -121,7 +121,7 @@ def main() -> int:
     options = ["--steps", str(args.steps), "--batch", str(args.batch), "--device", args.device]
     options += ["--tiny"] if args.tiny else []
     rows = [dry_run(scratch, run, args.seconds, options) for run in args.run or ["liif"]]
-    (scratch / "dry_run.json").write_text(json.dumps(rows, indent=1))
+    (scratch / "dry_run.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     for row in rows:
         print(json.dumps(row))
     return 0 if all(row[key] for row in rows for key in row if key.startswith("same_")) else 1

@@ -89,7 +89,7 @@ def pack(data: Path, out: Path, mib: float, jpeg: int | None) -> dict:
         "sources": {s: SOURCES[s] for s in SOURCES if any(image["source"] == s for image in images)},
         "images": images,
     }
-    (out / INDEX).write_text(json.dumps(index, indent=1))
+    (out / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
     return index
 
 
@@ -97,15 +97,15 @@ def unpack(pieces: Path, work: Path) -> list[str]:
     """Unpack what is there and has not been unpacked yet; returns the names of the pieces that are still missing."""
     found = work / "load" / INDEX
     if (pieces / INDEX).is_file():
-        text = (pieces / INDEX).read_text()
-        if found.is_file() and found.read_text() != text:
+        text = (pieces / INDEX).read_text(encoding="utf-8")
+        if found.is_file() and found.read_text(encoding="utf-8") != text:
             raise SystemExit(f"{found}: of other photos than those in {pieces}; use another folder")
         found.parent.mkdir(parents=True, exist_ok=True)
-        found.write_text(text)
+        found.write_text(text, encoding="utf-8")
     if not found.is_file():
         raise SystemExit(f"{pieces / INDEX}: is missing; pack the photos first, and send it with every piece")
     missing = []
-    for piece in json.loads(found.read_text())["pieces"]:
+    for piece in json.loads(found.read_text(encoding="utf-8"))["pieces"]:
         file, done = pieces / piece["file"], found.with_name(f"{piece['file']}.done")
         if done.exists():
             continue

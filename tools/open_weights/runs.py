@@ -66,11 +66,11 @@ class Work:
 
     def raw(self, run: str) -> training_speed.Raw:
         """The configuration of the repository, with what the sweep has chosen."""
-        raw = yaml.safe_load((ROOT / "configs" / f"{RUNS[run]}.yaml").read_text())
+        raw = yaml.safe_load((ROOT / "configs" / f"{RUNS[run]}.yaml").read_text(encoding="utf-8"))
         if self.tiny:
             raw = tiny(raw)
         if run == "liif" and self.path("sweep.json").is_file():
-            chosen = json.loads(self.path("sweep.json").read_text())
+            chosen = json.loads(self.path("sweep.json").read_text(encoding="utf-8"))
             raw = training_speed.changed(raw, batch=chosen["batch"], lr=chosen["lr"])
         return training_speed.changed(raw, batch=self.batch)
 
@@ -92,8 +92,8 @@ class Work:
         raw = training_speed.changed(raw, repeat=repeat, **first)
         trial = self.tiny or self.batch is not None or steps is not None
         about = {"device": training_speed.device_name(self.device), "torch": torch.__version__, "steps_per_s": rate}
-        path.with_suffix(".json").write_text(json.dumps({**about, "trial": trial}))
-        path.write_text(yaml.safe_dump(raw, sort_keys=False))
+        path.with_suffix(".json").write_text(json.dumps({**about, "trial": trial}), encoding="utf-8")
+        path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
         each = -(-first.get("first_k", photos_here * repeat) // batch)
         speed = "" if rate is None else f" at {rate:.1f} steps/s"
         say(f"{run}: {epochs} epochs of {each} steps with a batch of {batch}{speed}")
@@ -120,7 +120,10 @@ class Work:
         """Whether its last epoch is done; then only the model is packed."""
         figures, mark = (self.run_folder(run) / name for name in (METRICS, moving.FINISHED))
         if figures.is_file() and not mark.exists():
-            records, plan = read_metrics(figures), yaml.safe_load(self.path(f"{RUNS[run]}.yaml").read_text())
+            records, plan = (
+                read_metrics(figures),
+                yaml.safe_load(self.path(f"{RUNS[run]}.yaml").read_text(encoding="utf-8")),
+            )
             # the last thing that an epoch does, when its weights have been saved
             if records and records[-1]["kind"] == "epoch" and records[-1]["epoch"] >= plan["epoch_max"]:
                 mark.touch()
@@ -131,7 +134,7 @@ class Work:
         rows = training_speed.throughput(raw, self.device, steps)
         about = {"device": training_speed.device_name(self.device), "torch": torch.__version__}
         found = {**about, "rows": rows, "parts": training_speed.parts(raw, self.device)}
-        self.path("throughput.json").write_text(json.dumps(found, indent=1))
+        self.path("throughput.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         say(json.dumps(found))
 
     def sweep(self) -> None:
@@ -141,7 +144,7 @@ class Work:
         raw = self.raw("liif")
         batches, seconds = ([2, 4], 0.2) if self.tiny else ([16, 32, 64], 12.0)
         found = training_speed.sweep(raw, self.device, batches, [2e-4, 4e-4, 8e-4], seconds)
-        self.path("sweep.json").write_text(json.dumps(found, indent=1))
+        self.path("sweep.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         say(json.dumps(found))
 
     def compare(self, benchmark: Path) -> None:

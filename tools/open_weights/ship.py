@@ -55,7 +55,7 @@ def ship(work: Path, run: str, out: Path, trial: bool = False) -> Path:
     if not last.is_file() or not last.with_name(FINISHED).exists():
         raise NotReadyError("not trained to its end")
     model = checkpoints.load(last)
-    if json.loads((save / f"{config}.json").read_text())["trial"] and not trial:
+    if json.loads((save / f"{config}.json").read_text(encoding="utf-8"))["trial"] and not trial:
         raise NotReadyError("made as a trial (--tiny, --steps or --batch)")
     half = copy.deepcopy(model).half()
     if (error := distance(model, copy.deepcopy(half).float(), work / "load" / "benchmark")) < CLOSE:
@@ -69,7 +69,7 @@ def ship(work: Path, run: str, out: Path, trial: bool = False) -> Path:
         raise NotReadyError(f"{len(data)} bytes, more than {MOST}")
     facts = {"name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     facts["parameters"] = sum(p.numel() for p in model.parameters())
-    (out / f"{name}.md").write_text(cards.card(work, run, config, facts))
+    (out / f"{name}.md").write_text(cards.card(work, run, config, facts), encoding="utf-8")
     return file
 
 

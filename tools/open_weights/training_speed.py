@@ -253,7 +253,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="in place of the configuration's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="%(default)s")
     args = parser.parse_args()
-    raw, device = changed(yaml.safe_load(args.config.read_text()), batch=args.batch), torch.device(args.device)
+    raw, device = (
+        changed(yaml.safe_load(args.config.read_text(encoding="utf-8")), batch=args.batch),
+        torch.device(args.device),
+    )
     about = {"device": device_name(device), "torch": torch.__version__}
     for row in throughput(raw, device, args.steps):
         print(json.dumps({**row, **about}), flush=True)

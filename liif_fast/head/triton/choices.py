@@ -67,7 +67,7 @@ def load(file: Path | None = None) -> dict[str, dict[str, Config | None]]:
     cannot be used."""
     file = file or path()
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except OSError as error:
