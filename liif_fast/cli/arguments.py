@@ -21,6 +21,10 @@ _DTYPE = (
     "encoder beside int8, where the CPU has matrix units (AMX): said with the loss)"
 )
 _CORES = "Pictures are done one after the other, each on all cores (OMP_NUM_THREADS=N: on fewer): --jobs is not needed."
+# options of other programs
+_MEANT = {"--gpu": "--device gpu", "--cuda": "--device cuda", "--cpu": "--device cpu", "--half": "--dtype half",
+          "--fp16": "--dtype fp16", "--bf16": "--dtype bf16", "--ratio": "--scale", "--outscale": "--scale",
+          "--width": "--size WIDTHx", "--height": "--size xHEIGHT", "--input": "INPUT without an option"}  # fmt: skip
 PLOT = "1.5,2,3,4,6,8,12"
 
 
@@ -49,13 +53,15 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     ``liif-fast upscale photo.jpg``."""
     given, whole = spellings.joined(sys.argv[1:] if argv is None else argv), parser()
     known = commands(whole)
+    if given[:1] == ["version"] and not os.path.lexists("version"):
+        given = ["--version"]
     if given[:1] == ["help"]:
         given = [*given[1:2], "--help"]
     if not given:
         whole.error(f"image files or a command are wanted: liif-fast photo.jpg -s 2, or one of {', '.join(known)}")
     first = given[0]
     if first not in known and first not in ("-h", "--help", "-V", "--version"):
-        if not (first.startswith("-") or "." in first or os.path.lexists(first)):
+        if not (not first or first.startswith("-") or "." in first or os.path.lexists(first)):
             near = difflib.get_close_matches(first, known, 1, 0.7)
             advice = f"; {near[0]}?" if near else f": one of {', '.join(known)}, or image files"
             whole.error(f"{first}: no such command or file{advice}")
@@ -64,7 +70,8 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if unknown:
         command = known[given[0]]
         options = [name for action in command._actions for name in action.option_strings]
-        near = difflib.get_close_matches(unknown[0].split("=")[0], options, 1)
+        name = unknown[0].split("=")[0]
+        near = [_MEANT[name]] if name in _MEANT else difflib.get_close_matches(name, options, 1, 0.7)
         what = "no such option" if unknown[0].startswith("-") else "is one argument too many"
         command.error(f"{unknown[0]}: {what}" + (f"; {near[0]}?" if near else ""))
     return args

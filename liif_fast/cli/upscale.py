@@ -198,6 +198,7 @@ def _check_target(args: argparse.Namespace) -> None:
         if re.match(r"(https?|ftp|s3|gs)://", name, re.IGNORECASE):
             raise UsageError(f"{name}: this is a web address, files are wanted; download it first")
     if args.output is None:
+        _check_pair(args.inputs)
         return
     output = Path(args.output)
     try:
@@ -209,6 +210,17 @@ def _check_target(args: argparse.Namespace) -> None:
         raise UsageError(f"-o {output}: several inputs need a folder, this is the name of one file")
     if named and args.format and images.output_format(output, args.format) != named:
         raise UsageError(f"-o {output}: its suffix says {named}, --format {args.format}: give one of them")
+
+
+def _check_pair(inputs: list[str]) -> None:
+    """``in.png out.png``, as other programs want it."""
+    if len(inputs) != 2 or not os.path.isfile(inputs[0]) or os.path.lexists(inputs[1]):
+        return
+    try:
+        images.output_format(inputs[1])
+    except images.ImageError:
+        return
+    raise UsageError(f"{inputs[1]}: no such file; if this is to be the result, -o {inputs[1]}")
 
 
 def _to_stdout(args: argparse.Namespace) -> bool:

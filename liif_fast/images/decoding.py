@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
-from . import libtiff
+from . import libtiff, recognised
 from .bounded_file import BoundedFile
 from .modes import SampleError
 from .photo import ImageError
@@ -51,9 +51,8 @@ def errors(name: str, max_pixels: int) -> Iterator[None]:
     except PermissionError:
         raise ImageError(f"{name}: no permission to read it; check the file's permissions") from None
     except UnidentifiedImageError:
-        raise ImageError(
-            f"{name}: not an image of a known format, or its header is damaged; convert it to PNG"
-        ) from None
+        what = "not an image of a known format, or its header is damaged"
+        raise ImageError(f"{name}: {what}; {recognised.converting(name)}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: more than {max_pixels} pixels; {RAISE}") from None
     except MemoryError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +17,7 @@ from .recognised import HEIF_SUFFIXES, NEEDS_HEIF, has_heif
 # Suffixes that Pillow claims but that are documents, videos or data which it opens only with other programs, if at all.
 _NO_PHOTOS = {"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG", "IPTC"}
 _MOST_KINDS = 8  # in one line
+_MOST_NAMES = 1000  # of a folder among which one is looked for that may be meant
 
 
 def find_images(
@@ -39,7 +42,7 @@ def find_images(
             if os.path.lexists(given):
                 found.append((given, Path(given.name)))
             else:
-                errors.append(ImageError(f"{given}: no such file or folder; check the name"))
+                errors.append(ImageError(f"{given}: no such file or folder; {_meant(given)}"))
             continue
         inside, problems = images_in(given, recursive, passed_over)
         found += [(path, path.relative_to(given)) for path in inside]
@@ -48,6 +51,16 @@ def find_images(
             cure = "name image files, or another folder" if recursive else "use -r to look into sub-folders"
             errors.append(ImageError(f"{given}: no images in this folder; {cure}"))
     return found, errors
+
+
+def _meant(given: Path) -> str:
+    try:
+        with os.scandir(given.parent) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MOST_NAMES)]
+    except OSError:
+        names = []
+    near = difflib.get_close_matches(given.name, names, 1, 0.75)
+    return f"{given.with_name(near[0])}?" if near else "check the name"
 
 
 def images_in(

@@ -93,4 +93,5 @@ def output_format(path: str | os.PathLike[str], format: str | None = None) -> st
     if chosen in Image.SAVE and chosen not in _UNFIT:
         return chosen
     what = f"format {format!r}" if format is not None else f"suffix {name!r}" if name else "a name without suffix"
-    raise ImageError(f"{path}: {what} is none that an image can be written in; use one of {COMMON}")
+    named = f"{path}: " if os.fspath(path) else ""
+    raise ImageError(f"{named}{what} is none that an image can be written in; use one of {COMMON}")

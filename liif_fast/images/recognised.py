@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
+import shlex
 from typing import IO
 
 from .photo import ImageError
@@ -27,6 +29,21 @@ DEVELOP = (
     "rawtherapee-cli -t -c photo.raw, or LibRaw's dcraw_emu -T photo.raw"
 )
 NEEDS_HEIF = 'HEIF needs pillow-heif: pip install "liif_fast[heif]"'
+
+
+# by suffix: files that people give and that other programs make pictures of
+_PICTURES_BY = {
+    (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".wmv"): "take a video's pictures: ffmpeg -i {} %05d.png",
+    (".pdf",): "make pictures of its pages: pdftoppm -r 150 -png {} page",
+    (".svg", ".svgz"): "draw it at the wanted size: rsvg-convert -w WIDTH -o drawn.png {}",
+}
+
+
+def converting(name: str) -> str:
+    """What to do with a file of no known format."""
+    suffix = os.path.splitext(name)[1].lower()
+    found = next((how for suffixes, how in _PICTURES_BY.items() if suffix in suffixes), "convert it to PNG")
+    return found.format(shlex.quote(os.path.basename(name)))
 
 
 def has_heif() -> bool:
