@@ -15,6 +15,7 @@ import importlib
 
 import torch
 
+from ..base.after_import import after_import
 from . import library, precision, transforms
 from .plain import PLAIN, times_size
 from .reference import corners
@@ -182,7 +183,8 @@ for _name, _gradient, _setup in (
 ):
     torch.library.register_autograd(f"liif_fast::{_name}", _gradient, setup_context=_setup, lib=_Refusing())
 
-importlib.import_module(".flops", __package__)  # formulas for the operators defined above
+# formulas for the operators defined above, for who counts: torch's module imports triton
+after_import("torch.utils.flop_counter", functools.partial(importlib.import_module, ".flops", __package__))
 
 CPU_KERNELS = library.load()  # kernels for the operators defined above; False: plain PyTorch
 # On CUDA a query that needs a pixel which hidden does not hold gives NaN (on a CPU, an error): the host does not wait.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from operator_cases import sample
@@ -58,3 +61,11 @@ def test_a_model_goes_the_way_that_it_goes_uncounted():
     with torch.nn.modules.module.register_module_forward_hook(lambda *_: None):  # this one might change something
         found = counted(lambda: model.render(torch.zeros(1, 3, 6, 5), (12, 10)))
     assert torch.ops.liif_fast.render not in found
+
+
+@pytest.mark.parametrize(
+    "first", ["import torch.utils.flop_counter, liif_fast", "import liif_fast, torch.utils.flop_counter"]
+)
+def test_the_formulas_are_there_whichever_is_imported_first(first):
+    code = f"{first}; import torch; assert torch.ops.liif_fast.render in torch.utils.flop_counter.flop_registry"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -110,7 +110,7 @@ def test_a_new_unit_is_one_line(cpuinfo, monkeypatch):
 def test_a_system_without_cpuinfo(monkeypatch):
     monkeypatch.delenv("LIIF_FAST_MATMUL", raising=False)
 
-    def missing(*_):
+    def missing(*_, **__):
         raise FileNotFoundError
 
     monkeypatch.setattr(builtins, "open", missing)
