@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..base import atomic
 from ..base.cores import cores
 from .errors import DataError
+from .opening import opened
 
 _AT_ONCE = 64  # images decoded before they are stored, which bounds the memory beside the cache itself
 
@@ -38,7 +38,7 @@ class Packed(Sequence):
 def decode(file: Path, size: tuple[int, int]) -> np.ndarray:
     """uint8 ``[H, W, 3]`` of an image file; DataError if it is broken or no longer of this (height, width)."""
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             pixels = np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise many kinds on broken files
         raise DataError(

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..images import libtiff
 from ..images.tiff import full_page
 
 
 @contextmanager
 def opened(file: Path) -> Iterator[Image.Image]:
-    """A picture, not decoded yet.
+    """A picture, not decoded yet: it is decoded inside the block.
 
     Raises:
-        ValueError: a TIFF whose first image is a thumbnail or mask, or smaller than another one; a camera's raw file.
-            And whatever Pillow raises.
+        ValueError: a TIFF whose first image is a thumbnail or mask, or smaller than another one; a raw file; one
+            that libtiff found damaged while it was decoded, and went on. And whatever Pillow raises.
     """
     notes: list[str] = []
     with open(file, "rb") as stream:
@@ -26,5 +27,7 @@ def opened(file: Path) -> Iterator[Image.Image]:
                 "it holds several images, and the first is a thumbnail, a mask or not the largest: save the one that "
                 "is meant alone, as PNG"
             )
-        with Image.open(stream) as image:
+        with libtiff.lines() as said, Image.open(stream) as image:
             yield image
+    if said:
+        raise ValueError(f"{libtiff.as_notes(said)[0]}; get a complete copy, or leave it out")

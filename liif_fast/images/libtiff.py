@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,9 +18,19 @@ from PIL import Image
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)  # module, format, va_list
 _LONGEST = 300  # bytes of a line
 _MOST = 1000  # lines; a damaged file may have one for each row
+_lock = threading.Lock()
+_listening = 0  # threads inside of `lines`
+_before: Any = None  # the handler to put back
 
 
-_now: list[list[str]] = [[]]  # the list of the block of `lines` that runs
+class _Own(threading.local):
+    """Of a thread: the list of the innermost block of `lines` that it is in. libtiff calls back in the thread that
+    decodes."""
+
+    said: list[str] | None = None
+
+
+_own = _Own()
 
 
 @functools.cache
@@ -33,30 +45,41 @@ def _functions() -> tuple[Any, Any] | None:
     printer.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p]
 
     def heard(module: bytes | None, form: bytes, arguments: int) -> None:
-        if len(_now[0]) < _MOST:
-            text = ctypes.create_string_buffer(_LONGEST)
-            printer(text, _LONGEST, form, arguments)
-            line = (module or b"").replace(b"tempfile.tif", b"") + b": " + text.value  # Pillow's name for all files
-            _now[0].append(line.decode("latin-1").removeprefix(": "))
+        text = ctypes.create_string_buffer(_LONGEST)
+        printer(text, _LONGEST, form, arguments)
+        line = (module or b"").replace(b"tempfile.tif", b"") + b": " + text.value  # Pillow's name for all files
+        shown = line.decode("latin-1").removeprefix(": ")
+        if _own.said is None:  # a thread that does not listen
+            print(f"{shown}.", file=sys.stderr)
+        elif len(_own.said) < _MOST:
+            _own.said.append(shown)
 
     return setter, _Handler(heard)  # kept for ever: another thread's decoder may be calling it
 
 
 @contextlib.contextmanager
 def lines() -> Iterator[list[str]]:
-    """A list that gets what libtiff says while the block runs, instead of standard error; for one thread at a time."""
+    """A list that gets what libtiff says in this thread while the block runs, instead of standard error."""
+    global _listening, _before
     said: list[str] = []
-    _now[0] = said
     functions = _functions()
     if functions is None:
         yield said
         return
     setter, handler = functions
-    before = setter(ctypes.cast(handler, ctypes.c_void_p))
+    outer, _own.said = _own.said, said
+    with _lock:
+        if not _listening:
+            _before = setter(ctypes.cast(handler, ctypes.c_void_p))
+        _listening += 1
     try:
         yield said
     finally:
-        setter(before)
+        _own.said = outer
+        with _lock:
+            _listening -= 1
+            if not _listening:
+                setter(_before)
 
 
 def as_notes(said: list[str]) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from PIL import Image, features
 
+from liif_fast.data.opening import opened
 from liif_fast.images import libtiff
 from liif_fast.images.files import ImageError, read
 
@@ -43,3 +46,40 @@ def test_a_sound_file_has_no_such_note(tmp_path, monkeypatch):
     assert read(tmp_path / "x.tif").notes == []
     monkeypatch.setattr(libtiff, "_functions", lambda: None)  # where its library cannot be reached
     assert read(tmp_path / "x.tif").notes == []
+
+
+@pytest.mark.skipif(libtiff._functions() is None, reason="Pillow hides its libtiff")
+def test_threads_hear_their_own_files(tmp_path, capfd):
+    """Damaged and sound pictures decoded at the same time, and one of a thread that does not listen."""
+    bad, good = damaged(tmp_path / "bad.tif", "1", "group4"), tmp_path / "good.tif"
+    Image.fromarray(RNG.integers(0, 256, (40, 50), dtype=np.uint8)).convert("1").save(good, compression="group4")
+
+    def decoded(path):
+        with libtiff.lines() as said:
+            for _ in range(20):
+                with Image.open(path) as image:
+                    image.load()
+        return len(said)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(decoded, [bad, good, bad, good] * 3))
+    assert all(found[::2])
+    assert not any(found[1::2])
+    assert capfd.readouterr() == ("", "")
+    with libtiff.lines() as said, ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: Image.open(bad).load()).result()
+    assert said == []
+    assert "Bad code word" in capfd.readouterr().err
+    with Image.open(bad) as image:
+        image.load()
+    assert "Bad code word" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(libtiff._functions() is None, reason="Pillow hides its libtiff")
+def test_a_damaged_picture_is_no_training_picture(tmp_path, capfd):
+    with (
+        pytest.raises(ValueError, match=r"libtiff: Fax4Decode: Bad code word .* get a complete copy"),
+        opened(damaged(tmp_path / "x.tif", "1", "group4")) as image,
+    ):
+        image.convert("RGB")
+    assert capfd.readouterr() == ("", "")
