@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..sizes import MAX_PIXELS
+from . import apng
 from .decoding import decoding, errors, opened
 from .files import read, tags
 from .modes import split
@@ -54,6 +55,9 @@ class Frames:
         with _image(self.path, self.max_pixels) as image:
             with decoding(self.max_pixels):
                 orientation = tags(image, [])[0]
+            if image.format == "PNG":
+                yield from self._of_apng(orientation)
+                return
             for index in self.indices:
                 notes: list[str] = []
                 with decoding(self.max_pixels) as seen:
@@ -67,6 +71,24 @@ class Frames:
                 alpha = None if alpha is None else upright(alpha, orientation)[:height, :width]
                 notes = list(dict.fromkeys([*self.first.notes, *notes, *seen()]))
                 yield replace(self.first, pixels=pixels, alpha=alpha, notes=notes, milliseconds=shown)
+
+    def _of_apng(self, orientation: int) -> Iterator[Photo]:
+        """Grey where the first is grey, with alpha where that has one or any may be empty somewhere."""
+        grey = self.first.pixels.shape[2] == 1
+        with opened(self.path) as stream:
+            notes: list[str] = []
+            opaque = self.first.alpha is None and not apng.leaves_holes(stream)
+            made = apng.frames(stream, notes)
+            for _ in self.indices:
+                with decoding(self.max_pixels) as seen:
+                    image, shown = next(made)
+                    if opaque:
+                        image = image.convert("RGB")
+                    pixels, alpha = split(image, [])
+                pixels = upright(pixels[..., :1] if grey else pixels, orientation)
+                alpha = None if alpha is None else upright(alpha, orientation)
+                said = list(dict.fromkeys([*self.first.notes, *notes, *seen()]))
+                yield replace(self.first, pixels=pixels, alpha=alpha, notes=said, milliseconds=shown)
 
 
 def frames_of(photo: Photo, path: str | os.PathLike[str], format: str, max_pixels: int = MAX_PIXELS) -> Frames | None:
