@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from .. import models
 from ..images import files as images
-from ..images.exif import ORIENTATION
+from ..images import recognised
+from ..images.decoding import decoding, errors, opened
+from ..images.files import tags
+from ..images.frames import frames_of
+from ..images.frames_writing import write_frames
+from ..sizes import MAX_PIXELS
 from ..upscaling.files import Options, output_path
 from ..weights import describe
 from ..weights.state_dicts import CheckpointError
@@ -43,16 +49,32 @@ def facts(name: str) -> dict[str, Any]:
     Raises:
         CheckpointError, images.ImageError, OSError: it is neither, or damaged.
     """
+    if _is_picture(name):
+        return {"kind": "picture", **_picture(Path(name))}
+    return {"kind": "checkpoint", **describe.describe(name)}
+
+
+def _is_picture(name: str) -> bool:
+    """Whether Pillow knows the format, be it damaged; ImageError for a camera's raw file."""
+    if not os.path.isfile(name) or not os.path.getsize(name):
+        return False
     try:
-        with Image.open(name) as image:
-            return {"kind": "picture", **_picture(Path(name), image)}
-    except (UnidentifiedImageError, FileNotFoundError, IsADirectoryError):
-        return {"kind": "checkpoint", **describe.describe(name)}
+        with opened(name) as stream, decoding(MAX_PIXELS):
+            recognised.check(stream, name)
+            Image.open(stream).close()
+    except (UnidentifiedImageError, PermissionError):
+        return False
+    except images.ImageError:
+        raise
+    except Exception:  # whoever reads it says why
+        return True
+    return True
 
 
-def _picture(path: Path, image: Image.Image) -> dict[str, Any]:
-    orientation = image.getexif().get(ORIENTATION, 1)
+def _picture(path: Path) -> dict[str, Any]:
     photo = images.read(path)
+    with errors(str(path), MAX_PIXELS), opened(str(path)) as stream, decoding(MAX_PIXELS), Image.open(stream) as image:
+        count, orientation = getattr(image, "n_frames", 1), tags(image, [])[0]
     height, width = photo.pixels.shape[:2]
     profile = None
     if photo.icc:
@@ -63,13 +85,18 @@ def _picture(path: Path, image: Image.Image) -> dict[str, Any]:
     kept = [name for name in ("exif", "icc", "xmp", "dpi", "text") if getattr(photo, name)]
     with tempfile.TemporaryDirectory() as folder:  # what the format cannot hold, writing it tells
         target = output_path(path, Path(path.name), Path(folder), False, Options())
-        lost = photo.notes + images.write(target, images.middle(photo, (1, 1)))
+        frames = frames_of(photo, path, images.output_format(target))
+        small = images.middle(photo, (1, 1))
+        if frames is None:
+            lost = photo.notes + images.write(target, small)
+        else:
+            lost = photo.notes + write_frames(target, [small, small], 2, frames.plays)
     return {
-        "format": image.format,
+        "format": photo.format,
         "size": [width, height],
-        "mode": image.mode,
+        "mode": photo.mode,
         "bits": 8 * photo.pixels.itemsize,
-        "frames": getattr(image, "n_frames", 1),
+        "frames": count,
         "alpha": photo.alpha is not None,
         "orientation": orientation,
         "profile": profile,

@@ -48,6 +48,9 @@ def samples(image: Image.Image, reopened: Callable[[], Image.Image]) -> np.ndarr
     if order == "N":
         order = "L" if sys.byteorder == "little" else "B"
 
+    # of planes, too, whose names do not say it
+    premultiplied = found[1] == "RGBa" or (found[3] is not None and 1 in tags.get(_EXTRA, ()))
+
     def kind(of_order: str) -> Callable[[str], str]:
         # premultiplied samples are undone below, with all their bits
         return lambda name: f"{name.partition(';')[0].replace('a', 'A')};16{of_order}"
@@ -57,7 +60,7 @@ def samples(image: Image.Image, reopened: Callable[[], Image.Image]) -> np.ndarr
     values = np.empty(upper.shape, np.uint16)
     for rows in strips(image.height, image.width):
         values[rows] = upper[rows].astype(np.uint16) << 8 | lower[rows]
-        if found[1] == "RGBa":
+        if premultiplied:
             alpha = values[rows, :, 3:].astype(np.uint32)
             colours = (values[rows, :, :3] * np.uint32(65535) + alpha // 2) // np.maximum(alpha, 1)
             values[rows, :, :3] = np.minimum(colours, 65535)

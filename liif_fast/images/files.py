@@ -38,13 +38,14 @@ from .photo import (
 from .png import MAX_TEXT, has_too_much_text, without_text
 from .profile import hidden_profile
 from .tiff import SEVERAL, full_page
-from .writing import write
+from .writing import check_held, write
 
 __all__ = [
     "ImageError",
     "Photo",
     "as_kind",
     "as_photo",
+    "check_held",
     "check_lossless",
     "check_output",
     "check_size",

@@ -11,11 +11,12 @@ from typing import Any
 from PIL import Image
 
 from ..sizes import MAX_PIXELS
+from . import apng
 from .decoding import decoding, errors, opened
 from .files import read, tags
 from .modes import split
 from .outputs import ANIMATED
-from .photo import Photo, upright
+from .photo import ImageError, Photo, upright
 from .png import has_too_much_text, without_text
 from .tiff import SEVERAL, picture_pages
 
@@ -54,9 +55,14 @@ class Frames:
         with _image(self.path, self.max_pixels) as image:
             with decoding(self.max_pixels):
                 orientation = tags(image, [])[0]
+            if image.format == "PNG":
+                yield from self._of_apng(orientation)
+                return
             for index in self.indices:
                 notes: list[str] = []
                 with decoding(self.max_pixels) as seen:
+                    if image.format == "GIF":  # a frame that says nothing stays; Pillow takes the last one's word
+                        image.disposal_method = 0  # type: ignore[attr-defined]
                     image.seek(index)
                     pixels, alpha = split(image, notes)
                     shown = float(image.info.get("duration") or 0.0)
@@ -65,6 +71,24 @@ class Frames:
                 alpha = None if alpha is None else upright(alpha, orientation)[:height, :width]
                 notes = list(dict.fromkeys([*self.first.notes, *notes, *seen()]))
                 yield replace(self.first, pixels=pixels, alpha=alpha, notes=notes, milliseconds=shown)
+
+    def _of_apng(self, orientation: int) -> Iterator[Photo]:
+        """Grey where the first is grey, with alpha where that has one or any may be empty somewhere."""
+        grey = self.first.pixels.shape[2] == 1
+        with opened(self.path) as stream:
+            notes: list[str] = []
+            opaque = self.first.alpha is None and not apng.leaves_holes(stream)
+            made = apng.frames(stream, notes)
+            for _ in self.indices:
+                with decoding(self.max_pixels) as seen:
+                    image, shown = next(made)
+                    if opaque:
+                        image = image.convert("RGB")
+                    pixels, alpha = split(image, [])
+                pixels = upright(pixels[..., :1] if grey else pixels, orientation)
+                alpha = None if alpha is None else upright(alpha, orientation)
+                said = list(dict.fromkeys([*self.first.notes, *notes, *seen()]))
+                yield replace(self.first, pixels=pixels, alpha=alpha, notes=said, milliseconds=shown)
 
 
 def frames_of(photo: Photo, path: str | os.PathLike[str], format: str, max_pixels: int = MAX_PIXELS) -> Frames | None:
@@ -83,15 +107,20 @@ def frames_of(photo: Photo, path: str | os.PathLike[str], format: str, max_pixel
         return None
     name = os.fspath(path)
     with errors(name, max_pixels), opened(name) as stream:
-        found = Frames(name, photo, picture_pages(stream), None, max_pixels)
+        pages, all_there = picture_pages(stream)
+        found = Frames(name, photo, pages, None, max_pixels)
         if photo.format != "TIFF":
             with _image(name, max_pixels) as image, decoding(max_pixels):
-                found = replace(found, indices=_shown(image, photo.notes), plays=_plays(image))
+                found = replace(found, indices=_shown(image), plays=_plays(image))
     if len(found) < 2:
         return None
     holds = ANIMATED if found.plays is not None else ("TIFF",)
     photo.notes.remove(said[0])
+    if format in holds and not all_there:
+        raise ImageError(f"{name}: the list of its pages is cut off after {len(found)}; get a complete copy")
     if format in holds:
+        if found.plays is not None and found.indices[0]:
+            photo.notes.append("the still picture that stands for the animation (APNG) is dropped")
         return found
     what = "pages" if found.plays is None else "frames"
     cure = "tif keeps" if found.plays is None else "gif, webp, png (as APNG) and avif keep"
@@ -118,12 +147,9 @@ def _image(name: str, max_pixels: int) -> Iterator[Image.Image]:
             yield image
 
 
-def _shown(image: Any, notes: list[str]) -> range:
-    """The frames of an animation."""
-    if not image.info.get("default_image"):
-        return range(image.n_frames)
-    notes.append("the still picture that stands for the animation (APNG) is dropped")
-    return range(1, image.n_frames)
+def _shown(image: Any) -> range:
+    """The frames of an animation, without a still picture that stands for it (APNG)."""
+    return range(1 if image.info.get("default_image") else 0, image.n_frames)
 
 
 def _plays(image: Image.Image) -> int:

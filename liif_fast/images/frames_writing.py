@@ -72,6 +72,8 @@ def write_frames(
                 page = f"page {i + 1}: " if plays is None and i else ""
                 notes.extend(page + note for note in photo.notes if note not in notes)
                 if plays is not None and photo.pixels.dtype == np.uint16:
+                    if lossless:
+                        raise ImageError(f"{path}: not without loss: frames hold 8 bits per channel; use tif for pages")
                     notes.append("16 bits per channel are written as 8, as this is an animation")
                 yield photo
         except Exception as error:
@@ -237,6 +239,6 @@ def _by_pillow(
     if format == "AVIF" and plays:
         notes.append(f"AVIF is shown for ever here, not {plays} time{'s' * (plays > 1)}")
     # its encoders read each time after the frame, so that the list may grow meanwhile
-    lazy.save(stream, format, save_all=True, duration=lazy.milliseconds, loop=plays, **options)
+    lazy.save(stream, format, save_all=True, duration=lazy.milliseconds, loop=min(plays, 65535), **options)
     if lazy.exact != int(lazy.exact):
         notes.append(f"{format} holds times in milliseconds here: some are rounded")

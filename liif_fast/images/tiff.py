@@ -22,6 +22,7 @@ _RAW = {32803, 34892}  # PhotometricInterpretation: colour filter array, LinearR
 _KINDS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # whole numbers and offsets, by type of field
 # Work is bounded whatever the file says: directories may overlap, so that few bytes hold millions of entries.
 _MOST_ENTRIES, _MOST_SUB_IFDS = 1 << 17, 64
+_ENTRY = 8  # bytes of a file: fewer than an entry of a sound one takes, its share of the directory counted
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def full_page(stream: IO[bytes], name: str, notes: list[str]) -> int:
             notes.append(f"the file says that it holds only a reduced version of an image or a mask: {chosen} is read")
         else:
             notes.append(f"the file begins with a thumbnail of {first}: page {chosen.index + 1} of {chosen} is read")
+            if len(usable) > 1:
+                notes.append(f"{SEVERAL}: only this one is read")
     elif best and best.area > first.area:
         said = f"only the first, of {first}, is read, though page {best.index + 1} has {best}"
         notes.append(f"{SEVERAL}: {said}")
@@ -92,20 +95,25 @@ def full_page(stream: IO[bytes], name: str, notes: list[str]) -> int:
     return chosen.index
 
 
-def picture_pages(stream: IO[bytes]) -> list[int]:
-    """Indices of the pages that are pictures, not thumbnails, masks or raw data; none of what is no TIFF."""
+def picture_pages(stream: IO[bytes]) -> tuple[list[int], bool]:
+    """Indices of the pages that are pictures, not thumbnails, masks or raw data; none of what is no TIFF.
+
+    Also whether the list of pages is whole, not cut off.
+    """
     stream.seek(0)
     head = stream.read(16)
     found: list[int] = []
-    with contextlib.suppress(struct.error):
+    try:
         for page in _pages(stream, head):
             if not (page.sub or page.lesser or page.photometric in _RAW):
                 found.append(page.index)
-    return found
+    except struct.error:
+        return found, False
+    return found, True
 
 
 def _pages(stream: IO[bytes], head: bytes) -> Iterator[_Page]:
-    """All directories of the main list and those hanging below them, each once."""
+    """All directories of the main list and those hanging below them, each once; struct.error where the list is cut."""
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if (
         order is None or len(head) < 16 or head[2:4] not in (b"*\0", b"\0*", b"+\0", b"\0+")
@@ -114,7 +122,7 @@ def _pages(stream: IO[bytes], head: bytes) -> Iterator[_Page]:
     big = b"+" in head[2:4]
     (at,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
     seen: set[int] = set()
-    index, budget = 0, _MOST_ENTRIES
+    index, budget = 0, max(_MOST_ENTRIES, stream.seek(0, 2) // _ENTRY)  # a sound file may have very many pages
     while at and at not in seen and budget > 0:
         seen.add(at)
         tags, after, used = _directory(stream, order, big, at)
@@ -134,6 +142,8 @@ def _pages(stream: IO[bytes], head: bytes) -> Iterator[_Page]:
             yield _page(tags, index, sub=True)
             waiting += tags.get(_SUB_IFDS, ())
         at, index = after, index + 1
+    if budget <= 0:
+        raise struct.error("too many entries")
 
 
 def _page(tags: dict[int, tuple[int, ...]], index: int, sub: bool) -> _Page:

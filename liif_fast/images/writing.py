@@ -75,6 +75,7 @@ def write(
     check_size(path, (height, width), format, photo.pixel_bytes)
     if lossless:
         check_lossless(path, format)
+        check_held(path, photo, format)
     notes: list[str] = []
     with whole(path, format, overwrite) as stream:
         save(stream, photo, format, quality, notes, lossless)
@@ -98,18 +99,41 @@ def save(
         picture.save(stream, format, **options)
 
 
+def check_held(path: str | os.PathLike[str], photo: Photo, format: str) -> None:
+    """ImageError for a format (Pillow's name) that does not hold the picture's depth or its alpha."""
+    why, alpha = "", photo.alpha
+    opaque = 1 if photo.pixels.dtype.kind == "f" else np.iinfo(photo.pixels.dtype).max
+    mode = "LA" if photo.pixels.shape[2] == 1 else "RGBA"
+    if photo.pixels.dtype == np.uint16 and not (deep.mode(photo, format) or _is_deep_grey(photo, format)):
+        why = "has 8 bits per channel here, not 16; use png or tif"
+    elif alpha is not None and alpha.min() < opaque and not _holds_alpha(mode, format):
+        why = "has no alpha; use png, tif or webp"
+    if why:
+        raise ImageError(f"{path}: not without loss in {format}, which {why}")
+
+
+def _is_deep_grey(photo: Photo, format: str) -> bool:
+    """16 bits that Pillow itself writes."""
+    grey = photo.pixels.shape[2] == 1 and photo.alpha is None
+    return photo.pixels.dtype == np.uint16 and grey and "I;16" in _MODES.get(format, _OPAQUE)
+
+
+def _holds_alpha(mode: str, format: str) -> bool:
+    return bool({mode, "RGBA"} & set(_MODES.get(format, _OPAQUE)))
+
+
 def fit(photo: Photo, format: str, notes: list[str]) -> Image.Image:
     """The photo as a Pillow image of a mode that the format holds."""
     modes = _MODES.get(format, _OPAQUE)
     pixels, alpha = photo.pixels, photo.alpha
-    deep = pixels.dtype == np.uint16 and pixels.shape[2] == 1 and alpha is None and "I;16" in modes
+    deep = _is_deep_grey(photo, format)
     if not deep:
         if pixels.dtype == np.uint16:
             only = "16 only for grey without alpha here" if "I;16" in modes else "no more here"
             notes.append(f"16 bits per channel are written as 8: {format} holds {only}; png and tif keep them")
         pixels, alpha = convert_depth(pixels, np.uint8), convert_depth(alpha, np.uint8)
     mode = ("L" if pixels.shape[2] == 1 else "RGB") + ("A" if alpha is not None else "")
-    if alpha is not None and mode not in modes and "RGBA" not in modes:
+    if alpha is not None and not _holds_alpha(mode, format):
         if int(alpha.min()) < 255:
             notes.append(f"{format} has no alpha: transparent parts are laid on white")
             pixels = _on_white(pixels, alpha)

@@ -134,7 +134,10 @@ def _begun(source: Path, target: Path, options: Options, held: contextlib.ExitSt
         if target == streams.STDOUT and options.format is None:
             kept = photo.format in SUFFIX or (photo.format == "GIF" and is_animated(file))
             options = replace(options, format=photo.format if kept else "PNG")
-        frames = frames_of(photo, file, _output_format(target, options), options.max_pixels)
+        format = _output_format(target, options)
+        frames = frames_of(photo, file, format, options.max_pixels)
+    if options.lossless and frames is None:
+        images.check_held(target, photo, format)
     height, width = photo.pixels.shape[:2]
     size = target_size(width, height, options)
     work = _Work(source, file, target, options, photo, size, cut_size(size, options), began, frames)

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 
 import command
+import image_bytes
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,48 @@ def test_info_of_neither(capsys, tmp_path, monkeypatch):
         assert (code, out, err.count("\n")) == (1, "", 1), name
         assert words in err
     assert not (tmp_path / "empty").exists()
+
+
+def test_info_of_what_pillow_alone_does_not_read(capsys, tmp_path):
+    raw, pipe, bomb = tmp_path / "x.raf", tmp_path / "pipe.png", tmp_path / "bomb.png"
+    raw.write_bytes(b"FUJIFILMCCD-RAW 0201" + bytes(100))
+    os.mkfifo(pipe)  # nobody writes to it
+    bomb.write_bytes(image_bytes.png(60000, 60000, 8, 2, [b""]))
+    for path, words in (
+        (raw, "is a camera's raw file (RAF)"),
+        (pipe, "no regular file"),
+        (bomb, f"{bomb}: more than 268435456 pixels; if you trust the file, raise the limit"),
+    ):
+        code, out, err = said(capsys, "info", path)
+        assert (code, out, err.count("\n")) == (1, "", 1), path
+        assert words in err
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra heif")
+    heif.from_pillow(Image.new("RGB", (14, 10))).save(tmp_path / "x.heic")
+    script = f"from liif_fast.cli.main import main; raise SystemExit(main(['info', {str(tmp_path / 'x.heic')!r}]))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)  # no plugin loaded before
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "x.heic: HEIF, 14x10" in done.stdout
+
+
+@pytest.mark.parametrize(("suffix", "lost"), [("gif", "256 colours in each frame"), ("png", ""), ("tif", "")])
+def test_info_of_several_pictures_says_what_upscale_keeps(capsys, tmp_path, suffix, lost):
+    pictures = [Image.new("RGB", (6, 5), colour) for colour in ("red", "blue", "green")]
+    pictures[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=pictures[1:])
+    code, out, err = said(capsys, "info", tmp_path / f"a.{suffix}")
+    assert (code, err) == (0, "")
+    assert "frames or pages: 3" in out
+    assert out.count("written as") == bool(lost)
+    assert lost in out
+    assert "only the first" not in out
+
+
+def test_info_of_a_large_picture_warns_of_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("L", (15, 10)).save(tmp_path / "a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        code, _, err = said(capsys, "info", tmp_path / "a.png")
+    assert (code, err) == (0, "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

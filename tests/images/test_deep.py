@@ -72,6 +72,10 @@ def test_premultiplied_and_unused_channels(tmp_path):
     photo = read(wrote(tmp_path, tiff((2, 1), [16] * 4, 2, premultiplied, more={338: [1]}), "x.tif"))
     assert photo.alpha.tolist() == [[40000, 0]]
     assert photo.pixels.tolist() == [[[round(v * 65535 / 40000) for v in (1000, 30000, 40000)], [0, 0, 0]]]
+    planes = np.frombuffer(premultiplied, "<u2").reshape(2, 4).T.tobytes()
+    more = {273: [8, 12, 16, 20], 279: [4] * 4, 284: [2], 338: [1]}
+    same = read(wrote(tmp_path, tiff((2, 1), [16] * 4, 2, planes, more=more), "x.tif"))
+    np.testing.assert_array_equal(same.pixels, photo.pixels)
     photo = read(wrote(tmp_path, tiff((2, 1), [16] * 4, 2, premultiplied, more={338: [0]}), "x.tif"))
     assert photo.alpha is None
     assert photo.pixels.tolist() == [[[1000, 30000, 40000], [0, 0, 0]]]

@@ -100,6 +100,12 @@ def test_how_often_it_is_shown(tmp_path, plays, gif, png):
         assert frames_of(images.read(path), path, "GIF").plays == plays
 
 
+def test_a_gif_shown_more_often_than_webp_can_say(tmp_path):
+    path = animation(tmp_path / "a.gif", frames(), loop=65535)
+    copied(path, tmp_path / "a.webp")
+    assert shown(tmp_path / "a.webp")[2] == 65535
+
+
 @pytest.mark.parametrize("disposal", [0, 1, 2, 3])
 def test_a_gif_s_frames_are_what_a_viewer_shows(tmp_path, disposal):
     """A small square moves over a first picture; what stays of it is for the disposal to say."""
@@ -128,6 +134,19 @@ def test_a_gif_s_frames_are_what_a_viewer_shows(tmp_path, disposal):
         np.testing.assert_array_equal(photo.pixels[alpha > 0], picture[alpha > 0, :3])
 
 
+def test_a_gif_s_frame_that_names_no_disposal_stays(tmp_path):
+    """Whatever the frame before it named."""
+    square = Image.fromarray(np.full((2, 2), 2, np.uint8), "P")
+    square.putpalette([0, 0, 0, 200, 10, 10, 10, 200, 10])
+    places = [(0, 2), (2, 0), (4, 1), (6, 1)]
+    data = [_block(square, at, 0, disposal) for at, disposal in places]
+    path = tmp_path / "x.gif"
+    path.write_bytes(b"GIF89a" + bytes([8, 0, 2, 0, 0, 0, 0]) + b"".join(data) + b";")
+    found = list(frames_of(images.read(path), path, "GIF"))
+    for photo, seen in zip(found, ((0,), (2,), (2, 4), (2, 4, 6)), strict=True):
+        assert np.flatnonzero(photo.alpha[0]).tolist() == [x + i for x in seen for i in (0, 1)]
+
+
 def _block(image: Image.Image, x: int, y: int, disposal: int) -> bytes:
     """A frame of a GIF, with index 3 transparent and a palette of its own."""
     memory = io.BytesIO()
@@ -147,6 +166,13 @@ def test_a_still_picture_before_the_animation_is_no_frame(tmp_path):
     assert photo.notes == ["the still picture that stands for the animation (APNG) is dropped"]
     assert [each.milliseconds for each in found] == TIMES[1:]
     np.testing.assert_array_equal(next(iter(found)).pixels, np.asarray(frames(False)[1]))
+
+
+def test_an_animation_of_one_frame_behind_a_still_picture(tmp_path):
+    path = animation(tmp_path / "a.png", frames(False)[:2], default_image=True, duration=TIMES[1:2])
+    photo = images.read(path)
+    assert frames_of(photo, path, "PNG") is None
+    assert photo.notes == ["the file holds several frames or pages: only the first is read"]  # it is not dropped
 
 
 def test_orientation_is_applied_to_each_frame(tmp_path):

@@ -108,3 +108,33 @@ def test_the_command_says_it_before_the_model_is_loaded(tmp_path, monkeypatch, c
     assert "a_x2.jpg: not without loss in JPEG, which always loses some; use png" in capsys.readouterr().err
     assert cli.main(["upscale", str(tmp_path / "a.jpg"), "--lossless", "--quality", "90"]) == 2
     assert "--lossless: not together with --quality" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("suffix", "image", "why"),
+    [
+        ("webp", PIXELS[..., :3].astype(np.uint16), "has 8 bits per channel here, not 16; use png or tif"),
+        ("jp2", PIXELS.astype(np.uint16), "has 8 bits per channel here, not 16; use png or tif"),
+        ("bmp", PIXELS[..., 0].astype(np.uint16), "has 8 bits per channel here, not 16; use png or tif"),
+        ("bmp", PIXELS, "has no alpha; use png, tif or webp"),
+    ],
+)
+def test_lossless_is_refused_for_what_a_format_does_not_hold(tmp_path, monkeypatch, capsys, suffix, image, why):
+    with pytest.raises(images.ImageError, match=rf"x\.{suffix}: not without loss in \w+, which {why}"):
+        images.write(tmp_path / f"x.{suffix}", image, lossless=True)
+    monkeypatch.setattr(common, "load", lambda *_: pytest.fail("loaded"))
+    images.write(tmp_path / "a.png", image)
+    assert cli.main(["upscale", str(tmp_path / "a.png"), "--lossless", "-o", str(tmp_path / f"x.{suffix}")]) == 1
+    assert why in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_lossless_keeps_an_alpha_that_says_nothing_and_16_bits_of_grey(tmp_path):
+    opaque = np.dstack((PIXELS[..., :3], np.full(PIXELS.shape[:2], 255, np.uint8)))
+    assert images.write(tmp_path / "x.bmp", opaque, lossless=True) == []
+    grey = PIXELS[..., 0].astype(np.uint16) * 200
+    assert images.write(tmp_path / "x.jp2", grey, lossless=True) == []
+    np.testing.assert_array_equal(images.read(tmp_path / "x.jp2").pixels[..., 0], grey)
+    deep = images.Photo(PIXELS[..., :3].astype(np.uint16), milliseconds=50)
+    with pytest.raises(images.ImageError, match=r"x\.png: not without loss: frames hold 8 bits per channel"):
+        write_frames(tmp_path / "x.png", [deep, deep], 2, 0, lossless=True)
