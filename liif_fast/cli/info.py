@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from .. import models
 from ..images import files as images
+from ..images import recognised
+from ..images.decoding import decoding, errors, opened
 from ..images.exif import ORIENTATION
+from ..images.frames import frames_of
+from ..images.frames_writing import write_frames
+from ..sizes import MAX_PIXELS
 from ..upscaling.files import Options, output_path
 from ..weights import describe
 from ..weights.state_dicts import CheckpointError
@@ -43,15 +49,31 @@ def facts(name: str) -> dict[str, Any]:
     Raises:
         CheckpointError, images.ImageError, OSError: it is neither, or damaged.
     """
-    try:
-        with Image.open(name) as image:
-            return {"kind": "picture", **_picture(Path(name), image)}
-    except (UnidentifiedImageError, FileNotFoundError, IsADirectoryError):
+    header = _header(name) if os.path.isfile(name) else None  # a pipe would be waited for
+    if header is None:
         return {"kind": "checkpoint", **describe.describe(name)}
+    return {"kind": "picture", **header, **_picture(Path(name))}
 
 
-def _picture(path: Path, image: Image.Image) -> dict[str, Any]:
-    orientation = image.getexif().get(ORIENTATION, 1)
+def _header(name: str) -> dict[str, Any] | None:
+    """What a picture says of itself; None if the file is none."""
+    with errors(name, MAX_PIXELS), opened(name) as stream, decoding(MAX_PIXELS):
+        recognised.check(stream, name)
+        try:
+            image = Image.open(stream)
+        except UnidentifiedImageError:
+            return None
+        with image:
+            return {
+                "format": image.format,
+                "mode": image.mode,
+                "frames": getattr(image, "n_frames", 1),
+                "orientation": image.getexif().get(ORIENTATION, 1),
+            }
+
+
+def _picture(path: Path) -> dict[str, Any]:
+    """And what it is once it is read."""
     photo = images.read(path)
     height, width = photo.pixels.shape[:2]
     profile = None
@@ -63,15 +85,16 @@ def _picture(path: Path, image: Image.Image) -> dict[str, Any]:
     kept = [name for name in ("exif", "icc", "xmp", "dpi", "text") if getattr(photo, name)]
     with tempfile.TemporaryDirectory() as folder:  # what the format cannot hold, writing it tells
         target = output_path(path, Path(path.name), Path(folder), False, Options())
-        lost = photo.notes + images.write(target, images.middle(photo, (1, 1)))
+        frames = frames_of(photo, path, images.output_format(target))
+        if frames is None:
+            lost = photo.notes + images.write(target, images.middle(photo, (1, 1)))
+        else:
+            small = (images.middle(each, (1, 1)) for each in frames)
+            lost = photo.notes + write_frames(target, small, len(frames), frames.plays)
     return {
-        "format": image.format,
         "size": [width, height],
-        "mode": image.mode,
         "bits": 8 * photo.pixels.itemsize,
-        "frames": getattr(image, "n_frames", 1),
         "alpha": photo.alpha is not None,
-        "orientation": orientation,
         "profile": profile,
         "holds": kept,
         "written_as": target.suffix,
