@@ -100,7 +100,7 @@ class _Work:
             else:
                 n = self.pictures
                 photos = (self._enlarged(each, model, dtype, lambda done: progress(done / n)) for each in frames)
-                notes = write_frames(file, photos, n, frames.plays, **kept)
+                notes = list(dict.fromkeys(self.photo.notes + write_frames(file, photos, n, frames.plays, **kept)))
         return replace(self.planned(), seconds=time.perf_counter() - self.began, notes=notes, status="done")
 
     def _enlarged(
@@ -198,9 +198,10 @@ def upscale_files(
     paths, output = [streams.input_path(p) for p in inputs], None if output is None else streams.output_path(output)
     passed_over: Counter[str] = Counter()
     found, errors = images.find_images([p for p in paths if p != streams.STDIN], recursive, passed_over)
+    found = list(dict.fromkeys(found))  # a file that is named twice is done once
     found += [(p, Path(p.name)) for p in paths if p == streams.STDIN]
     for error in errors if share[0] == 0 else []:
-        about = [p for p in paths if str(error).startswith(f"{p}:")]
+        about = [p for p in paths if str(error).startswith(str(images.ImageError(f"{p}:")))]
         yield _failed(str(about[0] if about else output), error)
     single = len(paths) == 1 and not os.path.isdir(paths[0])
     passed = len(found)
@@ -222,6 +223,7 @@ def upscale_found(
     options: Options,
     *,
     others: Iterable[Path] = (),
+    owners: dict[Path, Path] | None = None,
     progress: Callable[[float, int, str], None] | None = None,
     share: tuple[int, int] = (0, 1),
     say: Callable[[str], None] | None = None,
@@ -232,8 +234,9 @@ def upscale_found(
         found: each with its path within ``output``.
         single: ``output`` may name a file.
         others: files that no output may replace, either.
+        owners: as of ``Guard``.
     """
-    guard, loaded = Guard([*(source for source, _ in found), *others]), None
+    guard, loaded = Guard([*(source for source, _ in found), *others], owners), None
     mine = range(share[0], len(found), share[1])
     weights = [work_of(*found[i], output, single, options) if progress and len(mine) > 1 else 1.0 for i in mine]
     unit, before = len(found) / (sum(weights) or 1.0), 0.0
@@ -255,7 +258,7 @@ def upscale_found(
                 allowed = (
                     replace(options, overwrite=True) if guard.is_own(source, target, options.in_place) else options
                 )
-                guard.claim(target)  # also when another process writes it
+                guard.claim(source, target)  # also when another process writes it
                 if i in mine:
                     step(0.0)
                     work = _begun(source, target, allowed, held)
