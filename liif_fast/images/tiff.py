@@ -104,6 +104,20 @@ def picture_pages(stream: IO[bytes]) -> list[int]:
     return found
 
 
+def is_cut(stream: IO[bytes]) -> bool:
+    """Whether a page that a TIFF names is not there: those before it look whole. The stream's position is kept."""
+    position = stream.tell()
+    stream.seek(0)
+    try:
+        for _ in _pages(stream, stream.read(16)):
+            pass
+        return False
+    except struct.error:
+        return True
+    finally:
+        stream.seek(position)
+
+
 def _pages(stream: IO[bytes], head: bytes) -> Iterator[_Page]:
     """All directories of the main list and those hanging below them, each once."""
     order = {b"II": "<", b"MM": ">"}.get(head[:2])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from command import runner
@@ -83,6 +85,21 @@ def test_pages_of_their_own_sizes(run, model, tmp_path):
     # the second is too large: nothing is left
     assert run(tmp_path / "a.tif", "--size", "20x", "--max-output-pixels", 20 * 20) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "a_x2.tif"]
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_pages_that_are_cut_off_are_said(run, tmp_path, capsys, left):
+    """Those before them look whole: each names the next one's place, which is after its own pixels."""
+    pages = [Image.new("RGB", (14, 10), (80 * i, 0, 0)) for i in range(3)]
+    pages[0].save(tmp_path / "short.tif", save_all=True, append_images=pages[1:left])
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    os.truncate(tmp_path / "a.tif", (tmp_path / "short.tif").stat().st_size)
+    for name in ("short.tif", "a.tif"):
+        assert run(tmp_path / name, "-o", tmp_path / "out.tif", "-s", "2", "--overwrite") == 0
+        said = capsys.readouterr().err
+        assert ("a further page that the file names cannot be read: it may be cut short" in said) == (name == "a.tif")
+        with Image.open(tmp_path / "out.tif") as image:
+            assert image.n_frames == left
 
 
 def test_an_animation_into_what_holds_one_frame_is_said(run, tmp_path, capsys):
