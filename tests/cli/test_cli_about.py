@@ -92,6 +92,17 @@ def test_info_of_pictures(capsys, tmp_path):
     assert (found["kind"], found["size"], found["written_as"]) == ("picture", [6, 5], ".tif")
 
 
+def test_info_of_a_file_needs_no_cache(capsys, tmp_path, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("LIIF_FAST_CACHE", raising=False)
+    monkeypatch.setattr(pretrained.Path, "home", homeless)
+    assert said(capsys, "info", command.small_model(tmp_path))[0] == 0
+    code, _, err = said(capsys, "info", "edsr-baseline-liif")
+    assert (code, "set LIIF_FAST_CACHE to a folder" in err) == (1, True)
+
+
 def test_info_of_several_frames(capsys, tmp_path):
     """Nothing is said to be lost that is kept."""
     frames = [Image.new("RGB", (6, 5), (40 * i, 0, 0)) for i in range(3)]
