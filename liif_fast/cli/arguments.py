@@ -67,7 +67,10 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
             whole.error(f"{first}: no such command or file{advice}")
         given.insert(0, "upscale")
     args, unknown = whole.parse_known_args(given)
-    if unknown:
+    files = getattr(args, "inputs", getattr(args, "files", None))
+    if files is not None and not any(name.startswith("-") for name in unknown):
+        files += unknown  # those behind an option, which argparse leaves over
+    elif unknown:
         command = known[given[0]]
         options = [name for action in command._actions for name in action.option_strings]
         name = unknown[0].split("=")[0]

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 
+from ..base import interruption
 from .errors import UsageError
 
 
@@ -25,7 +26,8 @@ def load(name: str) -> None:
             importlib.import_module(name)
         else:
             _run(file)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises; a script may end itself
+        interruption.check()  # or it is a signal's
         why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UsageError(f"--import {name}: a module or .py file is wanted that can be imported, got {why}") from error
 

@@ -20,7 +20,7 @@ from ..images.files import tags
 from ..images.frames import frames_of
 from ..images.frames_writing import write_frames
 from ..sizes import MAX_PIXELS
-from ..upscaling.files import Options, output_path
+from ..upscaling.options import Options, output_path
 from ..weights import describe
 from ..weights.state_dicts import CheckpointError
 from . import reporting

@@ -18,7 +18,9 @@ from .. import distributed
 from ..head import library
 from ..images import files as images
 from ..upscaling import estimate, streams, watching
-from ..upscaling.files import Options, Result, upscale_files, upscale_found
+from ..upscaling.files import upscale_files, upscale_found
+from ..upscaling.options import Options
+from ..upscaling.results import Result
 from . import common, reporting
 from .arguments import SCALE
 from .errors import UsageError
@@ -87,13 +89,13 @@ def _watch(args: argparse.Namespace, options: Options) -> int:
     folders, output = [Path(name) for name in args.inputs], None if args.output is None else Path(args.output)
     load = functools.cache(functools.partial(_load, args))
     load()  # what is wrong with it is said now
-    failed = False
+    failed, owners = False, dict[Path, Path]()
     reporting.say(f"watching {', '.join(args.inputs)}; Ctrl-C ends it")
     try:
         for found, others in watching.batches(folders, output, options, recursive=args.recursive, say=reporting.say):
 
             def start(load: Load, found: Any = found, others: Any = others, **how: Any) -> Iterator[Result]:
-                return upscale_found(load, found, output, False, options, others=others, **how)
+                return upscale_found(load, found, output, False, options, others=others, owners=owners, **how)
 
             failed |= _done(args, start, load)[0]
     except KeyboardInterrupt:
@@ -158,7 +160,7 @@ def _options(args: argparse.Namespace) -> Options:
         except images.ImageError as error:
             raise UsageError(f"--format: {error}") from error
     if args.watch:
-        _check_watch(args)
+        _check_watch(args, suffix)
     _check_streams(args)
     _check_target(args)
     return Options(
@@ -254,7 +256,7 @@ def _check_streams(args: argparse.Namespace) -> None:
             raise UsageError(f"-o -: standard output is {what}; give -o FILE, or > FILE behind the command")
 
 
-def _check_watch(args: argparse.Namespace) -> None:
+def _check_watch(args: argparse.Namespace, suffix: str) -> None:
     for flag, why in (
         ("in_place", "results would be enlarged again and again"),
         ("dry_run", "it ends at once; leave one of them out"),
@@ -263,10 +265,16 @@ def _check_watch(args: argparse.Namespace) -> None:
             raise UsageError(f"--watch: not together with --{flag.replace('_', '-')}: {why}")
     if wrong := [name for name in args.inputs if not os.path.isdir(name)]:
         raise UsageError(f"--watch {wrong[0]}: is no folder; give folders, which are there already")
+    if not suffix and any(args.output is None or _same_folder(args.output, name) for name in args.inputs):
+        raise UsageError("--watch: results beside the images are told by --suffix; give one, or another folder by -o")
     if _to_stdout(args):
         raise UsageError("--watch: results go into a folder or beside the images, not to standard output")
     if distributed.world() > 1:
         raise UsageError("--watch: not under torchrun; start it as one process")
+
+
+def _same_folder(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _tile(text: str) -> int | str:

@@ -37,7 +37,7 @@ from .photo import (
 )
 from .png import MAX_TEXT, has_too_much_text, without_text
 from .profile import hidden_profile
-from .tiff import SEVERAL, full_page
+from .tiff import SEVERAL, full_page, is_cut
 from .writing import check_held, write
 
 __all__ = [
@@ -124,6 +124,8 @@ def _decode(stream: IO[bytes], name: str, max_pixels: int, page: int | None) -> 
                 notes.append("the file holds several layers: they are read merged")
             elif format != "TIFF" or not notes:  # else that of the page is enough
                 notes.append(f"{SEVERAL}: only the {'main one' if format == 'HEIF' else 'first'} is read")
+        if page is None and format == "TIFF" and is_cut(stream):
+            notes.append("a further page that the file names cannot be read: it may be cut short")
         if not isinstance(image.info.get("xmp", ""), (str, bytes)):  # a TIFF may give its tag any type
             notes.append("XMP data are damaged: dropped")
             del image.info["xmp"]

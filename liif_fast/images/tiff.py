@@ -112,6 +112,15 @@ def picture_pages(stream: IO[bytes]) -> tuple[list[int], bool]:
     return found, True
 
 
+def is_cut(stream: IO[bytes]) -> bool:
+    """Whether a page that a TIFF names is not there: those before it look whole. The stream's position is kept."""
+    position = stream.tell()
+    try:
+        return not picture_pages(stream)[1]
+    finally:
+        stream.seek(position)
+
+
 def _pages(stream: IO[bytes], head: bytes) -> Iterator[_Page]:
     """All directories of the main list and those hanging below them, each once; struct.error where the list is cut."""
     order = {b"II": "<", b"MM": ">"}.get(head[:2])

@@ -9,13 +9,12 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
-from ..base.out_of_memory import out_of_memory
 from ..images import files as images
 from ..images.frames import Frames, frames_of, is_animated
 from ..images.frames_writing import write_frames
@@ -23,34 +22,10 @@ from ..models.liif import LIIF
 from . import streams
 from .guard import Guard, without_results
 from .options import SUFFIX, Options, cut_size, output_path, target_size, work_of
+from .results import Exists, Result, failed
 from .targets import check_name, check_writable, make_folder
 
 LARGE = 2**22  # pixels of input or output from which on the sizes are said before the work
-
-
-@dataclass
-class Result:
-    """What became of one input; ``error`` is None when ``output`` has been written, or was there and might be.
-
-    ``status``: "done"; "planned" where it was only to be told; "exists" where the output was there already, an error
-    unless that was asked for; "failed".
-    """
-
-    input: str
-    output: str | None = None
-    in_size: tuple[int, int] | None = None  # width, height
-    out_size: tuple[int, int] | None = None
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    error: str | None = None
-    status: str = "done"
-    pictures: int = 1  # frames of an animation or pages
-
-    exception: ClassVar[BaseException | None] = None  # behind ``error``, for debugging; set on the instance
-
-
-class Exists(images.ImageError):
-    """The output is there."""
 
 
 @dataclass
@@ -100,7 +75,9 @@ class _Work:
             else:
                 n = self.pictures
                 photos = (self._enlarged(each, model, dtype, lambda done: progress(done / n)) for each in frames)
-                notes = write_frames(file, photos, n, frames.plays, **kept)
+                notes = list(dict.fromkeys(self.photo.notes + write_frames(file, photos, n, frames.plays, **kept)))
+        if how.in_place and self.target == self.source.with_suffix(self.target.suffix) != self.source:
+            notes = [*notes, f"it is kept: its result, {self.target.name}, is of another format"]
         return replace(self.planned(), seconds=time.perf_counter() - self.began, notes=notes, status="done")
 
     def _enlarged(
@@ -201,10 +178,11 @@ def upscale_files(
     paths, output = [streams.input_path(p) for p in inputs], None if output is None else streams.output_path(output)
     passed_over: Counter[str] = Counter()
     found, errors = images.find_images([p for p in paths if p != streams.STDIN], recursive, passed_over)
+    found = list(dict.fromkeys(found))  # a file that is named twice is done once
     found += [(p, Path(p.name)) for p in paths if p == streams.STDIN]
     for error in errors if share[0] == 0 else []:
-        about = [p for p in paths if str(error).startswith(f"{p}:")]
-        yield _failed(str(about[0] if about else output), error)
+        about = [p for p in paths if str(error).startswith(str(images.ImageError(f"{p}:")))]
+        yield failed(str(about[0] if about else output), error)
     single = len(paths) == 1 and not os.path.isdir(paths[0])
     passed = len(found)
     named = options.suffix and paths != [streams.STDIN]  # standard output is no result of standard input
@@ -225,6 +203,7 @@ def upscale_found(
     options: Options,
     *,
     others: Iterable[Path] = (),
+    owners: dict[Path, Path] | None = None,
     progress: Callable[[float, int, str], None] | None = None,
     share: tuple[int, int] = (0, 1),
     say: Callable[[str], None] | None = None,
@@ -235,8 +214,9 @@ def upscale_found(
         found: each with its path within ``output``.
         single: ``output`` may name a file.
         others: files that no output may replace, either.
+        owners: as of ``Guard``.
     """
-    guard, loaded = Guard([*(source for source, _ in found), *others]), None
+    guard, loaded = Guard([*(source for source, _ in found), *others], owners), None
     mine = range(share[0], len(found), share[1])
     weights = [work_of(*found[i], output, single, options) if progress and len(mine) > 1 else 1.0 for i in mine]
     unit, before = len(found) / (sum(weights) or 1.0), 0.0
@@ -258,12 +238,12 @@ def upscale_found(
                 allowed = (
                     replace(options, overwrite=True) if guard.is_own(source, target, options.in_place) else options
                 )
-                guard.claim(target)  # also when another process writes it
+                guard.claim(source, target)  # also when another process writes it
                 if i in mine:
                     step(0.0)
                     work = _begun(source, target, allowed, held)
             except Exception as error:  # whatever it is, the other files are still to be done
-                result = _failed(str(source), error)
+                result = failed(str(source), error)
                 if isinstance(error, Exists):
                     skipped = options.skip_existing
                     result = Result(str(source), str(target), error=None if skipped else result.error, status="exists")
@@ -279,20 +259,7 @@ def upscale_found(
                     result = work.done(model, dtype, step)
                     guard.wrote(work.target)
                 except Exception as error:
-                    result = _failed(str(source), error)
+                    result = failed(str(source), error)
         del work  # its pixels
         step(1.0)
         yield result
-
-
-def _failed(source: str, error: BaseException) -> Result:
-    result = Result(source, error=_one_line(error), status="failed")
-    result.exception = error  # type: ignore[misc]  # no field, so that asdict leaves it out
-    return result
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    if out_of_memory(error):
-        return f"out of memory: give a smaller --tile ({text[:200]})"
-    return text

@@ -29,20 +29,27 @@ def without_results(
 
 
 class Guard:
-    """Sees to it that no output takes the place of an input, or of another output, by whatever name it goes."""
+    """Sees to it that no output takes the place of an input, or of another output, by whatever name it goes.
 
-    def __init__(self, sources: list[Path]) -> None:
+    Args:
+        owners: whose outputs are there since earlier batches; those of this one are added.
+    """
+
+    def __init__(self, sources: list[Path], owners: dict[Path, Path] | None = None) -> None:
+        self.owners = {} if owners is None else owners
         self.identities = {source: identity(source) for source in sources}
         self.inputs = set(self.identities.values()) - {None}
         self.claimed: set[Path] = set()
         self.written: set[Any] = set()
 
-    def claim(self, target: Path) -> None:
+    def claim(self, source: Path, target: Path) -> None:
         """ImageError if another input has this output."""
         real, there = _real(target), identity(target)
-        if real in self.claimed or (there is not None and there in self.written):
+        others = there is not None and (there in self.written or self.owners.get(real, source) != source)
+        if real in self.claimed or others:
             raise ImageError(f"{target} was already written for another input: use separate outputs")
         self.claimed.add(real)
+        self.owners[real] = source
 
     def wrote(self, target: Path) -> None:
         """It is there now, under whatever name."""

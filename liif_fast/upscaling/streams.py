@@ -69,7 +69,10 @@ def target_file(target: Path) -> Iterator[Path]:
         with contextlib.suppress(BrokenPipeError), open(file, "rb") as made:
             while data := memoryview(made.read(_CHUNK)):
                 while data:  # not by sys.stdout: nothing may stay in its buffer for a reader that has gone
-                    data = data[os.write(sys.stdout.fileno(), data) :]
+                    try:
+                        data = data[os.write(sys.stdout.fileno(), data) :]
+                    except BlockingIOError:  # it is full, and set not to wait
+                        select.select([], [sys.stdout], [], 1.0)
 
 
 @contextlib.contextmanager
@@ -106,8 +109,11 @@ def _is_pipe(path: Path) -> bool:
 def _standard_input() -> Iterator[bytes]:
     if sys.stdin is None:
         return
-    while data := sys.stdin.buffer.read(_CHUNK):
-        yield data
+    while (data := sys.stdin.buffer.read(_CHUNK)) != b"":
+        if data is None:  # nothing yet: who gave it has set it not to wait
+            select.select([sys.stdin], [], [], 1.0)
+        else:
+            yield data
 
 
 def _pipe(path: Path) -> Iterator[bytes]:

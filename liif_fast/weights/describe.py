@@ -52,9 +52,9 @@ def describe(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _path(name_or_path: str | os.PathLike[str]) -> Path:
-    about = next((a for a in pretrained.about() if a.name == name_or_path), None)
-    if about is None:
+    if name_or_path not in pretrained.names():
         return Path(name_or_path)
+    about = next(a for a in pretrained.about() if a.name == name_or_path)
     if about.path is None:
         raise CheckpointError(f"{about.name}: its weights are not here yet, the first use fetches them; give a file")
     return about.path

@@ -17,6 +17,7 @@ import torch
 from PIL import Image, ImageCms
 
 import liif_fast
+from liif_fast.cli import info
 from liif_fast.weights import pretrained
 
 
@@ -91,6 +92,48 @@ def test_info_of_pictures(capsys, tmp_path):
     found = json.loads(out)
     assert found["lost"], "its colours are converted"
     assert (found["kind"], found["size"], found["written_as"]) == ("picture", [6, 5], ".tif")
+
+
+def test_info_of_a_file_needs_no_cache(capsys, tmp_path, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("LIIF_FAST_CACHE", raising=False)
+    monkeypatch.setattr(pretrained.Path, "home", homeless)
+    assert said(capsys, "info", command.small_model(tmp_path))[0] == 0
+    code, _, err = said(capsys, "info", "edsr-baseline-liif")
+    assert (code, "set LIIF_FAST_CACHE to a folder" in err) == (1, True)
+
+
+def test_info_of_several_frames(capsys, tmp_path):
+    """Nothing is said to be lost that is kept."""
+    frames = [Image.new("RGB", (6, 5), (40 * i, 0, 0)) for i in range(3)]
+    for name in ("a.gif", "a.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    code, out, err = said(capsys, "info", tmp_path / "a.gif", tmp_path / "a.tif")
+    assert (code, err) == (0, "")
+    assert out.count("frames or pages: 3") == 2
+    assert "only the first" not in out
+    assert "GIF holds 256 colours in each frame" in out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_info_goes_on_after_what_cannot_be_read(capsys, tmp_path, monkeypatch):
+    """Pipes are not waited for; Pillow's limit is not the command's."""
+    photo, large, pipe = tmp_path / "photo.png", tmp_path / "large.png", tmp_path / "pipe.png"
+    command.photo(photo)
+    Image.new("1", (64, 64)).save(large)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    os.mkfifo(pipe)
+    code, out, err = said(capsys, "info", pipe, large, photo)
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"{pipe}: it is no regular file" in err
+    assert f"{large}: PNG, 64x64" in out
+    assert f"{photo}: PNG, 14x10" in out
+    monkeypatch.setattr(info, "MAX_PIXELS", 1000)
+    code, out, err = said(capsys, "info", large, photo)
+    assert f"{large}: more than 1000 pixels" in err
+    assert f"{photo}: PNG, 14x10" in out
 
 
 def test_info_of_neither(capsys, tmp_path, monkeypatch):

@@ -58,6 +58,14 @@ def test_said_before_the_model_is_loaded(said, no_model, tmp_path, arguments, co
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", ["new\nline.png", "two  blanks.png"])
+def test_a_missing_file_of_any_name(said, name):
+    code, stdout, stderr = said(name, "-s", "2", "--json", "--device", "cpu")
+    assert (code, stderr.count("\n")) == (1, 1)
+    assert stderr.startswith("liif-fast: error: " + " ".join(name.split()))
+    assert json.loads(stdout)["input"] == name
+
+
 @pytest.mark.parametrize("output", ["out.png", "new/folder"])
 def test_a_folder_that_takes_no_file(said, no_model, monkeypatch, output):
     def refused(folder):

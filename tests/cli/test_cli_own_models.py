@@ -75,6 +75,7 @@ def test_a_module_that_registers_an_encoder(folder, capsys, given):
         (None, "No module named 'nothing_here'"),
         ("import nothing_at_all", "No module named 'nothing_at_all'"),
         ("def f(:", "SyntaxError"),
+        ("import sys; sys.exit(0)", "SystemExit: 0"),  # a program of its own
         ("raise RuntimeError('one\\ntwo')", "RuntimeError: one two"),
     ],
 )

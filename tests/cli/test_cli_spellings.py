@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from liif_fast.cli import common, main, spellings
+from liif_fast.cli import arguments, common, main, spellings
 from liif_fast.images.photo import Photo, middle
 
 pytestmark = pytest.mark.usefixtures("no_matrix_units")
@@ -179,3 +179,9 @@ def test_gpu_is_what_torch_finds(monkeypatch):
         common.device("gpu")
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cpu"))
     assert common.device("gpu") == torch.device("cpu")
+
+
+def test_files_before_and_behind_options():
+    args = arguments.parsed(["a.png", "-s", "2", "b.png", "--json", "c.png"])
+    assert (args.inputs, args.scale) == (["a.png", "b.png", "c.png"], 2.0)
+    assert arguments.parsed(["info", "a.png", "--json", "b.png"]).files == ["a.png", "b.png"]

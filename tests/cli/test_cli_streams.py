@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import command
@@ -209,6 +210,41 @@ def test_standard_output_that_is_full(tmp_path, model_file):
         )  # fmt: skip
     assert done.returncode == 1
     assert "/dev/stdout: cannot be passed on (No space left on device); use a file in its place\n" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes that do not wait")
+def test_streams_that_are_set_not_to_wait(tmp_path, monkeypatch):
+    """As programs that share them leave them: what is not there yet comes later, a full one is emptied."""
+    data = np.random.default_rng(0).bytes(300_000)
+    (source, into), (outof, target) = os.pipe(), os.pipe()
+    for end in (source, target):
+        os.set_blocking(end, False)
+    got = bytearray()
+
+    def write():
+        time.sleep(0.2)
+        with open(into, "wb", buffering=0) as pipe:
+            pipe.write(data[:1000])
+            time.sleep(0.2)
+            pipe.write(data[1000:])
+
+    def read():
+        time.sleep(0.2)
+        with open(outof, "rb") as pipe:
+            got.extend(pipe.read())
+
+    threads = [threading.Thread(target=each, daemon=True) for each in (write, read)]
+    for each in threads:
+        each.start()
+    with open(source, encoding="utf-8") as stdin, open(target, "w", encoding="utf-8") as stdout:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with streams.source_file(streams.STDIN, 1 << 20) as file, streams.target_file(streams.STDOUT) as result:
+            assert file.read_bytes() == data
+            result.write_bytes(data)
+    for each in threads:
+        each.join(60)
+    assert got == data
 
 
 def _animation(frames: int = 3) -> bytes:

@@ -165,13 +165,39 @@ def test_with_overwrite_a_changed_image_is_done_again(run, folder):
 
 
 def test_no_result_replaces_an_image_of_the_folder(run, folder):
-    """a.gif becomes a.png, which is there, though it is not new."""
-    before = (folder / "a.png").read_bytes()
-    gif = lambda: Image.open(folder / "a.png").save(folder / "a.gif")  # noqa: E731
-    code, _, stderr = run([nothing, nothing, gif, nothing, nothing], folder, "-o", folder, "--overwrite")
+    """c.gif becomes c.png, which a.png is under another name, though it is not new."""
+    before, out = (folder / "a.png").read_bytes(), folder.parent / "out"
+    out.mkdir()
+    gif = lambda: Image.open(folder / "a.png").save(folder / "c.gif")  # noqa: E731
+    link = lambda: ((out / "a.png").unlink(), os.link(folder / "a.png", out / "c.png"), gif())  # noqa: E731
+    code, _, stderr = run([nothing, nothing, link, nothing, nothing], folder, "-o", out, "--overwrite")
     assert code == 1
-    assert "a.png: is another input of this run" in stderr
+    assert "c.png: is another input of this run" in stderr
     assert (folder / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_no_result_replaces_that_of_another_image(run, folder, flags):
+    """Which came earlier; a name is free again where nothing was written."""
+    other, out = folder.parent / "other", folder.parent / "out"
+    other.mkdir()
+    (folder / "b.png").write_text("hello")
+    changes = [
+        nothing,
+        lambda: [command.photo(other / name, size=(20, 10)) for name in ("a.png", "b.png")],
+        nothing,
+        lambda: command.photo(folder / "a.png", 2),
+        nothing,
+        nothing,
+    ]
+    code, stdout, stderr = run(changes, folder, other, "-o", out, *flags)
+    assert code == 1
+    assert f"error: {other / 'a.png'}: {out / 'a.png'} was already written for another input" in stderr
+    assert f"{out / 'b.png'}: 20x10 -> 40x20" in stdout
+    assert stdout.count(f"{out / 'a.png'}: 14x10") == 1 + len(flags)  # again as it changed
+    assert stderr.count("error: ") == 2
+    with Image.open(out / "a.png") as image:
+        assert image.size == (28, 20)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +207,8 @@ def test_no_result_replaces_an_image_of_the_folder(run, folder):
         ("in missing", "--watch missing: is no folder"),
         ("in --dry-run", "--watch: not together with --dry-run"),
         ("in --in-place", "--watch: not together with --in-place"),
+        ("in --suffix= --format webp", "--watch: results beside the images are told by --suffix; give one, or "),
+        ("in -o in/../in --format webp", "--watch: results beside the images are told by --suffix"),
         ("in -o out.png", "-o out.png: several inputs need a folder"),
         ("", "INPUT"),
     ],

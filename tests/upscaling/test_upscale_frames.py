@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from command import runner
@@ -85,6 +87,25 @@ def test_pages_of_their_own_sizes(run, model, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "a_x2.tif"]
 
 
+@pytest.mark.parametrize("left", [1, 2])
+def test_pages_that_are_cut_off_are_said(run, tmp_path, capsys, left):
+    """Those before them look whole: each names the next one's place, which is after its own pixels. With several left a
+    file of pages is refused, and what holds one picture gets the first."""
+    pages = [Image.new("RGB", (14, 10), (80 * i, 0, 0)) for i in range(3)]
+    pages[0].save(tmp_path / "short.tif", save_all=True, append_images=pages[1:left])
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    os.truncate(tmp_path / "a.tif", (tmp_path / "short.tif").stat().st_size)
+    for name in ("short.tif", "a.tif"):
+        for output in ("out.tif", "out.png"):
+            code = run(tmp_path / name, "-o", tmp_path / output, "-s", "2", "--overwrite")
+            said, cut = capsys.readouterr().err, name == "a.tif"
+            refused = cut and left == 2 and output == "out.tif"
+            assert code == refused
+            assert ("the list of its pages is cut off after 2; get a complete copy" in said) == refused
+            noted = "a further page that the file names cannot be read: it may be cut short" in said
+            assert noted == (cut and not refused)
+
+
 def test_an_animation_into_what_holds_one_frame_is_said(run, tmp_path, capsys):
     source = animation(tmp_path / "a.gif")
     assert run(source, "-o", tmp_path / "a.jpg", "-s", "2") == 0
@@ -93,3 +114,15 @@ def test_an_animation_into_what_holds_one_frame_is_said(run, tmp_path, capsys):
     Image.open(source).save(tmp_path / "still.gif")
     assert run(tmp_path / "still.gif", "-s", "2") == 0
     assert (tmp_path / "still_x2.png").exists()  # all its colours
+
+
+def test_an_input_that_its_result_does_not_replace_is_said(run, tmp_path, capsys):
+    """A still GIF becomes a PNG."""
+    Image.new("RGB", (14, 10), (200, 0, 0)).save(tmp_path / "a.gif")
+    Image.new("RGB", (14, 10), (200, 0, 0)).save(tmp_path / "b.png")
+    assert run(tmp_path / "a.gif", tmp_path / "b.png", "-s", "2", "--in-place") == 0
+    said = capsys.readouterr().err
+    assert "a.gif: it is kept: its result, a.png, is of another format" in said
+    assert "b.png" not in said
+    assert images.read(tmp_path / "a.gif").pixels.shape == (10, 14, 3)
+    assert images.read(tmp_path / "a.png").pixels.shape == (20, 28, 3)

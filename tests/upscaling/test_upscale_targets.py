@@ -93,6 +93,13 @@ def test_two_outputs_that_are_one_file(run, tmp_path, monkeypatch, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
+def test_a_file_that_is_named_twice_is_done_once(run, tmp_path, capsys, monkeypatch):
+    photo(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert run("a.png", "./a.png", ".", "-s", "2") == 0
+    assert capsys.readouterr().out.count("a_x2.png: ") == 1
+
+
 def test_names_too_long_are_errors_of_their_files(run, tmp_path, capsys):
     good, long = photo(tmp_path / "good.png"), photo(tmp_path / ("n" * 249 + ".png"))
     inputs = ["m" * 300 + ".png", tmp_path / ("o" * 5000), long, good]
