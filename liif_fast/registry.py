@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any, TypeVar
 
+from .base import interruption
 from .base.shown import shown
 
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
@@ -81,7 +82,8 @@ def _factory(name: str) -> Callable[..., Any] | None:
     for entry in _entries().select(name=name):
         try:
             return entry.load()
-        except Exception as error:  # whatever another package's code raises
+        except (Exception, SystemExit) as error:  # whatever another package's code raises
+            interruption.check()  # or it is a signal's
             why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise ImportError(
                 f"make: {shown(name)} is {entry.value} of an installed package, which fails: {why}"

@@ -15,7 +15,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError as error:
-        raise UsageError('completion: shtab writes these scripts: pip install "liif_fast[completion]"') from error
+        raise UsageError("completion: shtab writes these scripts: pip install shtab") from error
     parser = arguments.parser()
     for command in [parser, *arguments.commands(parser).values()]:
         for action in command._actions:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms
 
 from .. import models
 from ..images import files as images
-from ..images import recognised
 from ..images.decoding import decoding, errors, opened
 from ..images.files import tags
 from ..images.frames import frames_of
@@ -49,26 +47,9 @@ def facts(name: str) -> dict[str, Any]:
     Raises:
         CheckpointError, images.ImageError, OSError: it is neither, or damaged.
     """
-    if _is_picture(name):
+    if images.is_picture(name):
         return {"kind": "picture", **_picture(Path(name))}
     return {"kind": "checkpoint", **describe.describe(name)}
-
-
-def _is_picture(name: str) -> bool:
-    """Whether Pillow knows the format, be it damaged; ImageError for a camera's raw file."""
-    if not os.path.isfile(name) or not os.path.getsize(name):
-        return False
-    try:
-        with opened(name) as stream, decoding(MAX_PIXELS):
-            recognised.check(stream, name)
-            Image.open(stream).close()
-    except (UnidentifiedImageError, PermissionError):
-        return False
-    except images.ImageError:
-        raise
-    except Exception:  # whoever reads it says why
-        return True
-    return True
 
 
 def _picture(path: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from .. import models
 from ..base.cores import cores
 from ..head import library, ops, triton
 from ..head.triton import choices
@@ -16,8 +15,6 @@ from ..models.liif import LIIF
 from ..upscaling import estimate
 from . import common, reporting
 from .errors import UsageError
-
-__all__ = ["measured", "models", "text"]  # models: once imported, they are known by name
 
 _PHOTO = 12_000_000  # pixels
 _SPEC = {"name": "edsr-baseline", "args": {"no_upsampling": True}}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch import Tensor
 
-from . import transforms
 from .precision import HALF
 from .triton import small
+from .unwatched import plain, unwatched
 
 _LAST = torch.channels_last
 # A launch takes the host some 0.25 ms, in which an H100 convolves as many pixels: fewer are worth it in a recording.
@@ -51,14 +50,9 @@ def conv2d(x: Tensor, w: Tensor, b: Tensor, padding: int) -> Tensor:
 
 def _asked(x: Tensor) -> bool:
     """Whether this input is for the kernel: the half of the question that needs no weights."""
-    if not on_hopper(x) or x.ndim != 4 or x.shape[1] != 64 or x.dtype not in HALF or torch.is_grad_enabled():
+    if not on_hopper(x) or x.dtype not in HALF or torch.is_grad_enabled() or not unwatched(x) or x.shape[1] != 64:
         return False
-    if not x.numel() or not (small.recorded() or x.numel() >= 64 * WORTH) or not small.ready(_NAME, x.device):
-        return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode() or transforms.active():
-        return False
-    device = x.device.type
-    return not torch.is_autocast_enabled(device) or torch.get_autocast_dtype(device) == x.dtype
+    return (small.recorded() or x.numel() >= 64 * WORTH) and small.ready(_NAME, x.device)
 
 
 def on_hopper(x: Tensor) -> bool:
@@ -72,7 +66,7 @@ def _suits(x: Tensor, w: Tensor, b: Tensor, residual: Tensor | None) -> bool:
     given = [x, w] if residual is None else [x, w, residual]
     if residual is not None and (residual.shape != x.shape or len(w) != 64):
         return False
-    if any(type(t) not in (Tensor, nn.Parameter) or t.dtype != x.dtype or t.device != x.device for t in (*given, b)):
+    if not plain((*given, b)) or any(t.dtype != x.dtype or t.device != x.device for t in (*given, b)):
         return False
     # TMA reads from addresses that are multiples of 16
     return all(t.is_contiguous(memory_format=_LAST) and t.data_ptr() % 16 == 0 for t in given) and b.is_contiguous()

@@ -3,81 +3,59 @@ are two, as for torch's own; the gather's position term counts, ReLU and blendin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-_OPS = torch.ops.liif_fast
-Shape = Sequence[int]
+Arguments = dict[str, Any]  # of a call, by the schema's names; shapes in the place of tensors
 
 
-def _rows(coord: Shape, ensemble: bool) -> int:
-    return coord[0] * coord[1] * (4 if ensemble else 1)
+def _rows(a: Arguments) -> int:
+    return a["coord"][0] * a["coord"][1] * (4 if a["ensemble"] else 1)
 
 
-def _position(coord: Shape, cell: Shape | None, w_pos: Shape, ensemble: bool) -> int:
-    return 2 * _rows(coord, ensemble) * w_pos[0] * (2 if cell is None else 4)
+def _position(a: Arguments) -> int:
+    return 2 * _rows(a) * a["w_pos"][0] * (2 if a["cell"] is None else 4)
 
 
-def _hidden(coord: Shape, w_mlp: Shape, ensemble: bool) -> int:
-    layers, width, inputs = w_mlp
-    return 2 * _rows(coord, ensemble) * layers * width * inputs
+def _hidden(a: Arguments) -> int:
+    layers, width, inputs = a["w_mlp"] if "w_mlp" in a else a["w_q"]
+    return 2 * _rows(a) * layers * width * inputs
 
 
-def _output(coord: Shape, w_out: Shape) -> int:
-    return 2 * coord[0] * coord[1] * w_out[0] * w_out[1]  # the corners are blended before
+def _output(a: Arguments) -> int:
+    return 2 * a["coord"][0] * a["coord"][1] * a["w_out"][0] * a["w_out"][1]  # the corners are blended before
 
 
-@register_flop_formula(_OPS.corner_gather)
-def _corner_gather(hidden: Shape, coord: Shape, cell: Any, w_pos: Shape, size: Any, origin: Any, ensemble: bool = True,
-                   **_: Any) -> int:  # fmt: skip
-    return _position(coord, cell, w_pos, ensemble)
+def _forward(a: Arguments) -> int:
+    return _position(a) + _hidden(a) + _output(a)
 
 
-@register_flop_formula(_OPS.corner_gather_backward)
-def _corner_gather_backward(
-    grad_h: Shape, h: Shape, coord: Shape, cell: Any, w_pos: Shape, hidden_size: Any, size: Any, origin: Any,
-    ensemble: bool = True, **_: Any,
-) -> int:  # fmt: skip
-    return _position(coord, cell, w_pos, ensemble)
-
-
-def _forward(coord: Shape, cell: Any, w_pos: Shape, w_mlp: Shape, w_out: Shape, ensemble: bool) -> int:
-    return _position(coord, cell, w_pos, ensemble) + _hidden(coord, w_mlp, ensemble) + _output(coord, w_out)
-
-
-@register_flop_formula(_OPS.render)
-def _render(
-    hidden: Shape, coord: Shape, cell: Any, w_pos: Shape, w_mlp: Shape, b_mlp: Shape, w_out: Shape, b_out: Shape,
-    size: Any, origin: Any, ensemble: bool = True, **_: Any,
-) -> int:  # fmt: skip
-    return _forward(coord, cell, w_pos, w_mlp, w_out, ensemble)
-
-
-@register_flop_formula(_OPS.render_int8)
-def _render_int8(
-    hidden: Shape, coord: Shape, cell: Any, w_pos: Shape, w_q: Shape, w_scale: Shape, b_mlp: Shape, act_scale: Shape,
-    w_out: Shape, b_out: Shape, size: Any, origin: Any, ensemble: bool = True, **_: Any,
-) -> int:  # fmt: skip
-    return _forward(coord, cell, w_pos, w_q, w_out, ensemble)
-
-
-@register_flop_formula(_OPS.decode)
-def _decode(
-    hidden: Shape, coord: Shape, cell: Any, w_pos: Shape, w_mlp: Shape, b_mlp: Shape, w_out: Shape, b_out: Shape,
-    ensemble: bool = True, **_: Any,
-) -> int:  # fmt: skip
-    return _forward(coord, cell, w_pos, w_mlp, w_out, ensemble)
-
-
-@register_flop_formula(_OPS.decode_backward)
-def _decode_backward(
-    grad_out: Shape, hidden: Shape, coord: Shape, cell: Any, w_pos: Shape, w_mlp: Shape, b_mlp: Shape, w_out: Shape,
-    ensemble: bool = True, **_: Any,
-) -> int:  # fmt: skip
+def _backward(a: Arguments) -> int:
     """The layers once more, since the forward pass keeps nothing, and two products for each: of its input's gradient
     and of its weights'."""
-    layers = 2 * _position(coord, cell, w_pos, ensemble) + 3 * _hidden(coord, w_mlp, ensemble)
-    return layers + 2 * _output(coord, w_out)
+    return 2 * _position(a) + 3 * _hidden(a) + 2 * _output(a)
+
+
+def _counted(operator: Any, formula: Callable[[Arguments], int]) -> Callable[..., int]:
+    schema = operator.default._schema.arguments
+
+    def count(*given: Any, out_shape: Any = None, **named: Any) -> int:
+        defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
+        return formula({**defaults, **dict(zip((a.name for a in schema), given, strict=False)), **named})
+
+    return count
+
+
+for _name, _formula in {
+    "corner_gather": _position,
+    "corner_gather_backward": _position,
+    "render": _forward,
+    "render_int8": _forward,
+    "decode": _forward,
+    "decode_backward": _backward,
+}.items():
+    _operator = getattr(torch.ops.liif_fast, _name)
+    register_flop_formula(_operator)(_counted(_operator, _formula))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..sizes import MAX_PIXELS
 from . import icon as image_icon
@@ -54,6 +54,7 @@ __all__ = [
     "find_images",
     "header_size",
     "images_in",
+    "is_picture",
     "kinds",
     "middle",
     "output_format",
@@ -103,6 +104,28 @@ def header_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -
                 return image.size
     except Exception:  # as for pixels: damaged data raise nearly anything
         return None
+
+
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is of a format that Pillow knows, be it damaged; a pipe is not looked into.
+
+    Raises:
+        ImageError: HEIF without its plugin; a camera's raw file.
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(name) or not os.path.getsize(name):
+        return False
+    try:
+        with opened(name) as stream, decoding(MAX_PIXELS):
+            recognised.check(stream, name)
+            Image.open(stream).close()
+    except (UnidentifiedImageError, PermissionError):
+        return False
+    except ImageError:
+        raise
+    except Exception:  # whoever reads it says why
+        return True
+    return True
 
 
 _MOST_HEX = 1 << 18

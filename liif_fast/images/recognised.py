@@ -28,7 +28,7 @@ DEVELOP = (
     "develop it with a raw converter and save it as TIFF or PNG first: darktable-cli photo.raw photo.tif, "
     "rawtherapee-cli -t -c photo.raw, or LibRaw's dcraw_emu -T photo.raw"
 )
-NEEDS_HEIF = 'HEIF needs pillow-heif: pip install "liif_fast[heif]"'
+NEEDS_HEIF = "HEIF needs pillow-heif: pip install pillow-heif"
 
 
 # by suffix: files that people give and that other programs make pictures of

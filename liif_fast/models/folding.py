@@ -6,7 +6,7 @@ effect. Weights are read only where calling the layers could give nothing else; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,11 +14,11 @@ import torch.nn.modules.module as module_state
 from torch import Tensor, nn
 from torch.utils.module_tracker import ModuleTracker
 
+from ..head.unwatched import plain
 from .mlp import MLP
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = tuple(f"_global{name}" for name in _HOOKS)
-_PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 # as they are when this is imported: a later replacement on the class is a change too
 _CALL = {name: getattr(nn.Module, name) for name in ("__call__", "_wrapped_call_impl", "_call_impl")}
 _MLP, _SEQUENTIAL, _LINEAR, _RELU = MLP.forward, nn.Sequential.forward, nn.Linear.forward, nn.ReLU.forward
@@ -97,8 +97,3 @@ def _changed_globally() -> bool:
 
 def _are(kind: type, methods: Mapping[str, Any]) -> bool:
     return all(getattr(kind, name) is function for name, function in methods.items())
-
-
-def plain(tensors: Iterable[Tensor | None]) -> bool:
-    """No subclasses of Tensor, whose products may be others than those of the numbers they hold."""
-    return all(t is None or type(t) in _PLAIN for t in tensors)

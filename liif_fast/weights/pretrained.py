@@ -76,7 +76,7 @@ _SOURCES = {
 }
 # Trained by liif_fast itself (tools/open_weights), in the package once that has been done.
 OPEN = ("edsr-baseline-liif-open", "srcnn-x4-open", "srresnet-x4-open", "srgan-x4-open")
-_OPEN_LICENCE = "BSD-3-Clause, as liif_fast"
+_OPEN_LICENCE = "BSD-3-Clause, as liif_fast; whoever passes them on keeps the credits of their card"
 SHIPPED = Path(__file__).parent
 _log = logging.getLogger(__name__)
 
@@ -107,7 +107,9 @@ def about() -> list[About]:
 def _about(name: str) -> About:
     if shipped(name):
         file = SHIPPED / f"{name}.safetensors"
-        what = f"{name.removesuffix('-open')}, trained by liif_fast on photos in the public domain"
+        what = (
+            f"{name.removesuffix('-open')}, trained from scratch by liif_fast; its card: {file.with_suffix('.md').name}"
+        )
         return About(name, what, _OPEN_LICENCE, file.stat().st_size, file, False)
     source, file = _SOURCES[name], cache_dir() / f"{name}.safetensors"
     return About(name, source.what, source.licence, source.size, file if file.is_file() else None, True)

@@ -97,7 +97,7 @@ def entries(monkeypatch, *found):
     monkeypatch.setattr(metadata, "entry_points", lambda group: metadata.EntryPoints(found))
 
 
-def test_an_entry_point_of_another_package(monkeypatch):
+def test_an_entry_point_of_another_package(monkeypatch, tmp_path):
     entry = metadata.EntryPoint("doubled", f"{__name__}:Doubled", registry.ENTRY_POINTS)
     broken = metadata.EntryPoint("broken", "nothing_here:Model", registry.ENTRY_POINTS)
     entries(monkeypatch, entry, broken)
@@ -109,6 +109,13 @@ def test_an_entry_point_of_another_package(monkeypatch):
         ImportError, match=r"make: 'broken' is nothing_here:Model of an installed package, which fails: Mod"
     ):
         liif_fast.make({"name": "broken"})
+    (tmp_path / "ends_itself.py").write_text("import sys; sys.exit(0)", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    entries(monkeypatch, entry, metadata.EntryPoint("script", "ends_itself:Model", registry.ENTRY_POINTS))
+    with pytest.raises(
+        ImportError, match=r"'script' is ends_itself:Model of an installed package, which fails: SystemEx"
+    ):
+        liif_fast.make({"name": "script"})
     registry.register("doubled")(lambda: "registered here")  # comes first
     assert liif_fast.make({"name": "doubled"}) == "registered here"
 

@@ -9,8 +9,8 @@ from typing import Any
 import gluon_on_cpu
 import torch
 import torch.nn.functional as F
+from gluon_checks import all_seen, without
 from torch import Tensor
-from triton.runtime import interpreter
 
 LAST = torch.channels_last
 SHAPES = (((1, 64, 1, 1), 64), ((1, 64, 7, 5), 64), ((2, 64, 17, 33), 64), ((1, 64, 9, 33), 128))
@@ -48,59 +48,27 @@ def numbers() -> None:
             bound = want.abs() * torch.finfo(dtype).eps / 2 + 2**-18  # one rounding, and float32's sums
             assert ((ours.double() - want).abs() <= bound).all(), (dtype, blocks, shape, outputs, mode)
     render.multiprocessors = multiprocessors
-    faults_are_seen(convolution)
+    faults_are_seen(convolution, render)
 
 
-def faults(module: Any) -> Iterator[tuple[str, str, Any]]:
-    """Name, name in the module and what that is replaced by."""
+def faults(module: Any) -> Iterator[tuple[str, Any, str, Any]]:
     mbarrier, finish = module.mbarrier, module.warpgroup_mma_wait
-
-    def without(name: str, arrays: tuple[int, ...], times: int) -> SimpleNamespace:
-        """mbarrier, whose function ``name`` does nothing for some arrays of them, so many times; -1: always."""
-        function, left = getattr(mbarrier, name), [times]
-
-        def changed(barrier, *rest, **named):
-            if barrier.which not in arrays or left[0] == 0:
-                return function(barrier, *rest, **named)
-            left[0] -= 1
-
-        return SimpleNamespace(**{**vars(mbarrier), name: changed})
-
     # Weights are there (0), what is there (1, 3) and what is free (2, 4) of either consumer. Copies are at once here,
     # and a producer gets ahead while weights are waited for: without both waits a consumer does.
     for arrays in ((0, 1), (0, 3), (2,), (4,)):
-        yield f"wait {arrays}", "mbarrier", without("wait", arrays, -1)
+        yield f"wait {arrays}", module, "mbarrier", without(mbarrier, "wait", arrays, -1)
     for array in (2, 4):  # at the others, copies arrive
-        yield f"arrive {array}", "mbarrier", without("arrive", (array,), 1)
-    yield "no products", "warpgroup_mma_wait", lambda left, deps: deps if len(deps) > 1 else deps[0]
+        yield f"arrive {array}", module, "mbarrier", without(mbarrier, "arrive", (array,), 1)
+    yield "no products", module, "warpgroup_mma_wait", lambda left, deps: deps if len(deps) > 1 else deps[0]
     whole = lambda left, deps: finish(left, deps=deps) if left == 0 else deps  # noqa: E731
-    yield "only whole rows", "warpgroup_mma_wait", whole
-    yield "fence", "fence_async_shared", lambda: None
-    yield "synchronize", "synchronize", lambda: None
-    yield "copies", "tma", SimpleNamespace(store_wait=lambda left: None)
+    yield "only whole rows", module, "warpgroup_mma_wait", whole
+    yield "fence", module, "fence_async_shared", lambda: None
+    yield "synchronize", module, "synchronize", lambda: None
+    yield "copies", module, "tma", SimpleNamespace(store_wait=lambda left: None)
 
 
-def faults_are_seen(module: Any) -> None:
-    """Without this wait, arrival or fence, the numbers are wrong or nothing goes on."""
-    from liif_fast.head.triton import render
-
+def faults_are_seen(module: Any, render: Any) -> None:
     multiprocessors, render.multiprocessors = render.multiprocessors, lambda device: 1
     given = case((1, 64, 9, 70), 64, "residual", torch.bfloat16)
-
-    def run() -> Tensor:
-        return module.convolve(**given, config=module.Config(16, 3))
-
-    want = run()
-    for name, function, changed in faults(module):
-        right = getattr(module, function)
-        setattr(module, function, changed)
-        try:
-            seen = not torch.equal(run(), want)
-        except interpreter.InterpreterError:
-            seen = True
-        finally:
-            setattr(module, function, right)
-        assert seen, name
-        gluon_on_cpu.CARD.reset()
-        assert torch.equal(run(), want), name
+    all_seen(faults(module), lambda: module.convolve(**given, config=module.Config(16, 3)))
     render.multiprocessors = multiprocessors

@@ -1,9 +1,9 @@
-"""Whether gluon_on_cpu sees what is wrong with the Gluon kernel, and which tiles its blocks compute."""
+"""Whether gluon_on_cpu sees what is wrong with a Gluon kernel, and which tiles the fused one's blocks compute."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -17,29 +17,52 @@ from liif_fast.head.triton import render
 from liif_fast.head.triton.configs import Config
 
 
+def without(mbarrier: Any, name: str, arrays: tuple[int, ...], times: int) -> SimpleNamespace:
+    """mbarrier, whose function ``name`` does nothing for some arrays of them, so many times; -1: always."""
+    function, left = getattr(mbarrier, name), [times]
+
+    def changed(barrier, *rest, **named):
+        if barrier.which not in arrays or left[0] == 0:
+            return function(barrier, *rest, **named)
+        left[0] -= 1
+
+    return SimpleNamespace(**{**vars(mbarrier), name: changed})
+
+
+def all_seen(faults: Iterator[tuple[str, Any, str, Any]], run: Callable[[], Tensor]) -> None:
+    """What gluon_on_cpu is for: without a wait, arrival or fence, the numbers are wrong or nothing goes on.
+
+    Args:
+        faults: name, module, name in it and what that is replaced by.
+        run: gives a kernel's result.
+    """
+    want = run()
+    for name, module, function, changed in faults:
+        right = getattr(module, function)
+        setattr(module, function, changed)
+        try:
+            seen = not torch.equal(run(), want)
+        except interpreter.InterpreterError:
+            seen = True
+        finally:
+            setattr(module, function, right)
+        assert seen, name
+        gluon_on_cpu.CARD.reset()
+        assert torch.equal(run(), want), name
+
+
 def faults(specialised: ModuleType, partitions: ModuleType) -> Iterator[tuple[str, ModuleType, str, Any]]:
-    """Name, module, name in it and what that is replaced by."""
+    """Of the fused kernel, see ``all_seen``."""
     mbarrier, finish = partitions.mbarrier, partitions.warpgroup_mma_wait
 
     def of_others(role: str, name: str) -> tuple:
         right = getattr(partitions, name)
         return partitions, name, lambda: None if threading.current_thread().name == role else right()
 
-    def without(name: str, array: int, times: int) -> SimpleNamespace:
-        """mbarrier, whose function ``name`` does nothing for an array of them, so many times; -1: always."""
-        function, left = getattr(mbarrier, name), [times]
-
-        def changed(barrier, *rest, **named):
-            if barrier.which != array or left[0] == 0:
-                return function(barrier, *rest, **named)
-            left[0] -= 1
-
-        return SimpleNamespace(**{**vars(mbarrier), name: changed})
-
     for array in range(6):
-        yield f"wait {array}", partitions, "mbarrier", without("wait", array, -1)
+        yield f"wait {array}", partitions, "mbarrier", without(mbarrier, "wait", (array,), -1)
         if array:  # at the first, copies arrive
-            yield f"arrive {array}", partitions, "mbarrier", without("arrive", array, 1)
+            yield f"arrive {array}", partitions, "mbarrier", without(mbarrier, "arrive", (array,), 1)
     yield "no products", partitions, "warpgroup_mma_wait", lambda left, deps: deps[0]
     whole = lambda left, deps: finish(left, deps=deps) if left == 0 else deps[0]  # noqa: E731
     yield "only whole layers", partitions, "warpgroup_mma_wait", whole
@@ -51,21 +74,8 @@ def faults(specialised: ModuleType, partitions: ModuleType) -> Iterator[tuple[st
 
 
 def faults_are_seen(specialised: ModuleType, partitions: ModuleType, config: Config) -> None:
-    """What gluon_on_cpu is for: without this wait, arrival or fence, the numbers are wrong or nothing goes on."""
     s = sample(torch.bfloat16, D=64, B=1, Q=56)  # 7 tiles: more than there are buffers
-    want = render.render(*s, config=config)
-    for name, module, function, changed in faults(specialised, partitions):
-        right = getattr(module, function)
-        setattr(module, function, changed)
-        try:
-            seen = not torch.equal(render.render(*s, config=config), want)
-        except interpreter.InterpreterError:
-            seen = True
-        finally:
-            setattr(module, function, right)
-        assert seen, name
-        gluon_on_cpu.CARD.reset()
-        assert torch.equal(render.render(*s, config=config), want), name
+    all_seen(faults(specialised, partitions), lambda: render.render(*s, config=config))
 
 
 def every_tile(partitions: ModuleType, config: Config) -> Iterator[tuple[str, Sample, Tensor]]:

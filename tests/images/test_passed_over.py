@@ -37,7 +37,7 @@ def test_of_many_kinds_the_commonest():
 def test_what_would_read_them(tmp_path, monkeypatch):
     counted = Counter({".heic": 2, ".txt": 1})
     monkeypatch.setattr(finding, "has_heif", lambda: False)
-    cure = ' (HEIF needs pillow-heif: pip install "liif_fast[heif]")'
+    cure = " (HEIF needs pillow-heif: pip install pillow-heif)"
     assert kinds(counted) == f"3 skipped: 2 .heic, 1 .txt{cure}"
     assert kinds(Counter({".txt": 1})) == "1 skipped: 1 .txt"
     (tmp_path / "a.heic").write_bytes(b"x")

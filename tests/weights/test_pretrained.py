@@ -271,3 +271,15 @@ def test_failing_pip(cache, monkeypatch):
     silent = subprocess.CompletedProcess([], 1, "", "")
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: silent)
     refused("it gave no reason")
+
+
+def test_what_is_said_of_weights_in_the_package(tmp_path, monkeypatch):
+    """Of those that may be there one day: their own licence, and where the credits are."""
+    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path)
+    (tmp_path / "srcnn-x4-open.safetensors").write_bytes(b"weights")
+    official, own = pretrained.about()
+    assert (official.name, official.fetched) == (NAME, True)
+    assert (own.name, own.size, own.path) == ("srcnn-x4-open", 7, tmp_path / "srcnn-x4-open.safetensors")
+    assert not own.fetched
+    assert "its card: srcnn-x4-open.md" in own.what
+    assert "keeps the credits" in own.licence

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ...base.out_of_memory import out_of_memory
-from ...head import convolution, transforms
+from ...head import convolution
 from ...head.precision import HALF
 from ...head.triton import small
+from ...head.unwatched import plain, unwatched
 from .. import folding
 
 _CONV = nn.Conv2d.forward, nn.Conv2d._conv_forward
@@ -27,17 +27,7 @@ _LAST = torch.channels_last
 
 def suits(x: Tensor) -> bool:
     """Whether x is what the blocks get in inference in half precision on CUDA, and nobody watches the operations."""
-    return not torch.is_grad_enabled() and folding.plain([x]) and x.dtype in HALF and on_cuda(x) and unwatched(x)
-
-
-def unwatched(x: Tensor) -> bool:
-    """Whether what is done with x ``[B, C, H, W]`` is just computed, in its own dtype."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transforms.active():
-        return False
-    if not folding.plain([x]) or x.ndim != 4 or not x.numel() or is_in_torch_dispatch_mode():
-        return False
-    device = x.device.type
-    return not torch.is_autocast_enabled(device) or torch.get_autocast_dtype(device) == x.dtype
+    return not torch.is_grad_enabled() and plain([x]) and x.dtype in HALF and on_cuda(x) and unwatched(x)
 
 
 def on_cuda(x: Tensor) -> bool:
@@ -54,7 +44,7 @@ def known(layer: nn.Module, x: Tensor) -> bool:
     if type(layer)._conv_forward is not _CONV[1] or geometry != ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros"):
         return False
     w, b, C = layer.weight, layer.bias, x.shape[1]
-    if b is None or not folding.plain([w, b]) or w.shape != (C, C, 3, 3) or b.shape != (C,):
+    if b is None or not plain([w, b]) or w.shape != (C, C, 3, 3) or b.shape != (C,):
         return False
     dtypes = (torch.float32, *HALF) if torch.is_autocast_enabled(x.device.type) else (x.dtype,)
     return all(t.dtype in dtypes and t.device == x.device for t in (w, b))

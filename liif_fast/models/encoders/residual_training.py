@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...head import passes, transforms
+from ...head.unwatched import unwatched
 from ..encoding import by_matrix_units
 from . import residual
 
@@ -47,7 +48,7 @@ def suits(x: Tensor) -> bool:
     if not torch.is_grad_enabled() or not isinstance(x, Tensor) or not x.requires_grad or not residual.on_cuda(x):
         return False
     worth = getattr(_here, "preferred", False) or x.numel() >= LARGE
-    return worth and residual.unwatched(x) and by_matrix_units(x.device.type, x.dtype)
+    return worth and unwatched(x) and by_matrix_units(x.device.type, x.dtype)
 
 
 def run(x: Tensor, layers: Sequence[nn.Conv2d], scales: Sequence[float]) -> Tensor:
