@@ -15,6 +15,7 @@ PACKAGE = ROOT / "liif_fast"
 ROOMS = (
     "cli",
     "integrations",
+    "video",
     "upscaling",
     "training",
     "quality",
