@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from ..base.version import VERSION
 from ..quality.compare_files import FILES
 from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS
-from . import reporting, spellings
+from . import reporting, spellings, video_arguments
 
 SCALE = 4.0  # without --scale, --size, --fit and --fill
 _DTYPE = (
@@ -95,6 +95,13 @@ def parser() -> argparse.ArgumentParser:
     )
     p.set_defaults(command="upscale")
     _upscale(p)
+    _model(p)
+
+    p = commands.add_parser(
+        "video", help="enlarge a video file", description="Enlarge a video.", epilog=video_arguments.NOTES
+    )
+    p.set_defaults(command="video")
+    video_arguments.add(p)
     _model(p)
 
     p = commands.add_parser("eval", help="PSNR and SSIM of a model on a data set")

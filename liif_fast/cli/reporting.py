@@ -134,7 +134,7 @@ class Progress:
     Use as a context manager.
 
     Args:
-        unit: what is counted.
+        unit: what is counted; of frames it is said how many a second.
         alone: it moves also while nobody calls ``to``, by a thread.
     """
 
@@ -197,16 +197,18 @@ class Progress:
             self._period = min(LAST_PERIOD, 2 * self._period)
             self._next = now + self._period
         spent, share = now - self._begun, self.done / self.total
+        speed = f", {self.done / spent:.2g} a second" if self.unit == "frame" and spent > 0 else ""
         left = f", about {duration(spent * (1 - share) / share)} left" if share > 0 else ""
         what = f"{self.what}: " if self.what else ""
         units = f"{self.total:g} {self.unit}{'s'[: self.total != 1]}"
-        say(f"{what}{100 * share:.1f} % of {units} in {duration(spent)}{left}")
+        say(f"{what}{100 * share:.1f} % of {units} in {duration(spent)}{speed}{left}")
 
 
 def _bar(unit: str) -> Any:
     import tqdm
 
-    return tqdm.tqdm(total=0.0, unit=unit, bar_format="{l_bar}{bar}| {elapsed}<{remaining}")
+    speed = ", {rate_fmt}" if unit == "frame" else ""
+    return tqdm.tqdm(total=0.0, unit=f" {unit}", bar_format="{l_bar}{bar}| {elapsed}<{remaining}" + speed)
 
 
 def duration(seconds: float) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 _DTYPES = {"fp32": "float32", "f32": "float32", "fp16": "float16", "f16": "float16", "half": "float16",
            "bf16": "bfloat16"}  # fmt: skip
 _WIDTHS = {"4k": 3840, "uhd": 3840, "8k": 7680}
 Size = tuple[int | None, int | None]  # width, height; one may follow from the picture's shape
-SIZES = ("--size", "--fit", "--fill")
+SIZES = ("--size", "--fit", "--fill", "--input-size")
 
 
 def scale(text: str) -> float:
@@ -61,6 +62,38 @@ def both_sides(text: str) -> Size:
     if width is None or height is None:
         raise argparse.ArgumentTypeError(f"{text}: both sides are wanted, e.g. 1920x1080; for one --size {text}")
     return width, height
+
+
+def window(text: str) -> tuple[float, float, float, float]:
+    """``"LEFT,TOP,WIDTHxHEIGHT"`` in pixels, real numbers, left and top below 0, too -> (top, left, height, width)."""
+    number = r" ?([+-]?(?:\d+\.?\d*|\.\d+)) ?"
+    found = re.fullmatch(f"{number},{number},{number}[x*×]{number}", " ".join(text.lower().split()))
+    left, top, width, height = map(float, found.groups()) if found else (0.0, 0.0, 0.0, 0.0)
+    if not (width > 0 and height > 0):
+        raise argparse.ArgumentTypeError(
+            f"{text}: LEFT,TOP,WIDTHxHEIGHT in pixels is wanted, both sides above 0, e.g. 8,0,704x480 or -0.5,0,720x480"
+        )
+    return top, left, height, width
+
+
+def seconds(text: str) -> float:
+    """``"90"``, ``"90.5s"``, ``"1:30"``, ``"0:01:30.5"`` -> seconds."""
+    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+\.?\d*|\.\d+)s?", text.strip().lower())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text}: seconds, or [HOURS:]MINUTES:SECONDS, are wanted, e.g. 90.5 or 1:30.5")
+    hours, minutes, rest = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + rest
+
+
+def rate(text: str) -> Fraction:
+    """``"25"``, ``"23.976"``, ``"30000/1001"`` -> frames a second."""
+    try:
+        found = Fraction(text.strip().replace(":", "/"))
+    except (ValueError, ZeroDivisionError):
+        found = Fraction(0)
+    if found <= 0:
+        raise argparse.ArgumentTypeError(f"{text}: frames a second are wanted, e.g. 25, 23.976 or 30000/1001")
+    return found
 
 
 def dtype(text: str) -> str:

@@ -167,7 +167,7 @@ def _options(args: argparse.Namespace) -> Options:
         scale=args.scale,
         size=args.size or args.fit or args.fill,
         shape="fit" if args.fit else "fill" if args.fill else "exact",
-        tile=_tile(args.tile),
+        tile=tile(args.tile),
         format=args.format,
         quality=args.quality,
         lossless=args.lossless,
@@ -277,7 +277,7 @@ def _same_folder(one: str, other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _tile(text: str) -> int | str:
+def tile(text: str) -> int | str:
     if text != "auto" and not text.isdecimal():
         raise UsageError(f"--tile {text}: auto, 0 or a number of pixels is wanted")
     return text if text == "auto" else int(text)

@@ -63,13 +63,18 @@ def _meant(given: Path) -> str:
     return f"{given.with_name(near[0])}?" if near else "check the name"
 
 
+def suffixes() -> set[str]:
+    """Of files that are taken for images in a folder."""
+    Image.init()
+    found = {s for s, f in Image.registered_extensions().items() if f in Image.OPEN and f not in _NO_PHOTOS}
+    return (found | HEIF_SUFFIXES) if has_heif() else found - HEIF_SUFFIXES
+
+
 def images_in(
     folder: Path, recursive: bool = False, passed_over: Counter[str] | None = None
 ) -> tuple[list[Path], list[ImageError]]:
     """The images in a folder, as ``find_images`` finds them; none is no error."""
-    Image.init()
-    suffixes = {s for s, f in Image.registered_extensions().items() if f in Image.OPEN and f not in _NO_PHOTOS}
-    suffixes = (suffixes | HEIF_SUFFIXES) if has_heif() else suffixes - HEIF_SUFFIXES
+    known = suffixes()
     found: list[Path] = []
     errors: list[ImageError] = []
 
@@ -83,7 +88,7 @@ def images_in(
                 continue
             suffix = os.path.splitext(name)[1].lower()
             regular = os.path.isfile(os.path.join(where, name))  # a pipe would be waited for
-            if suffix in suffixes and regular:
+            if suffix in known and regular:
                 found.append(Path(where, name))
             elif passed_over is not None:
                 passed_over[(suffix or "without suffix") if regular else "pipe, device or broken link"] += 1

@@ -33,7 +33,7 @@ NEEDS_HEIF = "HEIF needs pillow-heif: pip install pillow-heif"
 
 # by suffix: files that people give and that other programs make pictures of
 _PICTURES_BY = {
-    (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".wmv"): "take a video's pictures: ffmpeg -i {} %05d.png",
+    (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".wmv"): "enlarge a video: liif-fast video {} -o OUT.mp4",
     (".pdf",): "make pictures of its pages: pdftoppm -r 150 -png {} page",
     (".svg", ".svgz"): "draw it at the wanted size: rsvg-convert -w WIDTH -o drawn.png {}",
 }

@@ -70,7 +70,7 @@ photo -s 2                             | 2 | no such command or file: one of ups
 "" -s 2                                | 2 | got an empty one                           |
 text.txt -s 2                          | 1 | not an image of a known format             |
 report.pdf -s 2                        | 1 | pdftoppm -r 150 -png report.pdf page       |
-clip.mp4 -s 2                          | 1 | ffmpeg -i clip.mp4 %05d.png                |
+clip.mp4 -s 2                          | 1 | liif-fast video clip.mp4 -o OUT.mp4        |
 photo.cr2 -s 2                         | 1 | a camera's raw file (CR2)                  |
 https://example.com/a.png -s 2         | 2 | a web address, files are wanted; download  |
 photo.png -s 2 -m nothing              | 2 | known names: edsr-baseline-liif            |

@@ -1,0 +1,326 @@
+"""A video in, a larger one out: reading, computing and encoding side by side, by parts that a later run can go on with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import json
+import math
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..base import atomic
+from ..base.version import VERSION
+from . import encoding, muxing
+from .kinds import Facts, Frame, VideoError
+from .options import Plan, VideoOptions, plan
+from .segments import SEGMENT, Segments
+from .source import open_source
+
+STREAM = "-"  # standard input or output
+_AHEAD = 4  # frames that wait for the encoder at most
+# on these the parts depend, bit for bit
+_DECIDE = ("scale", "size", "window", "start", "end", "codec", "crf", "preset", "pixel_format", "point")
+
+
+@dataclass
+class VideoResult:
+    """What has been written."""
+
+    input: str
+    output: str
+    in_size: tuple[int, int]  # width, height, as stored
+    out_size: tuple[int, int]
+    frames: int = 0  # of the whole output
+    resumed: int = 0  # of these, frames of an earlier run
+    frames_reused: int = 0  # not computed again, being unchanged
+    tiles: int = 0
+    tiles_reused: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Frames a second of this run."""
+        return (self.frames - self.resumed) / max(self.seconds, 1e-9)
+
+
+def enlarge_video(
+    load: Callable[[], tuple[Any, torch.dtype]],
+    source: str | Path,
+    output: str | Path,
+    options: VideoOptions,
+    *,
+    progress: Callable[[float, float, str], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> VideoResult:
+    """Enlarge a video file, or raw frames from standard input, to a file, or to raw frames on standard output.
+
+    Args:
+        load: gives the model and the dtype of its computation; called once all that can be known before is in order.
+        source: a file; "-": standard input.
+        output: a file, whose suffix says the container; "-": standard output.
+        progress: called with the frames that are done, how many there are (0: not known), and the source's name.
+        say: called with one line of what is kept when the work ends early.
+
+    Raises:
+        VideoError: it cannot be done, and what to do. Nothing half-written is left but whole parts of the work, beside
+            the output, which ``options.resume`` goes on with.
+    """
+    begun = time.perf_counter()
+    with _as_lines(output):
+        _check_output(source, output, options)
+        read = None if os.fspath(source) == STREAM else Path(source)
+        raw = {name: getattr(options, name) for name in ("input_size", "input_format", "input_rate")}
+        with open_source(STREAM if read is None else read, **raw) as opened:
+            facts = opened.facts
+            run = _Run(load, opened, read, options, progress or (lambda *_: None), say or (lambda _: None))
+            result = run.to_stream() if os.fspath(output) == STREAM else run.to_file(Path(output))
+    result.seconds = time.perf_counter() - begun
+    result.input, result.output, result.in_size = str(source), str(output), (facts.width, facts.height)
+    result.notes = list(dict.fromkeys(result.notes))
+    return result
+
+
+class _Run:
+    """What the ways of writing share."""
+
+    def __init__(
+        self,
+        load: Callable[[], tuple[Any, torch.dtype]],
+        opened: Any,
+        source: Path | None,
+        options: VideoOptions,
+        progress: Callable[[float, float, str], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.load, self.opened, self.source, self.options = load, opened, source, options
+        self.progress, self.say = progress, say
+        self.facts: Facts = opened.facts
+
+    def to_file(self, output: Path) -> VideoResult:
+        container = encoding.container_of(output)
+        choice = encoding.choose(self.facts, self.options, container)
+        made = plan(self.facts, self.options, choice.steps, choice.whole)
+        how = encoding.Encoding(choice, made.size, made.sample_aspect, self.facts.rate)
+        job = muxing.Job(self.source, output, container, how, self.facts, self.options)
+        result = self._result(made, [*choice.notes, *muxing.check(job)])
+        model, dtype = self.load()
+        with Segments(output) as segments:
+            try:
+                resumed = segments.begin(self._made_of(model, dtype), self.options.resume)
+                if self.options.resume and not resumed:
+                    result.notes.append("there was nothing to go on with: it is begun anew")
+                self._encode(model, dtype, made, how, segments, result)
+                if not result.frames:
+                    raise VideoError(f"{self.source or 'standard input'}: no frames in this part of it")
+                with atomic.replacing(output, overwrite=self.options.overwrite, sync=True) as scratch:
+                    result.notes += muxing.write(job, segments, scratch)
+            except BaseException:
+                self._tell_kept(segments)
+                raise
+            segments.remove()
+        return result
+
+    def to_stream(self) -> VideoResult:
+        from .raw import RawWriter
+
+        made = plan(self.facts, self.options)
+        result = self._result(made, [])
+        model, dtype = self.load()
+        with RawWriter(self.options.output_format, made.size, self.facts, made.sample_aspect) as writer:
+
+            def write(frames: Iterator[Frame]) -> None:
+                for frame in frames:
+                    writer.write(frame)
+
+            self._stream(model, dtype, made, result, write)
+        return result
+
+    def _result(self, made: Plan, notes: list[str]) -> VideoResult:
+        return VideoResult("", "", (0, 0), made.size[::-1], notes=[*self.facts.notes, *made.notes, *notes])
+
+    def _encode(
+        self, model: Any, dtype: torch.dtype, made: Plan, how: encoding.Encoding, segments: Segments, result: VideoResult
+    ) -> None:
+        """The parts that are still to be made."""
+        there = segments.done()
+        result.frames = result.resumed = len(segments.times())
+        if result.frames % SEGMENT:
+            return  # the last part is there, too
+
+        def write(frames: Iterator[Frame]) -> None:
+            for k in itertools.count(there):
+                if (first := next(frames, None)) is None:
+                    return
+                segments.write(k, itertools.chain([first], itertools.islice(frames, SEGMENT - 1)), how)
+
+        self._stream(model, dtype, made, result, write)
+
+    def _stream(
+        self, model: Any, dtype: torch.dtype, made: Plan, result: VideoResult, write: Callable[[Iterator[Frame]], None]
+    ) -> None:
+        """Enlarges the frames from the ``result.frames``-th on, and has a thread write them."""
+        options, times = self.options, deque[tuple[int, int]]()
+        total, name = self._total(), str(self.source or "standard input")
+
+        def pixels() -> Iterator[Any]:
+            for frame in self.opened.frames(options.start, options.end, skip=result.resumed):
+                times.append((frame.pts, frame.duration))
+                yield frame.pixels
+
+        large = model.stream(
+            pixels(), size=made.size, window=made.window, point=options.point, tile=options.tile, dtype=dtype,
+            reuse=options.reuse, refresh=SEGMENT,
+        )  # fmt: skip
+
+        def enlarged() -> Iterator[Frame]:
+            for picture in large:
+                result.frames += 1
+                self.progress(result.frames, max(total, result.frames) if total else 0, name)
+                yield Frame(picture, *times.popleft())
+
+        self.progress(result.frames, total, name)
+        with contextlib.closing(large):
+            _in_thread(enlarged(), write)
+        result.frames_reused, result.tiles, result.tiles_reused = large.frames_reused, large.tiles, large.tiles_reused
+
+    def _total(self) -> int:
+        """How many frames there will be, about; 0 if that is not known."""
+        facts, options = self.facts, self.options
+        if options.start is None and options.end is None:
+            return facts.frames or 0
+        end = options.end if facts.frames is None else min(options.end or math.inf, float(facts.frames / facts.rate))
+        return 0 if end is None else max(1, math.ceil((end - (options.start or 0)) * facts.rate))
+
+    def _made_of(self, model: Any, dtype: torch.dtype) -> dict[str, Any]:
+        there = os.stat(self.source) if self.source is not None else None
+        made_of = {
+            "version": VERSION,
+            "source": [os.path.realpath(self.source), there.st_size, there.st_mtime_ns] if there and self.source else None,
+            "model": _hash(model),
+            "dtype": str(dtype).removeprefix("torch."),
+            "device": next((p.device.type for p in model.parameters()), "cpu"),
+            **{name: getattr(self.options, name) for name in _DECIDE},
+        }
+        return json.loads(json.dumps(made_of))
+
+    def _tell_kept(self, segments: Segments) -> None:
+        if self.source is None:  # what came through a pipe does not come again
+            segments.remove()
+        elif done := len(segments.times()):
+            self.say(f"{done} frames are kept in {segments.folder}: the same command with --resume goes on from there")
+
+
+def _in_thread(frames: Iterator[Frame], write: Callable[[Iterator[Frame]], None]) -> None:
+    """Has a thread write what comes here; the errors of both end both, and are raised here."""
+    handed: queue.Queue[Frame | None] = queue.Queue(_AHEAD)
+    failed: list[BaseException] = []
+    stop = threading.Event()
+
+    def taken() -> Iterator[Frame]:
+        while True:
+            frame = handed.get()
+            if stop.is_set():
+                raise _Stopped
+            if frame is None:
+                return
+            yield frame
+
+    def work() -> None:
+        try:
+            write(taken())
+        except BaseException as error:
+            failed.append(error)
+
+    def hand(frame: Frame | None) -> None:
+        while thread.is_alive():
+            with contextlib.suppress(queue.Full):
+                handed.put(frame, timeout=0.1)
+                return
+
+    thread = threading.Thread(target=work, name="liif-fast encoder", daemon=True)
+    thread.start()
+    try:
+        for frame in frames:
+            hand(frame)
+            if failed:
+                break
+        hand(None)
+        while thread.is_alive():  # not join alone, which no signal would end
+            thread.join(0.1)
+    except BaseException:
+        stop.set()
+        with contextlib.suppress(queue.Full):
+            handed.put_nowait(None)
+        thread.join()
+        raise
+    if failed:
+        raise failed[0]
+
+
+class _Stopped(Exception):
+    """The other thread has ended."""
+
+
+def _hash(model: Any) -> str:
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _check_output(source: str | Path, output: str | Path, options: VideoOptions) -> None:
+    """What can be known of the output's name."""
+    if os.fspath(output) == STREAM:
+        return
+    path = Path(output)
+    encoding.container_of(path)
+    if path.is_dir():
+        raise VideoError(f"{path}: is a folder; give the name of a file, e.g. {path / 'large.mp4'}")
+    if os.fspath(source) != STREAM and os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path):
+        raise VideoError(f"{path}: is the input itself; choose another output")
+    if os.path.lexists(path) and not options.overwrite:
+        raise VideoError(f"{path} exists: give --overwrite or another output")
+    if not path.parent.is_dir():
+        raise VideoError(f"{path.parent}: no such folder; make it, or choose another output")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(Segments(path).folder)  # the longest name of all
+        atomic.probe(path.parent)
+    except OSError as error:
+        raise VideoError(
+            f"{path.parent}: no file can be made in this folder ({error.strerror}); choose another output"
+        ) from error
+
+
+@contextlib.contextmanager
+def _as_lines(output: str | Path) -> Iterator[None]:
+    """Errors of the system and of FFmpeg as one line about the output."""
+    import av
+
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except FileExistsError as error:
+        raise VideoError(f"{output} exists by now: give --overwrite, or another output") from error
+    except (OSError, av.FFmpegError) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            why += "; make room, or choose another output"
+        raise VideoError(f"{output}: cannot be written: {why}") from error
