@@ -10,7 +10,8 @@ from typing import Any
 import av
 import numpy as np
 
-KR_KB = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
+KR_KB = {1: (0.2126, 0.0722), 4: (0.3, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)}
+KR_KB[9] = (0.2627, 0.0593)
 # white, yellow, cyan, green, magenta, red, blue, black, at 75 %, then greys and saturated ones
 BARS = np.array(
     [(r, g, b) for r, g, b in [(1, 1, 1), (1, 1, 0), (0, 1, 1), (0, 1, 0), (1, 0, 1), (1, 0, 0), (0, 0, 1), (0, 0, 0)]],
@@ -77,9 +78,9 @@ def picture_frame(rgb: np.ndarray, pixel_format: str, matrix: int = 6, full_rang
         planes = [code[..., i] for i in (1, 2, 0)] if pixel_format.startswith("gbr") else [code.reshape(height, -1)]
     else:
         code = components(rgb, matrix, full_range or pixel_format.startswith("yuvj"), bits)
-        chroma = [c for c in frame.format.components if c.is_chroma][:1]
-        steps = [(-(-width // c.width), -(-height // c.height)) for c in chroma]
-        planes = [code[..., 0], *(_halved(code[..., i], *steps[0]) for i in (1, 2) if steps)]
+        planes = [code[..., 0]]
+        for i, plane in enumerate(frame.planes[1:3], 1):
+            planes.append(_halved(code[..., i], -(-width // plane.width), -(-height // plane.height)))
     for plane, values in zip(frame.planes, planes, strict=False):
         values = np.clip(np.rint(values), 0, 2**bits - 1).astype(np.uint8 if bits == 8 else "<u2")
         rows = np.zeros((values.shape[0], plane.line_size), np.uint8)
