@@ -80,7 +80,7 @@ def seconds(text: str) -> float:
     """``"90"``, ``"90.5s"``, ``"1:30"``, ``"0:01:30.5"`` -> seconds."""
     found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+\.?\d*|\.\d+)s?", text.strip().lower())
     if not found:
-        raise argparse.ArgumentTypeError(f"{text}: seconds, or [HOURS:]MINUTES:SECONDS, are wanted, e.g. 90.5 or 1:30.5")
+        raise argparse.ArgumentTypeError(f"{text}: seconds or [HOURS:]MINUTES:SECONDS are wanted, e.g. 90.5 or 1:30")
     hours, minutes, rest = (float(part or 0) for part in found.groups())
     return 3600 * hours + 60 * minutes + rest
 

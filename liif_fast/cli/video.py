@@ -75,11 +75,13 @@ def _source(args: argparse.Namespace) -> str:
         raise UsageError("IN and -o: names of files are wanted, got an empty one")
     if args.output is None:
         raise UsageError("-o OUT: a file for the result is wanted, e.g. -o large.mp4")
+    if args.input_format == "y4m":  # is seen by itself
+        args.input_format = None
     if source == STREAM:
         if args.resume:
             raise UsageError("--resume: what came on standard input does not come again; leave it out")
         if sys.stdin is not None and sys.stdin.isatty():
-            raise UsageError("-i -: standard input is a terminal; write frames to it: ffmpeg ... | liif-fast video -i -")
+            raise UsageError("-i -: standard input is a terminal; write frames to it: ffmpeg ... | liif-fast")
         return source
     for name in ("input_size", "input_format", "input_rate"):
         if getattr(args, name) is not None:

@@ -58,15 +58,15 @@ def add(p: argparse.ArgumentParser) -> None:
         "--no-reuse", dest="reuse", action="store_false", help="compute unchanged frames and tiles again, too"
     )
     p.add_argument(
-        "--input-size", type=spellings.both_sides, metavar="WxH", help="of raw frames on standard input (not y4m)"
+        "--input-size", type=spellings.both_sides, metavar="WxH", help="of raw frames on standard input; y4m tells it itself"
     )
-    p.add_argument("--input-format", choices=("rgb24", "yuv420p", "y4m"), help="of raw frames on standard input")
+    p.add_argument("--input-format", metavar="F", help="their pixel format: rgb24 (default), yuv420p, ...")
     p.add_argument("--input-rate", type=spellings.rate, metavar="R", help="their frames a second (25)")
     p.add_argument(
         "--output-format",
-        choices=("y4m", "rgb24", "yuv420p"),
         default="y4m",
-        help="of raw frames on standard output (%(default)s)",
+        metavar="F",
+        help="of raw frames on standard output: y4m, rgb24, yuv420p, ... (%(default)s)",
     )
     p.add_argument(
         "--max-output-pixels", type=int, default=MAX_OUTPUT_PIXELS, help="refuse larger frames (%(default)s)"

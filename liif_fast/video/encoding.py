@@ -45,6 +45,11 @@ class Encoding:
     sample_aspect: Fraction
     rate: Fraction
 
+    @property
+    def says_sample_aspect(self) -> bool:
+        """Whether the codec itself tells the shape of pixels; PyAV tells it to MP4, but not to Matroska."""
+        return self.choice.codec.startswith(("libx264", "libx265", "h264", "hevc"))
+
     def add_to(self, container: Any) -> Any:
         """PyAV's stream of a container to write; the encoder is opened by the first frame or by the header."""
         stream = container.add_stream(self.choice.codec, rate=self.rate, options=dict(self.choice.options))

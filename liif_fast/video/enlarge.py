@@ -1,5 +1,4 @@
-"""A video in, a larger one out: reading, computing and encoding side by side, by parts that a later run can go on with.
-"""
+"""A video in, a larger one out: read, computed and encoded side by side, by parts that a later run goes on with."""
 
 from __future__ import annotations
 
@@ -10,8 +9,7 @@ import itertools
 import json
 import math
 import os
-import queue
-import threading
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,14 +21,14 @@ import torch
 
 from ..base import atomic
 from ..base.version import VERSION
-from . import encoding, muxing
+from . import encoding, muxing, raw
+from .handing import in_thread
 from .kinds import Facts, Frame, VideoError
 from .options import Plan, VideoOptions, plan
 from .segments import SEGMENT, Segments
 from .source import open_source
 
 STREAM = "-"  # standard input or output
-_AHEAD = 4  # frames that wait for the encoder at most
 # on these the parts depend, bit for bit
 _DECIDE = ("scale", "size", "window", "start", "end", "codec", "crf", "preset", "pixel_format", "point")
 
@@ -82,11 +80,10 @@ def enlarge_video(
     begun = time.perf_counter()
     with _as_lines(output):
         _check_output(source, output, options)
-        read = None if os.fspath(source) == STREAM else Path(source)
-        raw = {name: getattr(options, name) for name in ("input_size", "input_format", "input_rate")}
-        with open_source(STREAM if read is None else read, **raw) as opened:
+        given = {name: getattr(options, name) for name in ("input_size", "input_format", "input_rate")}
+        with open_source(source, **given) as opened:
             facts = opened.facts
-            run = _Run(load, opened, read, options, progress or (lambda *_: None), say or (lambda _: None))
+            run = _Run(load, opened, Path(source), options, progress or (lambda *_: None), say or (lambda _: None))
             result = run.to_stream() if os.fspath(output) == STREAM else run.to_file(Path(output))
     result.seconds = time.perf_counter() - begun
     result.input, result.output, result.in_size = str(source), str(output), (facts.width, facts.height)
@@ -101,7 +98,7 @@ class _Run:
         self,
         load: Callable[[], tuple[Any, torch.dtype]],
         opened: Any,
-        source: Path | None,
+        source: Path,
         options: VideoOptions,
         progress: Callable[[float, float, str], None],
         say: Callable[[str], None],
@@ -109,13 +106,14 @@ class _Run:
         self.load, self.opened, self.source, self.options = load, opened, source, options
         self.progress, self.say = progress, say
         self.facts: Facts = opened.facts
+        self.again = source.is_file()  # what comes through a pipe does not come again
 
     def to_file(self, output: Path) -> VideoResult:
         container = encoding.container_of(output)
         choice = encoding.choose(self.facts, self.options, container)
         made = plan(self.facts, self.options, choice.steps, choice.whole)
         how = encoding.Encoding(choice, made.size, made.sample_aspect, self.facts.rate)
-        job = muxing.Job(self.source, output, container, how, self.facts, self.options)
+        job = muxing.Job(None if self.opened.container is None else self.source, output, container, how, self.facts, self.options)
         result = self._result(made, [*choice.notes, *muxing.check(job)])
         model, dtype = self.load()
         with Segments(output) as segments:
@@ -125,7 +123,7 @@ class _Run:
                     result.notes.append("there was nothing to go on with: it is begun anew")
                 self._encode(model, dtype, made, how, segments, result)
                 if not result.frames:
-                    raise VideoError(f"{self.source or 'standard input'}: no frames in this part of it")
+                    raise VideoError(f"{self.source}: no frames in this part of it: see --start and --end")
                 with atomic.replacing(output, overwrite=self.options.overwrite, sync=True) as scratch:
                     result.notes += muxing.write(job, segments, scratch)
             except BaseException:
@@ -135,25 +133,34 @@ class _Run:
         return result
 
     def to_stream(self) -> VideoResult:
-        from .raw import RawWriter
-
-        made = plan(self.facts, self.options)
-        result = self._result(made, [])
+        made, facts, how = plan(self.facts, self.options), self.facts, self.options
+        result = self._result(made, ["raw frames have no times: they come at an even rate, without sound"])
         model, dtype = self.load()
-        with RawWriter(self.options.output_format, made.size, self.facts, made.sample_aspect) as writer:
 
-            def write(frames: Iterator[Frame]) -> None:
+        def write(frames: Iterator[Frame]) -> None:
+            with open(sys.stdout.fileno(), "wb", closefd=False) as stream:
+                writer = raw.RawWriter(
+                    stream, how.output_format, *made.size[::-1], facts.rate, made.sample_aspect, facts.colours,
+                    how.pixel_format or "yuv420p",
+                )  # fmt: skip
                 for frame in frames:
-                    writer.write(frame)
+                    writer.write(frame.pixels)
+                writer.close()
 
-            self._stream(model, dtype, made, result, write)
+        self._stream(model, dtype, made, result, write)
         return result
 
     def _result(self, made: Plan, notes: list[str]) -> VideoResult:
         return VideoResult("", "", (0, 0), made.size[::-1], notes=[*self.facts.notes, *made.notes, *notes])
 
     def _encode(
-        self, model: Any, dtype: torch.dtype, made: Plan, how: encoding.Encoding, segments: Segments, result: VideoResult
+        self,
+        model: Any,
+        dtype: torch.dtype,
+        made: Plan,
+        how: encoding.Encoding,
+        segments: Segments,
+        result: VideoResult,
     ) -> None:
         """The parts that are still to be made."""
         there = segments.done()
@@ -174,7 +181,7 @@ class _Run:
     ) -> None:
         """Enlarges the frames from the ``result.frames``-th on, and has a thread write them."""
         options, times = self.options, deque[tuple[int, int]]()
-        total, name = self._total(), str(self.source or "standard input")
+        total, name = self._total(), str(self.source)
 
         def pixels() -> Iterator[Any]:
             for frame in self.opened.frames(options.start, options.end, skip=result.resumed):
@@ -194,7 +201,7 @@ class _Run:
 
         self.progress(result.frames, total, name)
         with contextlib.closing(large):
-            _in_thread(enlarged(), write)
+            in_thread(enlarged(), write)
         result.frames_reused, result.tiles, result.tiles_reused = large.frames_reused, large.tiles, large.tiles_reused
 
     def _total(self) -> int:
@@ -206,10 +213,10 @@ class _Run:
         return 0 if end is None else max(1, math.ceil((end - (options.start or 0)) * facts.rate))
 
     def _made_of(self, model: Any, dtype: torch.dtype) -> dict[str, Any]:
-        there = os.stat(self.source) if self.source is not None else None
+        there = os.stat(self.source) if self.again else None
         made_of = {
             "version": VERSION,
-            "source": [os.path.realpath(self.source), there.st_size, there.st_mtime_ns] if there and self.source else None,
+            "source": there and [os.path.realpath(self.source), there.st_size, there.st_mtime_ns],
             "model": _hash(model),
             "dtype": str(dtype).removeprefix("torch."),
             "device": next((p.device.type for p in model.parameters()), "cpu"),
@@ -218,61 +225,10 @@ class _Run:
         return json.loads(json.dumps(made_of))
 
     def _tell_kept(self, segments: Segments) -> None:
-        if self.source is None:  # what came through a pipe does not come again
+        if not self.again:
             segments.remove()
         elif done := len(segments.times()):
             self.say(f"{done} frames are kept in {segments.folder}: the same command with --resume goes on from there")
-
-
-def _in_thread(frames: Iterator[Frame], write: Callable[[Iterator[Frame]], None]) -> None:
-    """Has a thread write what comes here; the errors of both end both, and are raised here."""
-    handed: queue.Queue[Frame | None] = queue.Queue(_AHEAD)
-    failed: list[BaseException] = []
-    stop = threading.Event()
-
-    def taken() -> Iterator[Frame]:
-        while True:
-            frame = handed.get()
-            if stop.is_set():
-                raise _Stopped
-            if frame is None:
-                return
-            yield frame
-
-    def work() -> None:
-        try:
-            write(taken())
-        except BaseException as error:
-            failed.append(error)
-
-    def hand(frame: Frame | None) -> None:
-        while thread.is_alive():
-            with contextlib.suppress(queue.Full):
-                handed.put(frame, timeout=0.1)
-                return
-
-    thread = threading.Thread(target=work, name="liif-fast encoder", daemon=True)
-    thread.start()
-    try:
-        for frame in frames:
-            hand(frame)
-            if failed:
-                break
-        hand(None)
-        while thread.is_alive():  # not join alone, which no signal would end
-            thread.join(0.1)
-    except BaseException:
-        stop.set()
-        with contextlib.suppress(queue.Full):
-            handed.put_nowait(None)
-        thread.join()
-        raise
-    if failed:
-        raise failed[0]
-
-
-class _Stopped(Exception):
-    """The other thread has ended."""
 
 
 def _hash(model: Any) -> str:
@@ -290,17 +246,25 @@ def _check_output(source: str | Path, output: str | Path, options: VideoOptions)
         return
     path = Path(output)
     encoding.container_of(path)
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(Segments(path).folder)  # the longest name of all
+    except OSError as error:
+        raise VideoError(f"{path}: no file can have this name ({error.strerror}); choose another output") from error
     if path.is_dir():
         raise VideoError(f"{path}: is a folder; give the name of a file, e.g. {path / 'large.mp4'}")
-    if os.fspath(source) != STREAM and os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path):
+    if (
+        os.fspath(source) != STREAM
+        and os.path.exists(source)
+        and os.path.exists(path)
+        and os.path.samefile(source, path)
+    ):
         raise VideoError(f"{path}: is the input itself; choose another output")
     if os.path.lexists(path) and not options.overwrite:
         raise VideoError(f"{path} exists: give --overwrite or another output")
     if not path.parent.is_dir():
         raise VideoError(f"{path.parent}: no such folder; make it, or choose another output")
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(Segments(path).folder)  # the longest name of all
         atomic.probe(path.parent)
     except OSError as error:
         raise VideoError(

@@ -50,6 +50,12 @@ def check(job: Job) -> list[str]:
     """
     import av
 
+    sample = job.encoding.sample_aspect
+    if sample != 1 and job.container in ("matroska", "webm") and not job.encoding.says_sample_aspect:
+        raise VideoError(
+            f"{job.output}: this codec's pixels of {sample.numerator}:{sample.denominator} cannot be told here; choose "
+            ".mp4 or .mov, or one side of --size alone for square ones"
+        )
     with _source(job) as source:
         out = av.open(io.BytesIO(), "w", format=job.container)
         video = job.encoding.add_to(out)
@@ -111,14 +117,30 @@ def write(job: Job, segments: Segments, file: str) -> list[str]:
                 raise
             raise VideoError(f"{job.output}: {job.container} cannot hold it ({error.strerror}); choose .mkv") from error
         tick = video.time_base
+    late = _first_time(file) - starts[0]
     lost = max(abs(_ticks(start, tick) * tick - start) for start in starts)
     notes = []
     if lost:
         ms = float(1000 * lost)
-        notes.append(f"{job.container} counts time by 1/{round(1 / tick)} s: frames are up to {ms:.2g} ms off; .mp4: none")
+        notes.append(
+            f"{job.container} counts time by 1/{round(1 / tick)} s: frames are up to {ms:.2g} ms off; .mp4: none"
+        )
+    if late > 2 * tick:
+        notes.append(
+            f"{job.container} holds no time before 0, where its sound begins: all is {float(late):.3f} s later"
+        )
     if part.shift and part.first is None:
         notes.append(f"its time begins at 0, the source's at {float(part.shift):.3f} s")
     return notes
+
+
+def _first_time(file: str) -> Fraction:
+    """Of the first frame, as the file has it."""
+    import av
+
+    with av.open(file) as container:
+        packet = next(container.demux(container.streams.video[0]))
+        return packet.pts * packet.time_base
 
 
 @contextlib.contextmanager
@@ -140,10 +162,10 @@ def _left_out(source: Any, job: Job) -> list[str]:
         videos += stream.type == "video"
         if option is not None and not getattr(job.options, option):
             notes.append(f"{name} is left out: --no-{option}")
+        elif stream.type == "data" and _codec(stream) == "bin_data" and source.chapters():
+            pass  # MP4's chapters, once more
         elif (stream.type == "video" and videos > 1) or (option is None and stream.type != "video"):
-            # chapters of MP4 are a stream of this name, too
-            if not (stream.type == "data" and _codec(stream) == "bin_data" and source.chapters()):
-                notes.append(f"{name} is left out: only one video, sound and subtitles are kept")
+            notes.append(f"{name} is left out: only one video, sound and subtitles are kept")
     return notes
 
 
@@ -215,7 +237,7 @@ def _ticks(seconds: Fraction, unit: Fraction) -> int:
 def _video_packets(
     segments: Segments, stream: Any, starts: list[Fraction], ends: list[Fraction]
 ) -> Iterator[tuple[Fraction, Any]]:
-    """(time of decoding, packet): each with its own frame's time; decoded as early as the order asks, and no earlier."""
+    """(time of decoding, packet): each with its own frame's time; decoded as early as the order asks, not earlier."""
     tick, ahead = stream.time_base, segments.reordered()
     pts = [_ticks(start, tick) for start in starts]
     # as far before the first frame as the last decoding is before the last one: so no length is lost in MP4

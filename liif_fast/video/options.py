@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -72,13 +73,13 @@ def plan(facts: Facts, options: VideoOptions, steps: tuple[int, int] = (1, 1), w
     sample = 1 / facts.sample_aspect if across else facts.sample_aspect
     step = steps[::-1] if across else steps
     window = options.window
-    top, left, height, width = (Fraction(n) for n in window or (0, 0, in_height, in_width))
+    height, width = (Fraction(n) for n in (window or (0, 0, in_height, in_width))[2:])
     aspect = width * sample / height
     cure = f", or --pixel-format {whole} for odd ones" if whole else ""
     if options.size is None:
         scale = Fraction(options.scale or 1)
-        exact = [max(1, round(n * scale)) for n in (width, height)]
-        size = [s * max(1, round(n * scale / s)) for n, s in zip((width, height), step, strict=True)]
+        exact = [_nearest(n * scale) for n in (width, height)]
+        size = [_nearest(n * scale, s) for n, s in zip((width, height), step, strict=True)]
         if size != exact:
             rounded = " --pixel-format " + whole + " keeps that" if whole else " the pixel format has no odd sides"
             notes.append(f"{size[0]}x{size[1]} in place of {exact[0]}x{exact[1]}:{rounded}")
@@ -86,15 +87,15 @@ def plan(facts: Facts, options: VideoOptions, steps: tuple[int, int] = (1, 1), w
     else:
         for given, s in zip(options.size, step, strict=True):
             if given is not None and given % s:
-                near = "x".join("" if n is None else str(t * max(1, round(n / t))) for n, t in _pairs(options, step))
+                near = "x".join("" if n is None else str(_nearest(n, t)) for n, t in _pairs(options, step))
                 said = "x".join("" if n is None else str(n) for n in options.size)
                 raise VideoError(
                     f"--size {said}: with chroma at half the size both sides are even: --size {near}{cure}"
                 )
         w, h = options.size
         size = [
-            step[0] * max(1, round((h or 0) * aspect / step[0])) if w is None else w,
-            step[1] * max(1, round((w or 0) / aspect / step[1])) if h is None else h,
+            _nearest((h or 0) * aspect, step[0]) if w is None else w,
+            _nearest((w or 0) / aspect, step[1]) if h is None else h,
         ]
         shape = aspect * size[1] / size[0]
         if w is None or h is None or abs(size[1] * aspect - size[0]) <= _SAME:
@@ -108,6 +109,11 @@ def plan(facts: Facts, options: VideoOptions, steps: tuple[int, int] = (1, 1), w
         window = _stored(window, turn, facts)
     stored = (size[0], size[1]) if across else (size[1], size[0])
     return Plan(stored, window, _short(1 / shape if across else shape), notes)
+
+
+def _nearest(side: Fraction | int, step: int = 1) -> int:
+    """The nearest multiple above 0, of two the larger."""
+    return step * max(1, math.floor(Fraction(side) / step + Fraction(1, 2)))
 
 
 def _pairs(options: VideoOptions, step: tuple[int, int]) -> list[tuple[int | None, int]]:

@@ -29,6 +29,7 @@ except ImportError:  # Windows
 
 SEGMENT = 120  # frames
 _MADE_OF, _LOCK = "made_of.json", "lock"
+_EARLY = 1 << 10  # packets; more than any codec's frames wait for their turn
 _MILLISECOND = Fraction(1, 1000)
 
 
@@ -106,6 +107,7 @@ class Segments:
                         times.append((frame.pts, frame.duration))
                     for packet in stream.encode(picture):
                         reordered = max(reordered, packets - packet.pts)
+                        packet.dts = packets - _EARLY  # x265's own go back at times
                         packets += 1
                         packet.time_base = _MILLISECOND  # Matroska has no finer one
                         container.mux(packet)
