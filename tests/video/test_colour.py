@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
 
 av = pytest.importorskip("av")
-from video_files import BARS, PATCHES, bars, components, make_clip, picture_frame, rgb_of  # noqa: E402
+from video_files import PATCHES, bars, components, picture_frame, rgb_of  # noqa: E402
 
 from liif_fast.video import colour  # noqa: E402
-from liif_fast.video.kinds import Colours, VideoError  # noqa: E402
+from liif_fast.video.kinds import Colours  # noqa: E402
 
 FORMATS = ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv420p12le", "yuv444p16le"]
 SEEN = np.concatenate([PATCHES, np.random.default_rng(0).random((30, 3))])
