@@ -78,8 +78,8 @@ def resolved(
         return colours._replace(matrix=RGB, full_range=True), notes
     if not told_range:
         colours = colours._replace(full_range=pixel_format.startswith("yuvj") or holds == "grey")
-        if not pixel_format.startswith("yuvj"):
-            notes.append(f"its range is not told: {'full' if colours.full_range else 'limited'} is assumed")
+        if holds == "grey":  # that Y'CbCr is of limited range is no assumption but the rule of all codecs
+            notes.append("its range is not told: full is assumed, as FFmpeg does for grey")
     if colours.matrix == UNSPECIFIED or (holds == "grey" and colours.matrix not in _LUMA):
         large = size[1] > 576 or size[0] >= 1280
         colours = colours._replace(matrix=BT709 if large else BT601)
@@ -284,11 +284,11 @@ def _equations(colours: Colours, bits: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rounded(values: np.ndarray, top: int) -> np.ndarray:
-    """To the nearest code from 0 to ``top``; float32 ``values`` are used up."""
+    """To the nearest code from 0 to ``top``; ``values`` are used up."""
     values += 0.5
     return np.clip(values, 0.5, top + 0.5, out=values).astype(np.uint8 if top == 255 else np.uint16)
 
 
 def _scaled(values: np.ndarray, top: int, wanted: int) -> np.ndarray:
     """Codes whose white is ``top`` as such whose white is ``wanted``, rounded."""
-    return values if top == wanted else _rounded(values * np.float32(wanted / top), wanted)
+    return values if top == wanted else _rounded(values * (wanted / top), wanted)

@@ -46,7 +46,9 @@ class FileSource:
             self.facts = self._facts(first)
             # after the facts: it makes use of the frame
             halved = first.format.chroma_width(64) < 64 and not first.format.is_rgb
-            told = self.stream.codec_context.name in _CHROMA_TOLD or first.format.name.startswith("yuvj")
+            told = self.stream.codec_context.codec.canonical_name in _CHROMA_TOLD or first.format.name.startswith(
+                "yuvj"
+            )
             self._left = halved and not told and not colour.tells_chroma_place(first)
         except BaseException:
             self.container.close()
@@ -155,7 +157,7 @@ class FileSource:
             others = [s for s in self.container.streams.video if s.index != stream.index and not _is_cover(s)]
             notes += [f"it has {1 + len(others)} videos: number {stream.index} is enlarged"] * bool(others)
         if holds.alpha:
-            notes.append("its transparency is dropped")
+            notes.append("its transparency, if it has any, is dropped")
         if colours.transfer in (_PQ, _HLG):
             name = "PQ" if colours.transfer == _PQ else "HLG"
             notes.append(
@@ -196,8 +198,8 @@ def _chosen(path: Path, container: Any) -> Any:
         raise VideoError(f"{path}: its video is encrypted: give a file without copy protection")
     if context is None:
         raise VideoError(
-            f"{path}: its video's codec is unknown or encrypted, or the file is damaged where it tells it (an mp4's moov): "
-            "give a whole file, in a codec that FFmpeg decodes"
+            f"{path}: its video's codec is unknown or encrypted, or the file is damaged where it tells it (an mp4's "
+            "moov): give a whole file, in a codec that FFmpeg decodes"
         )
     return stream
 

@@ -59,7 +59,7 @@ def time_of(path: Path, index: int, begin: int | None, count: int) -> int | None
     """
     with opened(path) as container:
         stream = container.streams[index]
-        if stream.codec_context.name not in _ONE_EACH or not container.format.name.startswith(_EXACT):
+        if stream.codec_context.codec.canonical_name not in _ONE_EACH or not container.format.name.startswith(_EXACT):
             return None
         times: list[int] = []
         for packet in container.demux(stream):

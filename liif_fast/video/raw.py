@@ -57,14 +57,12 @@ class RawSource:
             raise VideoError(f"--input-format {pixel_format}: not read as raw frames; there are {', '.join(FORMATS)}")
         if min(size) < 1:
             raise VideoError(f"--input-size {size[0]}x{size[1]}: a width and a height above 0 are wanted")
-        if rate <= 0:
-            raise VideoError(f"--input-rate {float(rate):g}: a number above 0 is wanted")
         self._file, self._name, self._header, self._place, self._used = stream, name, header, place, False
         self.other_streams: list[Any] = []
         holds = colour.kind(pixel_format)
         resolved, notes = colour.resolved(colours or Colours(), pixel_format, size, colours is not None)
         if holds.alpha:
-            notes.append("its transparency is dropped")
+            notes.append("its transparency, if it has any, is dropped")
         self.facts = Facts(
             *size,
             time_base=1 / rate,

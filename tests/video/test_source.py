@@ -39,8 +39,8 @@ def refused(path: Path | str, **how) -> str:
 
 def test_facts_and_frames(tmp_path):
     clip = make_clip(
-        tmp_path / "a.mp4", audio=True, subtitles=True, chapters=True, matrix=1, full_range=False, primaries=1, transfer=1,
-        sample_aspect=Fraction(8, 9), rotation=90,
+        tmp_path / "a.mp4", audio=True, subtitles=True, chapters=True, matrix=1, full_range=False, primaries=1,
+        transfer=1, sample_aspect=Fraction(8, 9), rotation=90,
     )  # fmt: skip
     with open_source(clip) as source:
         facts = source.facts
@@ -86,8 +86,8 @@ def test_a_part_is_that_part_of_the_whole(tmp_path, name):
         assert len(whole) == 50
         base, origin = source.facts.time_base, source.origin
         for start, end, skip in [
-            (None, 0.4, 0), (0.8, None, 0), (0.81, 1.5, 0), (0.5, 1.5, 7), (None, None, 33), (1.96, 9, 0), (0.1, 0.1, 0),
-            (5, None, 0), (None, None, 50), (None, None, 49), (0, None, 0),
+            (None, 0.4, 0), (0.8, None, 0), (0.81, 1.5, 0), (0.5, 1.5, 7), (None, None, 33), (1.96, 9, 0),
+            (0.1, 0.1, 0), (5, None, 0), (None, None, 50), (None, None, 49), (0, None, 0),
         ]:  # fmt: skip
             low, high = -1 if start is None else start, 99 if end is None else end
             want = [f for f in whole if low <= float(f.pts * base - origin) + 1e-9 < high + 1e-9][skip:]
@@ -132,9 +132,8 @@ def test_open_groups_of_pictures(tmp_path):
     ],
 )
 def test_pixel_formats(tmp_path, pixel_format, codec, name, bits):
-    clip = make_clip(
-        tmp_path / name, 2, codec=codec, pixel_format=pixel_format, full_range="gray" in pixel_format or None
-    )
+    full_range = True if "gray" in pixel_format else None
+    clip = make_clip(tmp_path / name, 2, codec=codec, pixel_format=pixel_format, full_range=full_range)
     with open_source(clip) as source:
         assert source.facts.bits == bits
         pixels = next(source.frames()).pixels
@@ -149,7 +148,7 @@ def test_pixel_formats(tmp_path, pixel_format, codec, name, bits):
 def test_notes(tmp_path):
     with open_source(make_clip(tmp_path / "a.mkv")) as source:
         assert source.facts.colours.matrix == 6
-        assert len([note for note in source.facts.notes if "BT.601" in note or "limited" in note]) == 2
+        assert [note for note in source.facts.notes if "BT.601" in note] == source.facts.notes
     with open_source(make_clip(tmp_path / "b.mkv", 2, (1280, 16), matrix=9, transfer=16, primaries=9)) as source:
         assert any("HDR (PQ)" in note for note in source.facts.notes)
         assert source.facts.colours[:3] == (9, 9, 16)
@@ -222,7 +221,7 @@ def test_cut_off(tmp_path, name):
     part = frames(clip, None, (good - 4) / 25)  # before the damage
     assert len(part) == good - 4 - (name == "a.avi")  # whose first frame is at 0.04 s
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(part, whole, strict=False))
-    with pytest.raises(VideoError, match="ends early|cut off|damaged"):
+    with pytest.raises(VideoError, match=r"ends early|cut off|damaged"):
         frames(clip, 0.5)
 
 
