@@ -22,6 +22,7 @@ _LUMA = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.1
 _LUMA[9] = (0.2627, 0.0593)
 _SWSCALE = {6: 5}  # its numbers are H.273's, but for this one
 _REFUSED = {
+    0: "R'G'B', in a Y'CbCr format",
     8: "YCgCo",
     10: "BT.2020 with constant luminance",
     11: "SMPTE 2085",
@@ -89,7 +90,7 @@ def resolved(
         name = _REFUSED.get(colours.matrix, "unknown")
         raise VideoError(
             f"colour matrix {colours.matrix} ({name}): not supported; convert it: "
-            "ffmpeg -i IN -vf libplacebo=colorspace=bt709 OUT"
+            "ffmpeg -i IN -vf zscale=matrix=709 -c:v ffv1 OUT.mkv"
         )
     return colours, notes
 

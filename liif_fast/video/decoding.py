@@ -12,7 +12,7 @@ from .kinds import VideoError, pyav
 
 _BACK = (0, 1, 4, 16, 64)  # seconds before a frame at which its keyframe is looked for
 # whose times are kept with each packet, so that a frame has the same one however it is reached
-_EXACT = ("mov,mp4", "matroska", "mpegts", "mpeg")
+_EXACT = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg"}
 _REORDERED = 64  # packets within which times may be out of order
 # a packet of these is a frame that is shown
 _ONE_EACH = {"h264", "hevc", "av1", "vp9", "mpeg2video", "mjpeg", "prores", "ffv1", "dnxhd", "rawvideo", "huffyuv"}
@@ -21,6 +21,10 @@ REPAIR = "decode it with ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv, which conceal
 
 class _Damaged(Exception):
     """What was found, at the frame where it was."""
+
+
+class _NotSought(Exception):
+    """No keyframe is found exactly."""
 
 
 def opened(path: Path) -> Any:
@@ -43,11 +47,12 @@ def pictures(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
         found = _decoded(path, index, begin)
         try:
             first = next(found, None)
-        except _Damaged:
-            first = None  # a keyframe that refers to frames before it
-        if first is not None:
-            yield first
-            yield from _told(path, found, 1)
+        except (_NotSought, _Damaged):  # the latter also where a keyframe's followers refer to frames before it
+            pass
+        else:
+            if first is not None:
+                yield first
+                yield from _told(path, found, 1)
             return
     yield from _told(path, _decoded(path, index), 0)
 
@@ -55,11 +60,12 @@ def pictures(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
 def time_of(path: Path, index: int, begin: int | None, count: int) -> int | None:
     """The pts of the frame that is shown ``count`` frames after the first one from ``begin`` on, without decoding.
 
-    None where packets do not tell: no such frame, times are missing, or packets are not frames one by one.
+    One after the last where there are fewer. None where packets do not tell: times are missing, or packets are not
+    frames one by one.
     """
     with opened(path) as container:
         stream = container.streams[index]
-        if stream.codec_context.codec.canonical_name not in _ONE_EACH or not container.format.name.startswith(_EXACT):
+        if stream.codec_context.codec.canonical_name not in _ONE_EACH or container.format.name not in _EXACT:
             return None
         times: list[int] = []
         for packet in container.demux(stream):
@@ -70,8 +76,9 @@ def time_of(path: Path, index: int, begin: int | None, count: int) -> int | None
             if len(times) > count + _REORDERED:
                 break
     times.sort()
-    rising = all(a < b for a, b in pairwise(times))
-    return times[count] if rising and count < len(times) else None
+    if not times or any(a == b for a, b in pairwise(times)):
+        return None
+    return times[count] if count < len(times) else times[-1] + 1
 
 
 def _told(path: Path, frames: Iterator[Any], good: int) -> Iterator[Any]:
@@ -87,13 +94,13 @@ def _told(path: Path, frames: Iterator[Any], good: int) -> Iterator[Any]:
 
 
 def _decoded(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
-    """All, or those from ``begin`` on, found by seeking; none if that is not possible."""
+    """All, or those from ``begin`` on, found by seeking."""
     errors = pyav().FFmpegError
     packets, end = 0, Fraction(-1)
     with opened(path) as container:
         stream = container.streams[index]
         if begin is not None and not _sought(container, stream, begin):
-            return
+            raise _NotSought
         stream.thread_type = "AUTO"
         stream.codec_context.options = {"err_detect": "explode"}  # else wrong parts are guessed, without a word
         total = _total(container, stream)
@@ -115,26 +122,17 @@ def _decoded(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
                         yield frame
         except errors as error:
             raise _Damaged(f"it is damaged ({error.strerror})") from None
-        if total is None and container.duration:
-            total = Fraction((container.start_time or 0) + container.duration, 1_000_000)
         if short := _short(path, container, stream, None if begin is not None else packets, end, total):
             raise _Damaged(short)
-
-
-def _total(container: Any, stream: Any) -> Fraction | None:
-    """When the stream ends, in seconds, if the container says it of the stream."""
-    if stream.duration:
-        return ((stream.start_time or 0) + stream.duration) * stream.time_base
-    return seconds(stream.metadata["DURATION"]) if "DURATION" in stream.metadata else None
 
 
 def _sought(container: Any, stream: Any, begin: int) -> bool:
     """Move to a keyframe shown at ``begin`` or before; False, at an unknown place, if none is found."""
     first = stream.start_time
-    if not container.format.name.startswith(_EXACT):
+    if container.format.name not in _EXACT:
         return False
-    for seconds in _BACK:
-        target = begin - int(seconds / stream.time_base)
+    for back in _BACK:
+        target = begin - int(back / stream.time_base)
         if first is not None and target <= first:
             return False
         try:
@@ -148,21 +146,30 @@ def _sought(container: Any, stream: Any, begin: int) -> bool:
     return False
 
 
+def _total(container: Any, stream: Any) -> Fraction | None:
+    """When the stream ends, in seconds, if the container says it of the stream."""
+    if container.format.name == "avi":  # in frames, also those that are left out; a duration is of what is there
+        return stream.frames * stream.time_base or None
+    if stream.duration:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base
+    return seconds(stream.metadata["DURATION"]) if "DURATION" in stream.metadata else None
+
+
 def _short(
     path: Path, container: Any, stream: Any, packets: int | None, end: Fraction, total: Fraction | None
 ) -> str | None:
     """What is missing at the end, by what the container says of the whole."""
-    promised = stream.frames
-    if "mp4" in container.format.name:
-        promised = len(stream.index_entries)  # less those that its edit list leaves out
-    if packets is not None and promised > packets:
-        return f"it ends early ({packets} of {promised} frames)"
+    name = container.format.name
+    if packets is not None and "mp4" in name and packets < len(stream.index_entries):
+        return f"it ends early ({packets} of {len(stream.index_entries)} frames)"
     step = 1 / Fraction(stream.average_rate or 25)
     allowed = step + Fraction(1, 2)
-    if "matroska" in container.format.name and missing_bytes(path):
+    if missing_bytes(path):
         allowed = step * Fraction(3, 4)
-        if "DURATION" not in stream.metadata:
+        if total is None:
             return "it is cut off"
+    if total is None and container.duration:
+        total = Fraction((container.start_time or 0) + container.duration, 1_000_000)
     if total is not None and end + allowed < total:
         return f"it ends early ({float(end):.3f} of {float(total):.3f} s)"
     return None
@@ -178,7 +185,14 @@ def seconds(text: str) -> Fraction | None:
 
 
 def missing_bytes(path: Path) -> int:
-    """How many a Matroska file lacks of what its one segment says; 0 where it does not say."""
+    """How many a Matroska or RIFF (AVI) file lacks of what its beginning says; 0 where it does not say."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    there = path.stat().st_size
+    if head[:4] == b"RIFF":
+        return max(0, 8 + int.from_bytes(head[4:8], "little") - there)
+    if head[:4] != b"\x1a\x45\xdf\xa3":
+        return 0
 
     def number(at: int) -> tuple[int | None, int]:
         """An element's size and where it ends; None: unknown."""
@@ -186,14 +200,12 @@ def missing_bytes(path: Path) -> int:
         value = int.from_bytes(head[at : at + length], "big") & (1 << 7 * length) - 1
         return (None if value == (1 << 7 * length) - 1 else value), at + length
 
-    with path.open("rb") as file:
-        head = file.read(512)
     try:
         size, at = number(4)
         at += size or 0
-        if head[at : at + 4] != b"\x18\x53\x80\x67":
+        if head[at : at + 4] != b"\x18\x53\x80\x67":  # the segment
             return 0
         size, at = number(at + 4)
-        return 0 if size is None else max(0, at + size - path.stat().st_size)
     except IndexError:
         return 0
+    return 0 if size is None else max(0, at + size - there)

@@ -27,7 +27,7 @@ FORMATS = (*_PACKED, *_Y4M, "gbrp", "gbrp10le", "gbrp12le", "gbrp16le")
 
 
 class RawSource:
-    """Frames of a stream, read once and in turn: a ``source.Source``.
+    """Frames of a stream, read in turn: a ``source.Source``.
 
     Args:
         stream: at the first frame.
@@ -58,6 +58,7 @@ class RawSource:
         if min(size) < 1:
             raise VideoError(f"--input-size {size[0]}x{size[1]}: a width and a height above 0 are wanted")
         self._file, self._name, self._header, self._place, self._used = stream, name, header, place, False
+        self._begin = stream.tell() if stream.seekable() else None
         self.other_streams: list[Any] = []
         holds = colour.kind(pixel_format)
         resolved, notes = colour.resolved(colours or Colours(), pixel_format, size, colours is not None)
@@ -67,7 +68,7 @@ class RawSource:
             *size,
             time_base=1 / rate,
             rate=rate,
-            frames=None,
+            frames=self._count(pyav().VideoFrame(*size, pixel_format)),
             pixel_format=pixel_format,
             bits=holds.bits,
             colours=resolved,
@@ -83,9 +84,11 @@ class RawSource:
             self._file.close()
 
     def frames(self, start: float | None = None, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
-        """As of ``source.Source``; once, as a stream cannot be read again."""
-        if self._used:
-            raise VideoError(f"{self._name}: a stream can be read only once: give a file")
+        """As of ``source.Source``; of a pipe only once."""
+        if self._begin is not None:
+            self._file.seek(self._begin)
+        elif self._used:
+            raise VideoError(f"{self._name}: a pipe can be read only once: give a file")
         self._used = True
         rate, left = self.facts.rate, skip
         frame = pyav().VideoFrame(self.facts.width, self.facts.height, self.facts.pixel_format)
@@ -108,6 +111,13 @@ class RawSource:
             if colour.kind(self.facts.pixel_format).name == "yuv" and self._place != "center":
                 frame = colour.place_chroma(frame, self._place)
             yield Frame(colour.to_rgb(frame, self.facts.colours, self.facts.bits), index, 1)
+
+    def _count(self, frame: Any) -> int | None:
+        """How many there are in a file, if none has words in its header."""
+        if self._begin is None:
+            return None
+        each = sum(rows * width for rows, width in _layout(frame)) + (len(self._header) + 1 if self._header else 0)
+        return (self._file.seek(0, 2) - self._begin) // each
 
     def _next(self, frame: Any, index: int) -> bytes | None:
         """A frame's bytes; None at the end, VideoError within a frame."""

@@ -36,12 +36,17 @@ def written(format: str, pictures=PICTURES, colours=LIMITED, **how) -> bytes:
     return out.getvalue()
 
 
+class Pipe(io.BytesIO):
+    def seekable(self) -> bool:
+        return False
+
+
 @pytest.fixture
 def piped(monkeypatch):
     """Opens bytes as standard input."""
 
     def opened(data: bytes, **how):
-        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Pipe(data)))
         return open_source("-", **how)
 
     return opened
@@ -169,6 +174,16 @@ def test_a_container_on_a_pipe(piped, tmp_path):
     text = refused(piped, make_clip(tmp_path / "a.mp4").read_bytes())
     assert "given as a file" in text
     assert "yuv4mpegpipe" in text
+
+
+@pytest.mark.parametrize(("format", "how"), [("y4m", {}), ("rgb24", {"input_size": (63, 47)})])
+def test_a_file_of_raw_frames_can_be_read_again(tmp_path, format, how):
+    (tmp_path / "a").write_bytes(written(format))
+    with open_source(tmp_path / "a", **how) as source:
+        assert source.facts.frames == 6
+        first, again = list(source.frames()), list(source.frames(skip=2))
+    assert [f.pts for f in first[2:]] == [f.pts for f in again] == [2, 3, 4, 5]
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first[2:], again, strict=True))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 av = pytest.importorskip("av")
-from video_files import cut, make_clip, moving  # noqa: E402
+from video_files import make_clip, moving  # noqa: E402
+from video_reading import at, error, frames, refused, remuxed  # noqa: E402
 
-from liif_fast.video.kinds import Colours, VideoError  # noqa: E402
+from liif_fast.video.kinds import Colours  # noqa: E402
 from liif_fast.video.source import open_source  # noqa: E402
-
-
-def frames(path: Path, *how, **also) -> list:
-    with open_source(path) as source:
-        return list(source.frames(*how, **also))
-
-
-def error(pixels: np.ndarray, want: np.ndarray) -> float:
-    """The largest, from 0 to 1, where halved chroma has no edges."""
-    return np.abs(pixels / (255 if pixels.dtype == np.uint8 else 65535) - want)[:14, :-2].max()
-
-
-def refused(path: Path | str, **how) -> str:
-    """The line of what is refused, at once or while frames are read."""
-    with pytest.raises(VideoError) as caught, open_source(path, **how) as source:
-        list(source.frames())
-    text = str(caught.value)
-    assert "\n" not in text
-    assert "standard input" in text or str(path) in text
-    return text
 
 
 def test_facts_and_frames(tmp_path):
@@ -159,127 +137,37 @@ def test_notes(tmp_path):
         assert source.facts.notes == []
 
 
-def write(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
+def test_times_that_do_not_rise(tmp_path):
+    clip = make_clip(tmp_path / "a.mkv", 5)
+    same = remuxed(clip, tmp_path / "same.mkv", at([0, 40, 80, 80, 160]))
+    with open_source(same) as source:
+        found = list(source.frames())
+        assert [f.pts - found[0].pts for f in found] == [0, 40, 80, 81, 160]
+        assert any("do not rise" in note for note in source.facts.notes)
+    assert "times go back" in refused(remuxed(clip, tmp_path / "back.mkv", at([2000, 2040, 2080, 100, 140])))
 
 
-def test_what_is_no_video(tmp_path):
-    assert "no such file" in refused(tmp_path / "none.mp4")
-    assert "folder" in refused(tmp_path)
-    assert "is empty" in refused(write(tmp_path / "empty.mp4", b""))
-    assert "not a video" in refused(write(tmp_path / "text.txt", b"hello\n" * 100))
-    assert "not a video" in refused(write(tmp_path / "noise.mp4", np.random.default_rng(0).bytes(5000)))
-    with av.open(str(tmp_path / "sound.m4a"), "w", format="mp4") as out:
-        stream = out.add_stream("aac", rate=48000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 48000), np.float32), "fltp", "mono")
-        frame.sample_rate = 48000
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode())
-    assert "only audio" in refused(tmp_path / "sound.m4a")
+def test_times_that_are_missing(tmp_path):
+    with open_source(make_clip(tmp_path / "a.h264", 5, options={"bf": "2"})) as source:
+        found = list(source.frames())
+        assert [f.pts * source.facts.time_base for f in found] == [Fraction(i, 25) for i in range(5)]
+        assert any("times of frames are missing" in note for note in source.facts.notes)
+
+
+def test_fragments(tmp_path):
+    how = {"options": {"movflags": "frag_keyframe+empty_moov"}}
+    clip = make_clip(tmp_path / "a.mp4", 40, options={"g": "10", "crf": "30"}, container=how)
+    whole = frames(clip)
+    assert len(whole) == 40
+    assert [f.pts for f in frames(clip, 1.0)] == [f.pts for f in whole[25:]]
+
+
+def test_transparency_is_told(tmp_path):
     from PIL import Image
 
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
-    assert "liif-fast upscale" in refused(tmp_path / "a.png")
-
-
-def test_no_frames(tmp_path):
-    clip = make_clip(tmp_path / "a.mkv", 1)
-    data = clip.read_bytes()
-    at = data.index(b"\x1f\x43\xb6\x75")  # the first cluster
-    assert "frames" in refused(write(tmp_path / "b.mkv", data[:at])) or "cut off" in refused(tmp_path / "b.mkv")
-
-
-def test_a_cover_is_no_video(tmp_path):
-    with (
-        av.open(str(make_clip(tmp_path / "a.mp4", audio=True))) as source,
-        av.open(str(tmp_path / "c.mp4"), "w") as out,
-    ):
-        audio = out.add_stream_from_template(source.streams.audio[0])
-        cover = out.add_stream("mjpeg", rate=1, width=64, height=48)
-        cover.pix_fmt = "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        out.mux(cover.encode(av.VideoFrame(64, 48, "yuvj420p")))
-        for packet in source.demux(source.streams.audio[0]):
-            if packet.dts is not None:
-                packet.stream = audio
-                out.mux(packet)
-    assert "no video stream" in refused(tmp_path / "c.mp4")
-
-
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.flv", "a.webm"])
-def test_cut_off(tmp_path, name):
-    kind = {"codec": "libvpx-vp9", "options": {"g": "10"}} if name == "a.webm" else {}
-    container = {"options": {"movflags": "faststart"}} if name == "a.mp4" else None
-    clip = make_clip(tmp_path / name, 60, audio=name != "a.webm", container=container, **kind)
-    whole = frames(clip)
-    cut(clip, 0.6)
-    text = refused(clip)
-    good = int(text.split(" good frames")[0].split()[-1])
-    assert 10 < good < 60
-    assert "--end" in text
-    part = frames(clip, None, (good - 4) / 25)  # before the damage
-    assert len(part) == good - 4 - (name == "a.avi")  # whose first frame is at 0.04 s
-    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(part, whole, strict=False))
-    with pytest.raises(VideoError, match=r"ends early|cut off|damaged"):
-        frames(clip, 0.5)
-
-
-def test_an_mp4_without_its_index(tmp_path):
-    assert "moov" in refused(cut(make_clip(tmp_path / "a.mp4"), 0.9))
-
-
-def test_damage(tmp_path):
-    clip = make_clip(tmp_path / "a.mkv", 40, size=(128, 96), options={"crf": "20", "g": "10"})
-    with av.open(str(clip)) as opened:
-        position = [p.pos for p in opened.demux(video=0) if p.size][20]  # a keyframe
-    data = bytearray(clip.read_bytes())
-    data[position + 200 : position + 260] = bytes(60)
-    text = refused(write(tmp_path / "b.mkv", bytes(data)))
-    assert "damaged" in text
-    assert "-c:v ffv1" in text
-
-
-@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.mp4", "libx264"), ("a.mpg", "mpeg2video")])
-def test_interlaced(tmp_path, name, codec):
-    assert "bwdif" in refused(make_clip(tmp_path / name, 3, (96, 64), codec=codec, interlaced=True))
-
-
-@pytest.mark.parametrize("matrix", [8, 10, 14])
-def test_matrices_that_are_not_linear(tmp_path, matrix):
-    import video_files
-
-    video_files.KR_KB.setdefault(matrix, (0.2627, 0.0593))
-    text = refused(make_clip(tmp_path / "a.mkv", 2, pixel_format="yuv444p", matrix=matrix))
-    assert f"colour matrix {matrix} (" in text
-
-
-def test_a_change_of_size_in_mid_stream(tmp_path):
-    parts = [make_clip(tmp_path / f"{i}.h264", 5, size) for i, size in enumerate([(64, 48), (96, 64)])]
-    text = refused(write(tmp_path / "a.h264", b"".join(p.read_bytes() for p in parts)))
-    assert "from 64x48 yuv420p" in text
-    assert "to 96x64" in text
-
-
-def test_a_mirrored_video(tmp_path):
-    with av.open(str(make_clip(tmp_path / "a.mp4", 3))) as source, av.open(str(tmp_path / "b.mp4"), "w") as out:
-        stream = out.add_stream_from_template(source.streams.video[0])
-        stream.set_display_rotation(0, hflip=True)
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                out.mux(packet)
-    assert "mirrored" in refused(tmp_path / "b.mp4")
-
-
-def test_without_pyav(tmp_path):
-    clip = make_clip(tmp_path / "a.mkv", 2)
-    code = (
-        "import sys; sys.modules['av'] = None\n"
-        "from liif_fast.video.source import open_source\n"
-        f"try: open_source({str(clip)!r})\n"
-        "except ValueError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'liif-fast[video]'" in done.stdout
-    assert done.stdout.count("\n") == 1
+    pictures = [Image.fromarray(np.uint8(255 * moving(i))) for i in range(4)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[40, 100, 70, 200])
+    with open_source(tmp_path / "a.gif") as source:
+        assert any("transparency" in note for note in source.facts.notes)
+        found = list(source.frames())
+        assert [f.duration * source.facts.time_base for f in found] == [Fraction(d, 100) for d in (4, 10, 7, 20)]
