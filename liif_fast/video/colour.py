@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .kinds import Colours, VideoError
+from .kinds import Colours, VideoError, pyav
 
 RGB, BT709, UNSPECIFIED, BT601 = 0, 1, 2, 6  # matrices
 SRGB = 13  # transfer
@@ -22,6 +22,7 @@ _LUMA = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.1
 _LUMA[9] = (0.2627, 0.0593)
 _SWSCALE = {6: 5}  # its numbers are H.273's, but for this one
 _REFUSED = {
+    0: "R'G'B', in a Y'CbCr format",
     8: "YCgCo",
     10: "BT.2020 with constant luminance",
     11: "SMPTE 2085",
@@ -46,10 +47,8 @@ class Kind(NamedTuple):
 
 def kind(pixel_format: str) -> Kind:
     """What ``pixel_format`` (FFmpeg's name) holds; VideoError if it is none that is read or written here."""
-    import av
-
     try:
-        found = av.VideoFormat(pixel_format)
+        found = pyav().VideoFormat(pixel_format)
     except ValueError:
         raise VideoError(f"pixel format {pixel_format}: unknown; `ffmpeg -pix_fmts` lists them") from None
     bits = max(c.bits for c in found.components) if found.components else 0
@@ -80,8 +79,8 @@ def resolved(
         return colours._replace(matrix=RGB, full_range=True), notes
     if not told_range:
         colours = colours._replace(full_range=pixel_format.startswith("yuvj") or holds == "grey")
-        if not pixel_format.startswith("yuvj"):
-            notes.append(f"its range is not told: {'full' if colours.full_range else 'limited'} is assumed")
+        if holds == "grey":  # that Y'CbCr is of limited range is no assumption but the rule of all codecs
+            notes.append("its range is not told: full is assumed, as FFmpeg does for grey")
     if colours.matrix == UNSPECIFIED or (holds == "grey" and colours.matrix not in _LUMA):
         large = size[1] > 576 or size[0] >= 1280
         colours = colours._replace(matrix=BT709 if large else BT601)
@@ -91,7 +90,7 @@ def resolved(
         name = _REFUSED.get(colours.matrix, "unknown")
         raise VideoError(
             f"colour matrix {colours.matrix} ({name}): not supported; convert it: "
-            "ffmpeg -i IN -vf libplacebo=colorspace=bt709 OUT"
+            "ffmpeg -i IN -vf zscale=matrix=709 -c:v ffv1 OUT.mkv"
         )
     return colours, notes
 
@@ -158,15 +157,15 @@ def from_rgb(rgb: np.ndarray, pixel_format: str, colours: Colours) -> Any:
         pixel_format: FFmpeg's name. Halved chroma lies left, as players take it where they are not told.
         colours: of the source, resolved.
     """
-    import av
-
     holds, colours = kind(pixel_format), output_colours(colours, pixel_format)
     height, width = rgb.shape[:2]
     bits, full = holds.bits, 255 if rgb.dtype == np.uint8 else 65535
     top = 2**bits - 1
     if bits == 8 and (holds.name == "rgb" or (holds.name == "yuv" and full == 255 and not colours.full_range)):
         rgb = np.ascontiguousarray(_scaled(rgb, full, 255))
-        return _reformatted(left_chroma(av.VideoFrame.from_ndarray(rgb, "rgb24")), pixel_format, colours, True)
+        return _reformatted(
+            place_chroma(pyav().VideoFrame.from_ndarray(rgb, "rgb24"), "left"), pixel_format, colours, True
+        )
     if holds.name == "rgb":
         scaled = _scaled(rgb, full, top)
         planes, name = [scaled[..., i] for i in (1, 2, 0)], f"gbrp{bits}le"
@@ -178,11 +177,11 @@ def from_rgb(rgb: np.ndarray, pixel_format: str, colours: Colours) -> Any:
         codes += offsets[:, None].astype(np.float32)
         planes = list(_rounded(codes, top).reshape(-1, height, width))
         name = ("gray" if holds.name == "grey" else "yuv444p") + ("" if bits == 8 else f"{bits}le")
-    frame = av.VideoFrame(width, height, name)
+    frame = pyav().VideoFrame(width, height, name)
     for plane, values in zip(frame.planes, planes, strict=True):
         rows = np.frombuffer(plane, values.dtype).reshape(height, -1)
         rows[:, :width] = values
-    return _reformatted(left_chroma(frame), pixel_format, colours, True)
+    return _reformatted(place_chroma(frame, "left"), pixel_format, colours, True)
 
 
 def tags(colours: Colours, codec_context: Any) -> None:
@@ -199,16 +198,12 @@ def tells_chroma_place(frame: Any) -> bool:
     small = _reformatter("place").reformat(frame, 16, 16, "yuv420p", interpolation=_how())
     for plane in small.planes:
         plane.update((np.arange(plane.buffer_size) % plane.line_size * 8).astype(np.uint8).tobytes())
-    pictures = [_reformatted(f, "rgb24", Colours(BT601)).to_ndarray() for f in (small, _placed(small, "center"))]
+    pictures = [_reformatted(f, "rgb24", Colours(BT601)).to_ndarray() for f in (small, place_chroma(small, "center"))]
     return not np.array_equal(*pictures)
 
 
-def left_chroma(frame: Any) -> Any:
-    """The frame, saying that its halved chroma lies left, as players take it where it is not told."""
-    return _placed(frame, "left")
-
-
-def _placed(frame: Any, place: str) -> Any:
+def place_chroma(frame: Any, place: str) -> Any:
+    """The frame, saying that its halved chroma lies at "left", "center" or "topleft"; its colours are untagged."""
     from av.filter import Graph
 
     frame.colorspace, frame.color_range = UNSPECIFIED, 0  # a graph is made for one kind of frames
@@ -290,11 +285,11 @@ def _equations(colours: Colours, bits: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rounded(values: np.ndarray, top: int) -> np.ndarray:
-    """To the nearest code from 0 to ``top``; float32 ``values`` are used up."""
+    """To the nearest code from 0 to ``top``; ``values`` are used up."""
     values += 0.5
     return np.clip(values, 0.5, top + 0.5, out=values).astype(np.uint8 if top == 255 else np.uint16)
 
 
 def _scaled(values: np.ndarray, top: int, wanted: int) -> np.ndarray:
     """Codes whose white is ``top`` as such whose white is ``wanted``, rounded."""
-    return values if top == wanted else _rounded(values * np.float32(wanted / top), wanted)
+    return values if top == wanted else _rounded(values * (wanted / top), wanted)
