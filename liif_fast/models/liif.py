@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,20 +12,17 @@ from ..base.methods import replaced
 from ..head import functional, ops, transforms, unit_order
 from ..head.hidden_cache import kept_hidden_map
 from ..head.kept import Kept
-from ..head.precision import HALF
 from ..registry import make, register
-from ..sizes import checked_size, output_size
+from ..sizes import Target
 from ..weights.state_dicts import default_norm
-from . import folding, overrides, padding, tile_size, tiles
-from .checks import check_features, check_input
+from . import folding, overrides, padding, whole_images
+from .checks import check_features
 from .encoding import encode
-from .image_interface import ImageInterface
-from .parts import encode_part
-from .renderer import Renderer
+from .rendering import Rendering
 
 
 @register("liif")
-class LIIF(ImageInterface):
+class LIIF(Rendering):
     """Local Implicit Image Function (CVPR 2021): the colour of an image at any continuous coordinate.
 
     Drop-in for the official ``LIIF``; the first MLP layer runs once per feature pixel (``liif_fast.functional``).
@@ -130,60 +127,14 @@ class LIIF(ImageInterface):
         """
         return self._query(feat, coord, cell)
 
-    def render(self, inp: Tensor, size: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
-        """A whole image at ``size`` (height, width), without gradients: ``[B, 3, H, W] -> [B, out_dim, *size]``.
-
-        Input and output are normalised as the network's own (see ``data_norm``); ``upscale`` takes images. Neither
-        coordinates nor intermediate values of the whole grid ever exist at once on the CPU; a batch is encoded at once.
-
-        Args:
-            dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
-
-        Equivalent to: ``forward(inp, make_coord(size), cell=2 / size)``, reshaped.
-        """
-        size = checked_size(size)
-        check_input(inp, self.encoder)
-        return self.encode_part(inp, inp.shape[-2:], (0, 0), None, size, dtype)(((0, size[0]), (0, size[1])))
-
-    def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None, compile: bool = False) -> Renderer:
-        """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there.
-
-        Args:
-            compile: the encoder by ``torch.compile``; the first call with a shape then takes long.
-        """
-        return Renderer(self, checked_size(size), dtype, compile)
-
-    def encode_part(self, *part: Any, **options: Any) -> overrides.Piece:
-        """Encode a part of an input, to render pieces of the image with it: ``parts.encode_part`` of this model."""
-        return encode_part(self, *part, **options)
-
     def _colours(self, hidden, head, size=None, origin=(0, 0)) -> Callable[..., Tensor]:
         """Inference: [B, h, w, D] -> a function, ([B, Q, 2], cell) -> [B, Q, out_dim]."""
         return functional.renderer(hidden, head, size=size, origin=origin, local_ensemble=self.local_ensemble)
 
-    def _upscale_tensor(self, pixels: Tensor, scale, size, tile, dtype, progress) -> Tensor:
-        """[B, 3 or 1, H, W] -> [B, 3 or 1, OH, OW] of the same dtype."""
-        out_size = output_size(pixels.shape[-2:], scale, size)
-        device = self.device or pixels.device
-        if dtype is None:
-            own = next((p.dtype for p in self.parameters()), torch.float32)
-            dtype = self._precision(device) or (own if own in HALF else torch.float32)
+    def _upscale_tensor(self, pixels: Tensor, target: Target, tile, dtype, progress) -> Tensor:
         if dtype == torch.int8:
-            return self.quantize(pixels if len(pixels) else None)._upscale_tensor(
-                pixels, scale, size, tile, None, progress
-            )
-        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
-        if not self._own(*overrides.COLOURS, "render"):  # those are asked later
-            tiles.check_channels(self._out_dim())
-        tile = tile_size.chosen(self, tile, device)
-        layout = torch.channels_last if pixels.stride(1) == 1 else torch.contiguous_format
-        shape = (*pixels.shape[:2], *out_size)
-        out = torch.empty(shape, dtype=pixels.dtype, device=pixels.device, memory_format=layout)
-        if not len(pixels):
-            return out
-        with torch.no_grad():
-            return tiles.upscale(self, pixels, out, tile=tile, dtype=dtype, progress=progress)
+            return self.quantize(pixels if len(pixels) else None)._upscale_tensor(pixels, target, tile, None, progress)
+        return whole_images.upscale(self, pixels, target, tile, dtype, progress)
 
     def quantize(self, images: Any = None) -> LIIF:
         """A copy for inference whose hidden layers run on 8-bit integers (see ``liif_fast.quantized``).

@@ -9,7 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from liif_fast import functional, reference
-from liif_fast.models import tile_size, tiles
+from liif_fast.head import sampling
+from liif_fast.models import tile_size, tiles, values
 
 
 class Largest(TorchDispatchMode):
@@ -51,7 +52,7 @@ def test_pieces_of_a_grid_are_the_grid(block):
     size, rows, cols = (9, 17), (2, 8), (3, 16)
     want = reference.make_coord(size, flatten=False)[slice(*rows), slice(*cols)]
     got = torch.full_like(want, torch.nan)
-    for lines, columns, coord in functional.grid_blocks(size, rows, cols, block, torch.device("cpu"), torch.float32):
+    for lines, columns, coord in sampling.blocks(size, rows, cols, block, torch.device("cpu"), torch.float32):
         assert len(coord) <= max(block, 13 if block >= 13 else 1)
         assert got[lines, columns].isnan().all()  # each once
         got[lines, columns] = coord.view_as(got[lines, columns])
@@ -69,9 +70,9 @@ def test_a_large_output_of_a_small_picture(tiny, size, monkeypatch):
     # the piece in float32, three channels, or its coordinates' 64-bit integers
     assert largest.found <= 16 * (1 << 15)
     rows, cols = (slice(n // 2, n // 2 + 8) for n in size)
-    render = model.encode_part(tiles.normalised(model, image), (22, 17), (0, 0), None, size)
+    render = model.encode_part(values.normalised(model, image), (22, 17), (0, 0), None, size)
     part = render(tuple((s.start, min(s.stop, n)) for s, n in zip((rows, cols), size, strict=True)))
-    assert torch.equal(large[:, :, rows, cols], tiles.to_dtype((part * 0.5 + 0.5).clamp(0, 1), torch.uint8))
+    assert torch.equal(large[:, :, rows, cols], values.to_dtype((part * 0.5 + 0.5).clamp(0, 1), torch.uint8))
 
 
 @pytest.mark.parametrize("quantized", [False, True])
