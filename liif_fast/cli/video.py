@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Enlarge a video as the arguments say; returns the exit code."""
     source, options = _source(args), _options(args)
     if importlib.util.find_spec("av") is None:
-        raise UsageError("videos need PyAV: pip install 'av>=17.1,<19'")
+        raise UsageError("videos need PyAV: pip install 'av>=18,<19'")
     common.device(args.device)
     with reporting.Progress("frame") as bar:
 

@@ -58,7 +58,10 @@ def add(p: argparse.ArgumentParser) -> None:
         "--no-reuse", dest="reuse", action="store_false", help="compute unchanged frames and tiles again, too"
     )
     p.add_argument(
-        "--input-size", type=spellings.both_sides, metavar="WxH", help="of raw frames on standard input; y4m tells it itself"
+        "--input-size",
+        type=spellings.both_sides,
+        metavar="WxH",
+        help="of raw frames on standard input; y4m tells it itself",
     )
     p.add_argument("--input-format", metavar="F", help="their pixel format: rgb24 (default), yuv420p, ...")
     p.add_argument("--input-rate", type=spellings.rate, metavar="R", help="their frames a second (25)")

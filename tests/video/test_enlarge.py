@@ -26,6 +26,8 @@ from liif_fast.video.options import VideoOptions, plan  # noqa: E402
 
 FACTS = Facts(720, 480, Fraction(1, 1000), Fraction(25), 100, "yuv420p", 8, None)  # type: ignore[arg-type]
 
+NOISE = np.random.default_rng(0).random((48, 64, 3))
+
 
 def stream_of(path):
     with av.open(str(path)) as container:
@@ -75,7 +77,10 @@ def test_a_window_is_of_the_picture_as_it_is_displayed(turn):
     [
         ({"size": (481, 270)}, r"--size 481x270: .* even: --size 482x270, or --pixel-format yuv444p for odd ones"),
         ({"size": (None, 271)}, r"--size x271: .* --size x272"),
-        ({"scale": 100}, r"720x480 -> 72000x48000: a frame is over the limit of 268435456 pixels; .*--max-output-pixels"),
+        (
+            {"scale": 100},
+            r"720x480 -> 72000x48000: a frame is over the limit of 268435456 pixels; .*--max-output-pixels",
+        ),
     ],
 )
 def test_sizes_that_are_refused(options, words):
@@ -130,7 +135,7 @@ def test_codecs(tmp_path, monkeypatch, codec, suffix, name, pixel_format):
 
 
 def test_ffv1_keeps_every_value(tmp_path):
-    source = make_clip(tmp_path / "in.mkv", codec="ffv1", pixel_format="bgr0", pictures=[np.random.rand(48, 64, 3)])
+    source = make_clip(tmp_path / "in.mkv", codec="ffv1", pixel_format="bgr0", pictures=[NOISE])
     result = enlarge(source, tmp_path / "out.mkv", codec="ffv1")
     small, large = pictures(source), pictures(tmp_path / "out.mkv")
     assert all(np.array_equal(b, a.repeat(2, 0).repeat(2, 1)) for a, b in zip(small, large, strict=True))
@@ -257,7 +262,9 @@ def test_a_full_disk(tmp_path, most):
     done = subprocess.run(
         [sys.executable, "-c", FULL, source, tmp_path / "out.mkv", str(most)], env=env, capture_output=True, text=True
     )
-    why = f"{tmp_path / 'out.mkv'}: cannot be written: {os.strerror(errno.EFBIG)}; make room, or choose another output\n"
+    why = (
+        f"{tmp_path / 'out.mkv'}: cannot be written: {os.strerror(errno.EFBIG)}; make room, or choose another output\n"
+    )
     assert (done.returncode, done.stdout) == (0, why), done.stderr
     assert not (tmp_path / "out.mkv").exists()
     assert (tmp_path / "out.mkv.parts").exists() == (most > 10_000)
