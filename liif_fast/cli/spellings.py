@@ -103,11 +103,13 @@ def dtype(text: str) -> str:
 
 
 def joined(arguments: Sequence[str]) -> list[str]:
-    """``["--size", "1920", "1080"]`` -> ``["--size", "1920x1080"]``."""
+    """``["--size", "1920", "1080"]`` -> ``["--size", "1920x1080"]``, and windows that begin with a minus."""
     found: list[str] = []
     rest = list(arguments)
     while rest:
         found.append(rest.pop(0))
         if found[-1] in SIZES and len(rest) > 1 and rest[0].isdecimal() and rest[1].isdecimal():
             found.append(f"{rest.pop(0)}x{rest.pop(0)}")
+        elif found[-1] == "--window" and rest and re.match(r"-[\d.]", rest[0]):
+            found[-1] += f"={rest.pop(0)}"  # or it is taken for an option
     return found
