@@ -26,6 +26,13 @@ def _glibc() -> ctypes.CDLL | None:
     return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None
 
 
+def trim() -> None:
+    """Give the system back what is free."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
     """Inside, freed memory stays with the process, ready for the next layer. Afterwards it is returned, and glibc's

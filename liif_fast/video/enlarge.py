@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import hashlib
 import itertools
 import json
@@ -21,6 +22,7 @@ import torch
 
 from ..base import atomic
 from ..base.version import VERSION
+from ..models import heap
 from . import encoding, muxing, raw
 from .handing import in_thread
 from .kinds import Facts, Frame, VideoError
@@ -175,6 +177,8 @@ class _Run:
                 if (first := next(frames, None)) is None:
                     return
                 segments.write(k, itertools.chain([first], itertools.islice(frames, SEGMENT - 1)), how)
+                gc.collect()  # PyAV's streams and containers hold each other, and an encoder tens of frames
+                heap.trim()
 
         self._stream(model, dtype, made, result, write)
 

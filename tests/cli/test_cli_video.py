@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import command
@@ -190,6 +191,7 @@ def test_a_signal_leaves_whole_parts_alone(tmp_path, model_file, number, code):
     with _process(*given, "--preset", "ultrafast") as running:
         while not (tmp_path / "o.mp4.parts" / "000000.mkv").exists():
             assert running.poll() is None, running.stderr.read()
+            time.sleep(0.05)
         running.send_signal(number)
         _, err = running.communicate(timeout=60)
     assert running.returncode == code, err
