@@ -192,7 +192,7 @@ def test_a_full_disk(tmp_path, most):
     noise = [np.random.default_rng(i).random((48, 64, 3)) for i in range(130)]
     source = make_clip(tmp_path / "in.mkv", frames=130, pictures=noise, codec="ffv1", pixel_format="bgr0")
     if most > 10_000:
-        most = round(1.05 * 120 / 130 * enlarge(source, tmp_path / "whole.mkv", codec="ffv1").frames) or most
+        enlarge(source, tmp_path / "whole.mkv", codec="ffv1")
         most = round((tmp_path / "whole.mkv").stat().st_size * 125 / 130)
         (tmp_path / "whole.mkv").unlink()
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1] / "helpers"), *sys.path])}
