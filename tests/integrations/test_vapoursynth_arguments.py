@@ -27,31 +27,40 @@ def test_the_module_is_imported_without_vapoursynth_and_says_what_a_call_needs()
     assert "Python 3.12" in done.stdout
 
 
+def pixels(width=None, height=None, left=0.0, top=0.0, src_width=None, src_height=None, clip=(5, 8)):
+    return ours.sides(clip, (height, width), (top, left), (src_height, src_width))
+
+
 def test_sides_are_the_clip_where_nothing_is_said_and_whole_numbers_of_any_type():
-    assert ours.side("width", None, 720, 0.0, None) == (720, 720, 0, 720)
-    assert ours.side("height", 480 * 9 / 8, 480, -0.5, 100) == (540, 480, -0.5, 100)
-    assert ours.side("width", np.int64(3), 5, np.float32(0.25), np.float64(2)) == (3, 5, 0.25, 2)
+    rows, columns = pixels()
+    assert (rows.count, rows.whole, rows.first, rows.pixel) == (5, 5, 0, 2 / 5)
+    assert (columns.count, columns.whole, columns.first, columns.pixel) == (8, 8, 0, 2 / 8)
+    rows, columns = pixels(480 * 9 / 8, np.int64(3), np.float32(0.25), 1, np.float64(2))
+    assert (rows.count, rows.whole, rows.first, rows.pixel) == (3, 3, 0.6, 2 / 3)
+    assert (columns.count, columns.whole, columns.first, columns.pixel) == (540, 2160, 67.5, 2 / 540)
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "error", "says"),
+    ("given", "error", "says"),
     [
-        ("width", ("7", 0, None), TypeError, "width: a whole number of pixels above 0 is wanted, got '7'"),
-        ("width", (True, 0, None), TypeError, "width: .* got True"),
-        ("height", (0, 0, None), ValueError, "height: a whole number of pixels above 0 is wanted, got 0"),
-        ("height", (10.5, 0, None), ValueError, "height: .* got 10.5"),
-        ("width", (float("nan"), 0, None), ValueError, "width: .* got nan"),
-        ("width", (8, float("inf"), None), ValueError, "src_left: a finite number of pixels is wanted, got inf"),
-        ("height", (8, None, None), TypeError, "src_top: a finite number of pixels is wanted, got None"),
-        ("width", (8, 0, 0), ValueError, "src_width: a number of pixels above 0 is wanted, got 0"),
-        ("height", (8, 0, -3.0), ValueError, "src_height: a number of pixels above 0 is wanted, got -3.0"),
-        ("height", (10**400, 0, None), ValueError, "height: .* got 10000.*"),
-        ("height", (8, 0, "x"), TypeError, "src_height: .* got 'x'"),
+        ({"width": "7"}, TypeError, "width: a whole number of pixels above 0 is wanted, got '7'"),
+        ({"width": True}, TypeError, "width: .* got True"),
+        ({"height": 0}, ValueError, "height: a whole number of pixels above 0 is wanted, got 0"),
+        ({"height": 10.5}, ValueError, "height: .* got 10.5"),
+        ({"height": 10**400}, ValueError, "height: .* got 10000.*"),
+        ({"width": float("nan")}, ValueError, "width: .* got nan"),
+        ({"left": float("inf")}, ValueError, "src_left: a finite number of pixels is wanted, got inf"),
+        ({"top": None}, TypeError, "src_top: a finite number of pixels is wanted, got None"),
+        ({"src_width": 0}, ValueError, "src_width: a number of pixels above 0 is wanted, got 0"),
+        ({"src_height": -3.0}, ValueError, "src_height: a number of pixels above 0 is wanted, got -3.0"),
+        ({"src_height": "x"}, TypeError, "src_height: .* got 'x'"),
+        ({"left": -1e4}, ValueError, "src_left, src_width: -10000.0 and None reach farther than 32 times .* width .*"),
+        ({"src_height": 1e3}, ValueError, "src_top, src_height: 0.0 and 1000.0 reach farther than .*"),
     ],
 )
-def test_a_wrong_side_is_named(name, given, error, says):
+def test_a_wrong_side_is_named(given, error, says):
     with pytest.raises(error, match=f"^{says}$"):
-        ours.side(name, given[0], 16, *given[1:])
+        pixels(**given)
 
 
 def test_backends(monkeypatch):
@@ -87,21 +96,32 @@ def test_dtypes(monkeypatch):
 
 def at(**given) -> torch.Tensor:
     """Where the output's columns lie, in pixels of a clip of 8: 0.5 is the first one's centre."""
-    start, extent, count = given.get("start", 0.0), given.get("extent", 8.0), given.get("count", 8)
-    other = ours.Side(3, 5, 0.0, 5.0)
-    rows, columns = ours.coordinates((other, ours.Side(count, 8, start, extent)))
-    assert columns.dtype == torch.float32
-    assert (rows - liif_fast.make_coord((3,))[:, 0]).abs().max() < 1e-6
-    return (columns.double() + 1) * 4
+    rows, columns = pixels(**given)
+    down, across = (side.centres(0, side.count, "cpu", torch.float32) for side in (rows, columns))
+    assert (down - liif_fast.make_coord((5,))[:, 0]).abs().max() < 1e-6
+    return (across.double() + 1) * 4
 
 
 def test_windows_lie_where_they_are_said_to_and_are_mirrored_at_the_border():
     close = {"atol": 1e-5, "rtol": 0}
-    pixels = torch.arange(8, dtype=torch.float64) + 0.5
+    centres = torch.arange(8, dtype=torch.float64) + 0.5
     assert torch.equal(at(), (liif_fast.make_coord((8,))[:, 0].double() + 1) * 4)  # to the bit: of the border's pixels
-    torch.testing.assert_close(at(start=2.25, extent=4.0, count=4), pixels[:4] + 2.25, **close)
-    torch.testing.assert_close(at(start=2.0, extent=1.0, count=2), torch.tensor([2.25, 2.75]).double(), **close)
-    torch.testing.assert_close(at(start=-3.0), torch.cat([pixels[:3].flip(0), pixels[:5]]), **close)
-    torch.testing.assert_close(at(start=6.0), torch.cat([pixels[6:], pixels[2:].flip(0)]), **close)
-    torch.testing.assert_close(at(start=-16.0), pixels, **close)  # mirrored twice
-    torch.testing.assert_close(at(start=-4.0, extent=16.0, count=4), torch.tensor([2.0, 2, 6, 6]).double(), **close)
+    torch.testing.assert_close(at(left=2.25, src_width=4.0, width=4), centres[:4] + 2.25, **close)
+    torch.testing.assert_close(at(left=2, src_width=1, width=2), torch.tensor([2.25, 2.75]).double(), **close)
+    torch.testing.assert_close(at(left=-3.0), torch.cat([centres[:3].flip(0), centres[:5]]), **close)
+    torch.testing.assert_close(at(left=6.0), torch.cat([centres[6:], centres[2:].flip(0)]), **close)
+    torch.testing.assert_close(at(left=-16.0), centres, **close)  # mirrored twice
+    torch.testing.assert_close(at(left=-4, src_width=16, width=4), torch.tensor([2.0, 2, 6, 6]).double(), **close)
+
+
+def test_tiles_see_all_that_their_pixels_read_where_the_picture_turns_round():
+    """Ends of any run of pixels, from which tiles are cut, hold what lies between."""
+    for given in ({"left": -3.3}, {"left": -11, "src_width": 30, "width": 40}, {"left": 1.2, "src_width": 5}):
+        _, columns = pixels(**given)
+        all_of_them = columns.centres(0, columns.count, "cpu", torch.float32)
+        for start in range(columns.count):
+            stops = torch.arange(start + 1, columns.count + 1)
+            ends = columns.ends(torch.full_like(stops, start), stops)
+            for stop, (low, high) in zip(stops.tolist(), ends.tolist(), strict=True):
+                part = all_of_them[start:stop]
+                assert low - 1e-6 <= part.min() <= part.max() <= high + 1e-6
