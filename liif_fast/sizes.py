@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from .base.shown import shown
 
@@ -25,8 +26,8 @@ def checked_size(size: Sequence[int]) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def output_size(in_size: Sequence[int], scale: float | None, size: Sequence[int] | None) -> tuple[int, int]:
-    """(height, width) of an image of ``in_size`` enlarged by ``scale`` (rounded, at least 1) or to ``size``."""
+def output_size(in_size: Sequence[float], scale: float | None, size: Sequence[int] | None) -> tuple[int, int]:
+    """(height, width) of an image or a window of ``in_size`` at ``scale`` (rounded, at least 1) or at ``size``."""
     if (scale is None) == (size is None):
         raise ValueError(f"give either scale or size, got scale={shown(scale)} and size={shown(size)}")
     if size is not None:
@@ -36,3 +37,33 @@ def output_size(in_size: Sequence[int], scale: float | None, size: Sequence[int]
     if not math.isfinite(max(in_size) * scale):
         raise ValueError(f"scale: {shown(scale)} is too large")
     return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))
+
+
+def checked_window(window: Sequence[float], name: str = "window") -> tuple[float, float, float, float]:
+    """(top, left, height, width) in pixels; ValueError for anything but four real numbers, the last two above 0."""
+    try:
+        part = tuple(window)
+        real = all(isinstance(n, numbers.Real) and not isinstance(n, bool) and math.isfinite(n) for n in part)
+        ok = len(part) == 4 and real and part[2] > 0 and part[3] > 0
+    except TypeError:
+        ok = False
+    if not ok:
+        raise ValueError(
+            f"{name}: (top, left, height, width) in the image's pixels, real numbers, the last two above 0, is wanted, "
+            f"got {shown(window)}"
+        )
+    top, left, height, width = map(float, part)
+    return top, left, height, width
+
+
+class Target(NamedTuple):
+    """What ``LIIF.upscale`` is asked to make of an image; see its arguments there."""
+
+    scale: float | None = None
+    size: Sequence[int] | None = None
+    window: Sequence[float] | None = None
+    point: bool = False
+
+    def result_size(self, in_size: Sequence[int]) -> tuple[int, int]:
+        """(height, width) of the result of an image of ``in_size``."""
+        return output_size(in_size if self.window is None else checked_window(self.window)[2:], self.scale, self.size)

@@ -12,17 +12,17 @@ channels, O output channels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import chain, convolution, differentiable, int8, reference, transforms
+from . import chain, convolution, differentiable, int8, reference, sampling, transforms
 from .ops import CPU_KERNELS
 from .precision import HALF, as_geometry, fastest_autocast, geometry_dtype
-from .reference import make_coord, pixel_centres
+from .reference import make_coord
 
 __all__ = [
     "Head",
@@ -218,38 +218,16 @@ def renderer(
     return colours
 
 
-def grid_blocks(
-    size: Sequence[int],
-    rows: tuple[int, int],
-    cols: tuple[int, int],
-    block: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Coordinates of the pixels rows x cols of an image of ``size``, in pieces of about ``block`` pixels, whole rows
-    where they are no longer: (slice of rows, slice of columns, counted from rows[0] and cols[0]; coord [n, 2])."""
-    width = max(1, min(cols[1] - cols[0], block))
-    height = max(1, block // width)
-    for left in range(cols[0], cols[1], width):
-        right = min(cols[1], left + width)
-        xs = pixel_centres(torch.arange(left, right, device=device), size[1], dtype=dtype)
-        for top in range(rows[0], rows[1], height):
-            bottom = min(rows[1], top + height)
-            ys = pixel_centres(torch.arange(top, bottom, device=device), size[0], dtype=dtype)
-            lines, columns = slice(top - rows[0], bottom - rows[0]), slice(left - cols[0], right - cols[0])
-            yield lines, columns, torch.cartesian_prod(ys, xs)
-
-
 def render_grid(
     colours: Callable[[Tensor, Tensor], Tensor],
-    size: Sequence[int],
+    size: Sequence[int] | sampling.Sampling,
     out: Tensor,
     rows: tuple[int, int],
     cols: tuple[int, int],
     block: int | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Tensor:
-    """Fill ``out [B, O, rows, cols]`` with the pixels rows x cols of an image of ``size`` (H, W).
+    """Fill ``out [B, O, rows, cols]`` with the pixels rows x cols of an image of ``size`` (H, W), or of a sampling.
 
     Args:
         colours: coord, cell ``[B, Q, 2]`` -> ``[B, Q, O]``.
@@ -259,8 +237,8 @@ def render_grid(
     B, dtype = out.shape[0], geometry_dtype(out.dtype)
     block = block or (1 << 16 if out.device.type == "cpu" else 1 << 21)
     # filled, not copied from the host, which a CUDA graph cannot record
-    cell = torch.stack([torch.full((), 2 / n, device=out.device, dtype=dtype) for n in size])
-    for lines, columns, coord in grid_blocks(size, rows, cols, block, out.device, dtype):
+    cell = torch.stack([torch.full((), a.pixel, device=out.device, dtype=dtype) for a in sampling.of(size)])
+    for lines, columns, coord in sampling.blocks(size, rows, cols, block, out.device, dtype):
         coord = coord.expand(B, -1, -1)
         pixels = colours(coord, cell.expand_as(coord))  # [B, n, O]
         out[:, :, lines, columns] = pixels.transpose(1, 2).unflatten(-1, (-1, columns.stop - columns.start))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def pixel_centres(
-    index: Tensor, n: int, span: tuple[float, float] = (-1, 1), dtype: torch.dtype = torch.float32
+    index: Tensor, n: float, span: tuple[float, float] = (-1, 1), dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Centres of some pixels (integers in any shape) of an axis of n pixels that spans ``span``; of index's shape."""
     r = (span[1] - span[0]) / (2 * n)

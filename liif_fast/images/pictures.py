@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,21 +15,22 @@ from .alpha import settle
 from .photo import Photo, as_kind, as_photo, fill_transparent
 
 
-def apply(image: Any, enlarge: Callable[[Tensor], Tensor]) -> Any:
+def apply(image: Any, enlarge: Callable[[Tensor], Tensor], window: Sequence[float] | None = None) -> Any:
     """Apply ``enlarge`` to an image of any kind that ``LIIF.upscale`` takes; returns the same kind.
 
     Args:
         enlarge: ``[B, 3 or 1, H, W]`` to the same number of channels and the same dtype; uint8, uint16 or float32 in
             [0, 1].
+        window: (top, left, height, width) of what it makes of an image, in its pixels; None: all of it.
     """
     if isinstance(image, Tensor):
         return _tensor(image, enlarge)
     if isinstance(image, Photo):
-        return _photo(image, enlarge)
+        return _photo(image, enlarge, window)
     photo = as_photo(image)
     for note in photo.notes:
         warnings.warn(f"image: {note}", stacklevel=4)
-    return as_kind(_photo(photo, enlarge), image)
+    return as_kind(_photo(photo, enlarge, window), image)
 
 
 def pixels_of(image: Any) -> Tensor:
@@ -61,14 +62,14 @@ def _tensor(image: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
     return done if image.ndim == 4 else done.squeeze(0)
 
 
-def _photo(photo: Photo, enlarge: Callable[[Tensor], Tensor]) -> Photo:
+def _photo(photo: Photo, enlarge: Callable[[Tensor], Tensor], window: Sequence[float] | None) -> Photo:
     pixels, alpha = photo.pixels, photo.alpha
     if alpha is None:
         return dataclasses.replace(photo, pixels=_array(pixels, enlarge))
     # Colours and coverage apart: colours under transparent pixels mean nothing and would bleed into the edges.
     colours = _array(fill_transparent(pixels, alpha), enlarge)
     coverage = _array(np.ascontiguousarray(alpha[..., None]), enlarge)[..., 0]
-    return dataclasses.replace(photo, pixels=colours, alpha=settle(alpha, coverage))
+    return dataclasses.replace(photo, pixels=colours, alpha=settle(alpha, coverage, window))
 
 
 def _array(pixels: np.ndarray, enlarge: Callable[[Tensor], Tensor]) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..sizes import Target
 from ..weights import checkpoints
 
 
@@ -21,6 +22,8 @@ class ImageInterface(nn.Module):
         scale: float | None = None,
         size: Sequence[int] | None = None,
         *,
+        window: Sequence[float] | None = None,
+        point: bool = False,
         tile: int | str = "auto",
         dtype: torch.dtype | None = None,
         progress: Callable[[float], None] | None = None,
@@ -33,6 +36,10 @@ class ImageInterface(nn.Module):
                 images of a batch are computed one after the other as far as memory wants it.
             scale: factor for both sides, or
             size: (height, width) of the result; PIL images are first turned upright, as their EXIF says.
+            window: (top, left, height, width) of the part of the image that is enlarged, in its pixels: real numbers,
+                also beyond the border; ``scale`` is then of this part. LIIF only. None: all of it.
+            point: below scale 1 sample LIIF at points, which aliases, as the official code does. Else the image is
+                reduced first, see ``liif_fast.models.reduction``.
             tile: side of the tiles in input pixels; 0: no tiles; "auto": as large as a memory budget allows. The
                 result is the same for any, to float32 rounding (``liif_fast.tiles``), so a side that is not
                 worth the border around it is raised (to 64 for the encoders of liif_fast, to 32 for those that see
@@ -46,13 +53,13 @@ class ImageInterface(nn.Module):
         """
         from ..images import pictures  # brings Pillow, which takes longer to import than all the rest
 
-        return pictures.apply(image, lambda pixels: self._upscale_tensor(pixels, scale, size, tile, dtype, progress))
+        target = Target(scale, size, window, point)
+        return pictures.apply(image, lambda pixels: self._upscale_tensor(pixels, target, tile, dtype, progress), window)
 
     def _upscale_tensor(
         self,
         pixels: Tensor,
-        scale: float | None,
-        size: Sequence[int] | None,
+        target: Target,
         tile: int | str,
         dtype: torch.dtype | None,
         progress: Callable[[float], None] | None,

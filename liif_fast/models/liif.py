@@ -12,11 +12,10 @@ from ..base.methods import replaced
 from ..head import functional, ops, transforms, unit_order
 from ..head.hidden_cache import kept_hidden_map
 from ..head.kept import Kept
-from ..head.precision import HALF
 from ..registry import make, register
-from ..sizes import checked_size, output_size
+from ..sizes import Target, checked_size, checked_window
 from ..weights.state_dicts import default_norm
-from . import folding, overrides, padding, tile_size, tiles
+from . import folding, overrides, padding, whole_images
 from .checks import check_features, check_input
 from .encoding import encode
 from .image_interface import ImageInterface
@@ -130,7 +129,13 @@ class LIIF(ImageInterface):
         """
         return self._query(feat, coord, cell)
 
-    def render(self, inp: Tensor, size: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+    def render(
+        self,
+        inp: Tensor,
+        size: Sequence[int],
+        dtype: torch.dtype | None = None,
+        window: Sequence[float] | None = None,
+    ) -> Tensor:
         """A whole image at ``size`` (height, width), without gradients: ``[B, 3, H, W] -> [B, out_dim, *size]``.
 
         Input and output are normalised as the network's own (see ``data_norm``); ``upscale`` takes images. Neither
@@ -138,20 +143,31 @@ class LIIF(ImageInterface):
 
         Args:
             dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
+            window: (top, left, height, width) of the part of the input that becomes the image, in input pixels: real
+                numbers, also beyond the border, where the nearest features answer. None: all of it.
 
-        Equivalent to: ``forward(inp, make_coord(size), cell=2 / size)``, reshaped.
+        Equivalent to: ``forward(inp, make_coord(size), cell=2 / size)``, reshaped. With a window (t, l, h, w) of
+        H x W pixels ``make_coord(size, [(2 * t / H - 1, 2 * (t + h) / H - 1), (2 * l / W - 1, 2 * (l + w) / W - 1)])``
+        and ``cell=2 / size * (h / H, w / W)``.
         """
         size = checked_size(size)
         check_input(inp, self.encoder)
-        return self.encode_part(inp, inp.shape[-2:], (0, 0), None, size, dtype)(((0, size[0]), (0, size[1])))
+        return whole_images.render(self, inp, whole_images.sampled(inp.shape[-2:], size, window), dtype)
 
-    def renderer(self, size: Sequence[int], dtype: torch.dtype | None = None, compile: bool = False) -> Renderer:
+    def renderer(
+        self,
+        size: Sequence[int],
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
+        window: Sequence[float] | None = None,
+    ) -> Renderer:
         """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there.
 
         Args:
             compile: the encoder by ``torch.compile``; the first call with a shape then takes long.
+            window: as of ``render``.
         """
-        return Renderer(self, checked_size(size), dtype, compile)
+        return Renderer(self, checked_size(size), dtype, compile, None if window is None else checked_window(window))
 
     def encode_part(self, *part: Any, **options: Any) -> overrides.Piece:
         """Encode a part of an input, to render pieces of the image with it: ``parts.encode_part`` of this model."""
@@ -161,29 +177,10 @@ class LIIF(ImageInterface):
         """Inference: [B, h, w, D] -> a function, ([B, Q, 2], cell) -> [B, Q, out_dim]."""
         return functional.renderer(hidden, head, size=size, origin=origin, local_ensemble=self.local_ensemble)
 
-    def _upscale_tensor(self, pixels: Tensor, scale, size, tile, dtype, progress) -> Tensor:
-        """[B, 3 or 1, H, W] -> [B, 3 or 1, OH, OW] of the same dtype."""
-        out_size = output_size(pixels.shape[-2:], scale, size)
-        device = self.device or pixels.device
-        if dtype is None:
-            own = next((p.dtype for p in self.parameters()), torch.float32)
-            dtype = self._precision(device) or (own if own in HALF else torch.float32)
+    def _upscale_tensor(self, pixels: Tensor, target: Target, tile, dtype, progress) -> Tensor:
         if dtype == torch.int8:
-            return self.quantize(pixels if len(pixels) else None)._upscale_tensor(
-                pixels, scale, size, tile, None, progress
-            )
-        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
-        if not self._own(*overrides.COLOURS, "render"):  # those are asked later
-            tiles.check_channels(self._out_dim())
-        tile = tile_size.chosen(self, tile, device)
-        layout = torch.channels_last if pixels.stride(1) == 1 else torch.contiguous_format
-        shape = (*pixels.shape[:2], *out_size)
-        out = torch.empty(shape, dtype=pixels.dtype, device=pixels.device, memory_format=layout)
-        if not len(pixels):
-            return out
-        with torch.no_grad():
-            return tiles.upscale(self, pixels, out, tile=tile, dtype=dtype, progress=progress)
+            return self.quantize(pixels if len(pixels) else None)._upscale_tensor(pixels, target, tile, None, progress)
+        return whole_images.upscale(self, pixels, target, tile, dtype, progress)
 
     def quantize(self, images: Any = None) -> LIIF:
         """A copy for inference whose hidden layers run on 8-bit integers (see ``liif_fast.quantized``).

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.methods import replaced
-from ..head import functional
+from ..head import functional, sampling
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -54,9 +54,11 @@ def described(model: nn.Module, names: Sequence[str]) -> str:
     return f"{type(model).__name__} has a {', '.join(names)} of its own"
 
 
-def by_render(model: LIIF, inp: Tensor, size: Sequence[int], dtype: torch.dtype | None) -> Piece:
+def by_render(model: LIIF, inp: Tensor, size: sampling.Sampling, dtype: torch.dtype | None) -> Piece:
     """As ``parts.encode_part``, of a model with a ``render`` of its own: pieces of what that gives."""
-    image = model.render(inp, size, **({} if dtype is None else {"dtype": dtype}))
+    if not all(axis.plain for axis in size):
+        raise ValueError(f"window: {described(model, ['render'])}, which makes whole images; give none")
+    image = model.render(inp, [axis.count for axis in size], **({} if dtype is None else {"dtype": dtype}))  # type: ignore[arg-type]
 
     def piece(span: Spans, progress: Progress = None) -> Tensor:
         if progress is not None:
@@ -69,7 +71,7 @@ def by_render(model: LIIF, inp: Tensor, size: Sequence[int], dtype: torch.dtype 
 def renderer(
     model: LIIF,
     inp: Tensor,
-    size: Sequence[int],
+    size: sampling.Sampling,
     precision: Callable[[], contextlib.AbstractContextManager],
     whole: bool,
 ) -> Piece:
@@ -79,7 +81,7 @@ def renderer(
         precision: autocast, or nothing.
         whole: by ``forward``, all coordinates at once, since each call encodes; else by ``gen_feat`` and ``query_rgb``.
     """
-    cell = torch.tensor([2 / n for n in size], dtype=torch.float32, device=inp.device)
+    cell = torch.tensor([axis.pixel for axis in size], dtype=torch.float32, device=inp.device)
 
     @torch.no_grad()
     def render(span: Spans, progress: Progress = None) -> Tensor:
@@ -96,7 +98,7 @@ def renderer(
             with precision():
                 if not whole:
                     model.gen_feat(inp)
-                for lines, columns, coord in functional.grid_blocks(size, rows, cols, block, inp.device, torch.float32):
+                for lines, columns, coord in sampling.blocks(size, rows, cols, block, inp.device, torch.float32):
                     at = coord.expand(len(inp), -1, -1)
                     given = at, cell.expand_as(at)
                     colours = model.forward(inp, *given) if whole else model.query_rgb(*given)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..head import functional, precision, transforms
+from ..head import functional, precision, sampling, transforms
 from ..head.precision import HALF
 from . import overrides
 from .checks import check_input
@@ -28,7 +28,7 @@ def encode_part(
     in_size: Sequence[int],
     origin: Sequence[int],
     hidden_span: Spans | None,
-    size: Sequence[int],
+    size: Sequence[int] | sampling.Sampling,
     dtype: torch.dtype | None = None,
     encoder: Callable[[Tensor], Tensor] | None = None,
 ) -> Piece:
@@ -38,6 +38,7 @@ def encode_part(
         inp: ``[B, 3, h, w]``, the part of an input of ``in_size`` that starts at ``origin``.
         hidden_span: rows and columns of the feature map (in the whole map) that are right in this part and
             that the outputs need, see ``tiles.plan``; None: all.
+        size: (height, width) of the image, or a sampling of it, whose pixels are counted then.
         dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
         encoder: see ``encoding.encode``.
 
@@ -46,6 +47,7 @@ def encode_part(
         its second argument is called with the share of these pixels that is done, in parts that add up to 1.
     """
     check_input(inp, model.encoder)
+    size = sampling.of(size)
     transforms.refuse_gradient("render", (inp, *model.parameters()))
     if own := model._own(*overrides.COLOURS):
         if tuple(in_size) != tuple(inp.shape[-2:]):
@@ -66,9 +68,9 @@ def encode_part(
         map_size = map_size if whole else tuple(in_size)
         if head is not None:
             if len(feat):
-                head = model.ordered(head, feat, dtype, math.prod(size))
+                head = model.ordered(head, feat, dtype, math.prod(axis.count for axis in size))
             if model.cell_decode:  # of the whole map, and one for all pixels of a grid
-                head = functional.with_cell(head, [2 / n * m for n, m in zip(size, map_size, strict=True)])
+                head = functional.with_cell(head, [axis.pixel * m for axis, m in zip(size, map_size, strict=True)])
             hidden: Any = functional.hidden_map(feat, head)
     if head is None:
 

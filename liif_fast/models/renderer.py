@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..head import transforms, triton
 from ..head.triton import small
-from . import folding, overrides
+from . import folding, overrides, whole_images
 from .checks import check_input
 from .encoding import laid_out
 
@@ -36,12 +36,20 @@ class Renderer:
     """
 
     def __init__(
-        self, model: LIIF, size: Sequence[int], dtype: torch.dtype | None = None, compile: bool = False
+        self,
+        model: LIIF,
+        size: Sequence[int],
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
+        window: Sequence[float] | None = None,
     ) -> None:
         self.model = model
         self.size = size
+        self.window = window
         self.dtype = dtype
         self.compile = compile
+        # a render of the model's own may know of no window
+        self._options: Any = {"dtype": dtype, **({} if window is None else {"window": window})}
         self._compiled: tuple[Any, Any] | None = None  # an encoder, and that compiled
         self._key: object = None
         # a CUDAGraph and two tensors, as soon as there is a recording
@@ -69,7 +77,7 @@ class Renderer:
 
     @torch.no_grad()
     def _by_model(self, inp: Tensor) -> Tensor:
-        return self.model.render(inp, self.size, dtype=self.dtype)
+        return self.model.render(inp, self.size, **self._options)
 
     @torch.no_grad()
     def _render(self, inp: Tensor) -> Tensor:
@@ -77,10 +85,8 @@ class Renderer:
         if not self.compile:
             return self._by_model(inp)
         check_input(inp, self.model.encoder)
-        encoder = self._compiled_encoder()
-        part = self.model.encode_part(inp, inp.shape[-2:], (0, 0), None, self.size, self.dtype, encoder=encoder)
-        height, width = self.size
-        return part(((0, height), (0, width)))
+        pixels = whole_images.sampled(inp.shape[-2:], self.size, self.window)
+        return whole_images.render(self.model, inp, pixels, self.dtype, self._compiled_encoder())
 
     def _compiled_encoder(self) -> Callable[[Tensor], Tensor]:
         """Compiles when it is called with what is new to it: a shape, values and parts of its modules."""

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from ..base.out_of_memory import out_of_memory
-from ..head import reference
+from ..head import reference, sampling
 from ..head.precision import HALF
 from . import heap, overrides
 from .overrides import Piece, Spans
+from .reduction import from_dtype
 from .tile_size import auto_tile, halo, why_none
 
 if TYPE_CHECKING:
@@ -46,33 +47,31 @@ class Grid(NamedTuple):
     """What tiles are cut from."""
 
     in_size: Span
-    out_size: Span
+    out: sampling.Sampling
     halo: int
     align: int = 1  # tiles of the input begin at its multiples, and end there or with the image (``LIIF.pad_to``)
 
     def tiles(self, side: int, out: Spans | None = None) -> Iterator[Tile]:
         """Tiles of about ``side`` x ``side`` input pixels, row by row, over ``out``; None: the whole output.
 
-        ``side`` 0: one tile for the whole.
+        ``side`` 0: one tile for the whole input.
         """
+        everything = ((0, self.out[0].count), (0, self.out[1].count))
         if not side:
             whole = ((0, self.in_size[0]), (0, self.in_size[1]))
-            return iter([Tile(((0, self.out_size[0]), (0, self.out_size[1])), whole, whole)])
-        out = ((0, self.out_size[0]), (0, self.out_size[1])) if out is None else out
+            return iter([Tile(everything, whole, whole)])
+        out = everything if out is None else out
         rows, cols = (_axis_spans(self, axis, side, out[axis]) for axis in (0, 1))
         return (Tile(*zip(r, c, strict=True)) for r in rows for c in cols)
 
 
 def _axis_spans(grid: Grid, axis: int, side: int, within: Span) -> list[tuple[Span, Span, Span]]:
     """Tile spans (out, hidden, inp) along one axis, for the output pixels ``within``."""
-    n, out_n, length = grid.in_size[axis], grid.out_size[axis], within[1] - within[0]
-    count = min(length, max(1, -(-length * n // (out_n * side))))
+    n, along, length = grid.in_size[axis], grid.out[axis], within[1] - within[0]
+    count = int(min(length, max(1, -(-length * n // (along.whole * side)))))
     edges = [within[0] + round(k * length / count) for k in range(count + 1)]
     outs = list(itertools.pairwise(edges))
-    # centres of the first and the last output pixel of each tile: [count, 2]
-    ends = reference.pixel_centres(
-        torch.tensor([(a, b - 1) for a, b in outs], device="cpu"), out_n, dtype=torch.float64
-    ).float()
+    ends = along.ends(*torch.tensor(outs, device="cpu").unbind(-1)).float()  # [count, 2]
     index, _, _ = reference.corners(torch.stack([ends, ends], -1), (n, n))
     least, most = index.flatten(1).aminmax(dim=1)
     spans = []
@@ -92,9 +91,11 @@ def _with_halo(hidden: Span, n: int, halo: int, align: int) -> Span:
     return start, stop
 
 
-def plan(in_size: Span, out_size: Span, tile: int, halo: int, align: int = 1) -> Iterator[Tile]:
+def plan(
+    in_size: Span, out_size: Sequence[int] | sampling.Sampling, tile: int, halo: int, align: int = 1
+) -> Iterator[Tile]:
     """Tiles of the whole image, see ``Grid``."""
-    return Grid(in_size, out_size, halo, align).tiles(tile)
+    return Grid(in_size, sampling.of(out_size), halo, align).tiles(tile)
 
 
 def upscale(
@@ -105,6 +106,7 @@ def upscale(
     tile: int,
     dtype: torch.dtype,
     progress: Callable[[float], None] | None = None,
+    pixels: sampling.Sampling | None = None,
 ) -> Tensor:
     """Fill ``out [B, 3, OH, OW]`` with the upscaled ``image [B, 3, H, W]``; grey images have one channel in both.
 
@@ -117,18 +119,25 @@ def upscale(
             computed again in float32, with a warning.
         progress: called with the share of the output that is done, in parts that add up to 1 (to more, if memory
             runs out in the middle of a tile).
+        pixels: where those of ``out`` lie; None: they are the whole image.
     """
     if dtype == torch.float32:
         model = in_float32(model)
     with heap.kept() if model.device is None or model.device.type == "cpu" else contextlib.nullcontext():
-        return _upscale(model, image, out, tile, dtype, progress)
+        return _upscale(model, image, out, pixels or sampling.of(out.shape[-2:]), tile, dtype, progress)
 
 
 def _upscale(
-    model: LIIF, image: Tensor, out: Tensor, tile: int, dtype: torch.dtype, progress: Callable[[float], None] | None
+    model: LIIF,
+    image: Tensor,
+    out: Tensor,
+    pixels: sampling.Sampling,
+    tile: int,
+    dtype: torch.dtype,
+    progress: Callable[[float], None] | None,
 ) -> Tensor:
-    (h, w), (out_h, out_w) = image.shape[-2:], out.shape[-2:]
-    grid = Grid((h, w), (out_h, out_w), halo(model) or 0, model.pad_to)
+    h, w = image.shape[-2:]
+    grid = Grid((h, w), pixels, halo(model) or 0, model.pad_to)
     step = _together(model, image, tile, grid)
     groups = [slice(i, i + step) for i in range(0, len(image), step)]
     work: Iterator[tuple[slice, Tile]] = ((images, t) for images in groups for t in grid.tiles(tile))
@@ -136,7 +145,7 @@ def _upscale(
         images, t = item
         try:
             share = _scaled(progress, len(image[images]) / len(image))
-            _upscale_tile(model, image[images], out[images], t, dtype, share)
+            _upscale_tile(model, image[images], out[images], pixels, t, dtype, share)
             continue
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -186,10 +195,16 @@ def not_finite() -> ValueError:
 
 
 def _upscale_tile(
-    model: LIIF, image: Tensor, out: Tensor, tile: Tile, dtype: torch.dtype, progress: Callable[[float], None] | None
+    model: LIIF,
+    image: Tensor,
+    out: Tensor,
+    pixels: sampling.Sampling,
+    tile: Tile,
+    dtype: torch.dtype,
+    progress: Callable[[float], None] | None,
 ) -> None:
     """Fill a tile of ``out``, in pieces that bound the memory however large it is; ``progress`` with shares of it."""
-    render, wide = _renderer(model, image, out.shape[-2:], tile, dtype), None
+    render, wide = _renderer(model, image, pixels, tile, dtype), None
     for rows, cols in _pieces(tile.out, max(1, _PIECE // len(image))):
         part = out[:, :, slice(*rows), slice(*cols)]
         colours = render((rows, cols), _scaled(progress, part.numel() / out.numel()))
@@ -197,7 +212,7 @@ def _upscale_tile(
         if not finite and dtype in HALF:
             if wide is None:
                 warnings.warn(f"a result in {dtype} is not finite: computed again in float32", stacklevel=4)
-                wide = _renderer(in_float32(model), image, out.shape[-2:], tile, torch.float32)
+                wide = _renderer(in_float32(model), image, pixels, tile, torch.float32)
             colours = wide((rows, cols), None)
             finite = _finite(colours)
         if not finite:
@@ -225,7 +240,7 @@ def _pieces(out: Spans, pixels: int) -> Iterator[Spans]:
 
 
 def _renderer(
-    model: LIIF, image: Tensor, out_size: Sequence[int], tile: Tile, dtype: torch.dtype
+    model: LIIF, image: Tensor, pixels: sampling.Sampling, tile: Tile, dtype: torch.dtype
 ) -> Callable[[Spans, Callable[[float], None] | None], Tensor]:
     """Encodes a tile; the result makes [B, 3, rows, cols] of it: float32, not yet clamped to [0, 1], on the model's
     device."""
@@ -235,9 +250,9 @@ def _renderer(
     gt = {k: _channels(v, x) for k, v in model.data_norm["gt"].items()}
     part: Piece
     if model._own("render"):  # then the tile is the whole
-        part = overrides.by_render(model, x, out_size, dtype if dtype in HALF else None)
+        part = overrides.by_render(model, x, pixels, dtype if dtype in HALF else None)
     else:
-        part = model.encode_part(x, image.shape[-2:], (rows[0], cols[0]), tile.hidden, out_size, dtype)
+        part = model.encode_part(x, image.shape[-2:], (rows[0], cols[0]), tile.hidden, pixels, dtype)
 
     def render(out: Spans, progress: Callable[[float], None] | None) -> Tensor:
         colours = part(out, progress)
@@ -266,13 +281,6 @@ def normalised(model: LIIF, image: Tensor) -> Tensor:
 def _channels(values: list[float], like: Tensor) -> Tensor:
     """One value for each channel. Filled, not copied from the host, for which a device would be waited for."""
     return torch.stack([torch.full((), v, dtype=like.dtype, device=like.device) for v in values]).view(1, -1, 1, 1)
-
-
-def from_dtype(image: Tensor) -> Tensor:
-    """Integer images to float32 in [0, 1]; floating point as float32."""
-    if image.is_floating_point():
-        return image.float()
-    return image.float() / torch.iinfo(image.dtype).max
 
 
 def to_dtype(image: Tensor, dtype: torch.dtype) -> Tensor:

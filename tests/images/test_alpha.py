@@ -13,12 +13,14 @@ RNG = np.random.default_rng(7)
 
 
 def brute_force(alpha: np.ndarray, coverage: np.ndarray) -> np.ndarray:
-    """The definition, pixel by pixel: all input pixels less than 2 from an output pixel's centre are at one end."""
+    """The definition, pixel by pixel: all input pixels less than 2 from an output pixel's centre, or 2 output pixels if
+    these are larger, are at one end."""
     out, top = coverage.copy(), 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             at = [(k + 0.5) * n / m - 0.5 for k, n, m in zip((i, j), alpha.shape, out.shape, strict=True)]
-            near = [[p for p in range(n) if abs(p - c) < 2] for n, c in zip(alpha.shape, at, strict=True)]
+            sides = zip(alpha.shape, out.shape, at, strict=True)
+            near = [[p for p in range(n) if abs(p - c) < 2 * max(1, n / m)] for n, m, c in sides]
             part = alpha[np.ix_(*near)]
             for value in (0, top):
                 if part.size and (part == value).all():

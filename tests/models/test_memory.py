@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from liif_fast import functional, reference
+from liif_fast.head import sampling
 from liif_fast.models import tile_size, tiles
 
 
@@ -51,7 +52,7 @@ def test_pieces_of_a_grid_are_the_grid(block):
     size, rows, cols = (9, 17), (2, 8), (3, 16)
     want = reference.make_coord(size, flatten=False)[slice(*rows), slice(*cols)]
     got = torch.full_like(want, torch.nan)
-    for lines, columns, coord in functional.grid_blocks(size, rows, cols, block, torch.device("cpu"), torch.float32):
+    for lines, columns, coord in sampling.blocks(size, rows, cols, block, torch.device("cpu"), torch.float32):
         assert len(coord) <= max(block, 13 if block >= 13 else 1)
         assert got[lines, columns].isnan().all()  # each once
         got[lines, columns] = coord.view_as(got[lines, columns])

@@ -22,7 +22,7 @@ IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [256, 256, 256, 25
 
 def whole_and_tiled(model, image, scale, tile):
     """Also with tiles that upscale itself would make larger."""
-    whole = model.upscale(image, scale=scale, tile=0)
+    whole = model.upscale(image, scale=scale, tile=0, point=True)
     with torch.no_grad():
         return whole, tiles.upscale(model, image, torch.empty_like(whole), tile=tile, dtype=torch.float32)
 

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...head.kept import Kept
-from ...sizes import output_size
 from ...weights.state_dicts import default_norm
 from .. import overrides
 from ..image_interface import ImageInterface
@@ -80,12 +79,15 @@ class ImageModel(ImageInterface):
 
     # --- images and files ---
 
-    def _upscale_tensor(self, pixels, scale, size, tile, dtype, progress) -> Tensor:
+    def _upscale_tensor(self, pixels, target, tile, dtype, progress) -> Tensor:
         if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: {self.name} runs in float32, bfloat16 or float16, got {dtype}")
+        for given, name in ((target.window is not None, "window"), (target.point, "point")):
+            if given:
+                raise ValueError(f"{name}: {self.name} makes whole images, only a LIIF takes it; leave it out")
         if (own := self._own(*self.bypassed)) and not self._own("render"):
             raise ValueError(f"{overrides.described(self, own)}, which upscale does not use: give it a render to match")
-        out = self._enlarge(pixels, output_size(pixels.shape[-2:], scale, size), tile, dtype)
+        out = self._enlarge(pixels, target.result_size(pixels.shape[-2:]), tile, dtype)
         if progress is not None:
             progress(1.0)
         return out

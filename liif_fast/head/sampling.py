@@ -1,0 +1,127 @@
+"""Where an output's pixels lie in the image: all of it, or a window of real numbers; one ``Axis`` for each side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .reference import pixel_centres
+
+_SNAP = 1e-9  # relative: a grid this close to one of whole pixels is that one, so that a window of it has its bits
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Output pixels along one side: ``count`` of those into which the whole image is divided, ``whole`` of them.
+
+    ``whole`` and ``first`` are real numbers. Where both are whole numbers the coordinates are, bit for bit, those of
+    that part of an image of ``whole`` pixels.
+
+    Attributes:
+        count: how many pixels there are.
+        whole: length of the image in these pixels.
+        first: where the first one begins; below 0, or with pixels beyond ``whole``, outside of the image.
+        mirror: coordinates outside of the image are reflected at its border; else they are what they are, of which
+            LIIF's features are those at the border (``reference.liif`` clamps).
+        cell: size of a pixel as the MLP sees it, where the image spans 2; None: 2 / whole.
+    """
+
+    count: int
+    whole: float
+    first: float = 0
+    mirror: bool = False
+    cell: float | None = None
+
+    @property
+    def pixel(self) -> float:
+        return 2 / self.whole if self.cell is None else self.cell
+
+    @property
+    def plain(self) -> bool:
+        """Whether these are the pixels of the whole image and no others."""
+        return self == Axis(self.count, self.count)
+
+    def at(self, index: Tensor, dtype: torch.dtype) -> Tensor:
+        """Coordinates of the centres of pixels (integers in any shape), not yet reflected."""
+        if self.first == int(self.first):
+            return pixel_centres(index + int(self.first), self.whole, dtype=dtype)
+        start = 2 * self.first / self.whole
+        return pixel_centres(index, self.whole, (-1 + start, 1 + start), dtype)
+
+    def centres(self, start: int, stop: int, device: torch.device | str | None, dtype: torch.dtype) -> Tensor:
+        """Coordinates of the centres of the pixels from start to stop."""
+        centres = self.at(torch.arange(start, stop, device=device), dtype)
+        return reflected(centres) if self.mirror else centres
+
+    def ends(self, start: Tensor, stop: Tensor) -> Tensor:
+        """The least and the largest coordinate of the pixels from start to stop: ``[n], [n] -> [n, 2]`` in float64."""
+        ends = self.at(torch.stack([start, stop - 1], -1), torch.float64)
+        if not self.mirror:
+            return ends
+        inner = reflected(ends).sort(-1).values
+        # a span in which the coordinate turns round goes up to that border
+        turns = [((ends[:, 0] - border) / 4).ceil() <= ((ends[:, 1] - border) / 4).floor() for border in (-1, 1)]
+        return torch.stack([inner[:, 0].where(~turns[0], -1), inner[:, 1].where(~turns[1], 1)], -1)
+
+
+Sampling = tuple[Axis, Axis]  # of rows and of columns
+
+
+def of(size: Sequence[int] | Sequence[Axis]) -> Sampling:
+    """Of the whole image at ``size`` (height, width); a sampling is itself."""
+    rows, cols = (n if isinstance(n, Axis) else Axis(n, n) for n in size)
+    return rows, cols
+
+
+def window(in_size: Sequence[int], size: Sequence[int], part: Sequence[float]) -> Sampling:
+    """Of a window of an image of ``in_size`` at ``size``.
+
+    Args:
+        part: (top, left, height, width) in the image's pixels, real numbers; beyond the border too.
+    """
+    rows, cols = (
+        Axis(count, _snapped(count * n / length), _snapped(start * count / length))
+        for n, count, start, length in zip(in_size, size, part[:2], part[2:], strict=True)
+    )
+    return rows, cols
+
+
+def blocks(
+    size: Sequence[int] | Sampling,
+    rows: tuple[int, int],
+    cols: tuple[int, int],
+    block: int,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Coordinates of the pixels rows x cols of an image of ``size``, or of a sampling, in pieces of about ``block``
+    pixels, whole rows where they are no longer.
+
+    Yields: slice of rows, slice of columns, counted from rows[0] and cols[0]; coord ``[n, 2]``.
+    """
+    width = max(1, min(cols[1] - cols[0], block))
+    height = max(1, block // width)
+    down, across = of(size)
+    for left in range(cols[0], cols[1], width):
+        right = min(cols[1], left + width)
+        xs = across.centres(left, right, device, dtype)
+        for top in range(rows[0], rows[1], height):
+            bottom = min(rows[1], top + height)
+            ys = down.centres(top, bottom, device, dtype)
+            lines, columns = slice(top - rows[0], bottom - rows[0]), slice(left - cols[0], right - cols[0])
+            yield lines, columns, torch.cartesian_prod(ys, xs)
+
+
+def reflected(coord: Tensor) -> Tensor:
+    """Coordinates outside of [-1, 1] reflected at its ends, again and again where they are far."""
+    turned = (coord + 1) % 4
+    return torch.where(turned > 2, 4 - turned, turned) - 1
+
+
+def _snapped(x: float) -> float:
+    near = round(x)
+    return near if math.isclose(x, near, rel_tol=_SNAP, abs_tol=_SNAP) else x
