@@ -99,10 +99,13 @@ def resize(
     _check_batch_size(batch_size)
     if not isinstance(antialias, bool):
         raise _wrong("antialias", antialias, "True or False", TypeError)
+    if not isinstance(model, str | os.PathLike):
+        raise _wrong("model", model, "a name or a path", TypeError)
     device = checked_backend(backend)
     number = checked_dtype(dtype, device)
-    thread = _THREADS.setdefault(device, ThreadPoolExecutor(1, f"liif_fast {device}"))
-    enlarge = functools.partial(_enlarge, thread.submit(_model, model, device).result(), pixels, number, antialias)
+    thread = _thread(device)
+    loaded = thread.submit(_model, os.fspath(model), device).result()
+    enlarge = functools.partial(_enlarge, loaded, pixels, number, antialias)
     taken = clip if clip.format.id in (vs.RGBS, vs.RGBH) else clip.resize.Point(format=vs.RGBS)
     blank = taken.std.BlankClip(width=pixels[1].count, height=pixels[0].count, keep=True)
     selector = functools.partial(_frame, vs.Error, lambda image: thread.submit(enlarge, image).result())
@@ -224,12 +227,18 @@ def _check_clip(clip: Any, vs: Any) -> None:
         )
 
 
+def _thread(device: torch.device) -> ThreadPoolExecutor:
+    """The one in which all of this device's work is done."""
+    begin = (torch.cuda.set_device, (device,)) if device.type == "cuda" else (None, ())
+    return _THREADS.setdefault(device, ThreadPoolExecutor(1, f"liif_fast {device}", *begin))
+
+
 @functools.cache
-def _model(model: str | os.PathLike[str], device: torch.device) -> LIIF:
+def _model(name: str, device: torch.device) -> LIIF:
     """In the device's thread: loaded once, however many clips ask at a time."""
-    loaded = checkpoints.load(model, device)
+    loaded = checkpoints.load(name, device)
     if not isinstance(loaded, LIIF):
-        raise ValueError(f"model: a LIIF is wanted, {shown(model)} is a {type(loaded).__name__}")
+        raise ValueError(f"model: a LIIF is wanted, {shown(name)} is a {type(loaded).__name__}")
     return loaded
 
 

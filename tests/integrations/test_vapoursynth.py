@@ -147,6 +147,19 @@ def test_half_precision_is_close(vs, data_dir, weights, dtype):
     assert 0 < np.abs(got - want).max() < {"bfloat16": 3e-2, "float16": 5e-3}[dtype]
 
 
+def test_reductions_sample_points_or_do_not_alias(vs, tiny):
+    board = np.indices((24, 32)).sum(0, keepdims=True).transpose(1, 2, 0).repeat(3, 2) % 2
+    source, image = clip(vs, [board.astype(np.float32)]), torch.from_numpy(board).permute(2, 0, 1).float()
+    model, found = liif_fast.load(tiny), []
+    for antialias in (False, True):
+        found.append(first(ours.resize(source, 16, 12, model=tiny, backend="cpu", antialias=antialias)))
+        want = model.upscale(image, size=(12, 16), point=not antialias).permute(1, 2, 0).numpy()
+        assert np.abs(found[-1] - want).max() < 2e-6
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    with pytest.raises(TypeError, match=r"^antialias: True or False is wanted, got 1$"):
+        ours.resize(source, antialias=1, model=tiny)
+
+
 def test_properties_stay_with_their_frames_and_the_clip_keeps_its_length_and_rate(vs, core, tiny):
     source = clip(vs, [noise(8, 8, i) for i in range(5)]).std.SetFrameProps(_SARNum=8, _SARDen=9, title="a film")
     found = ours.resize(source, 12, 10, model=tiny, backend="cpu")
@@ -178,6 +191,8 @@ def test_frames_asked_for_at_once_come_in_order_each_its_own_from_one_thread_of_
         want = [model.upscale(image, size=(15, width)).permute(1, 2, 0).numpy() for width in (18, 24)]
         assert np.abs(picture(frame) - np.concatenate(want, 1)).max() < 2e-6, number
     assert number == 39
+    again = ours.resize(both, 21, 15, model=tiny, backend="cpu")  # a filter behind itself waits for no one
+    assert len([frame.width for frame in again.frames(prefetch=16, close=True)]) == 40
     assert len(loads) == 1
     assert len(threads) == 1
 
@@ -226,6 +241,8 @@ def test_other_arguments_are_named(vs, core, tiny, tmp_path):
     for wrong in (0, -5, 1.5, True, "all"):
         with pytest.raises(ValueError, match=r"^batch_size: a whole number above 0 is wanted, got "):
             ours.resize(source, batch_size=wrong, model=tiny)
+    with pytest.raises(TypeError, match=r"^model: a name or a path is wanted, got 3$"):
+        ours.resize(source, model=3, backend="cpu")
     with pytest.raises(checkpoints.UnknownModelError, match="nowhere"):
         ours.resize(source, model="nowhere", backend="cpu")
     other = tmp_path / "srcnn.safetensors"
