@@ -24,13 +24,30 @@ def apply(image: Any, enlarge: Callable[[Tensor], Tensor], window: Sequence[floa
         window: (top, left, height, width) of what it makes of an image, in its pixels; None: all of it.
     """
     if isinstance(image, Tensor):
-        return _tensor(image, enlarge)
+        done = enlarge(_checked(image))
+        return done if image.ndim == 4 else done.squeeze(0)
     if isinstance(image, Photo):
         return _photo(image, enlarge, window)
     photo = as_photo(image)
     for note in photo.notes:
         warnings.warn(f"image: {note}", stacklevel=4)
     return as_kind(_photo(photo, enlarge, window), image)
+
+
+def opened(image: Any) -> tuple[Tensor, Callable[[Tensor], Any]] | None:
+    """``apply`` in two steps: the colours ``[B, 3 or 1, H, W]``, a view where that is possible, and what makes the same
+    kind of image of others; None: the image has alpha, whose enlargement is another's."""
+    if isinstance(image, Tensor):
+        return _checked(image), lambda done: done if image.ndim == 4 else done.squeeze(0)
+    photo = as_photo(image)
+    if photo.alpha is not None:
+        return None
+
+    def back(done: Tensor) -> Any:
+        larger = dataclasses.replace(photo, pixels=_array_of(done))
+        return larger if isinstance(image, Photo) else as_kind(larger, image)
+
+    return _tensor_of(photo.pixels), back
 
 
 def pixels_of(image: Any) -> Tensor:
@@ -45,7 +62,8 @@ def pixels_of(image: Any) -> Tensor:
     return seen[0]
 
 
-def _tensor(image: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
+def _checked(image: Tensor) -> Tensor:
+    """As a batch."""
     if image.dtype not in (torch.uint8, torch.uint16) and not image.is_floating_point():
         raise TypeError(f"image: a tensor of dtype uint8, uint16 or floating point is wanted, got {image.dtype}")
     if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or 0 in image.shape[-3:]:
@@ -57,9 +75,7 @@ def _tensor(image: Tensor, enlarge: Callable[[Tensor], Tensor]) -> Tensor:
                 f"image: floating-point colours must lie in [0, 1], got {low.item():.4g} to {high.item():.4g}: clamp "
                 "them, divide 0..255 by 255, or use render() for normalised network inputs"
             )
-    batch = image if image.ndim == 4 else image.unsqueeze(0)
-    done = enlarge(batch)
-    return done if image.ndim == 4 else done.squeeze(0)
+    return image if image.ndim == 4 else image.unsqueeze(0)
 
 
 def _photo(photo: Photo, enlarge: Callable[[Tensor], Tensor], window: Sequence[float] | None) -> Photo:
@@ -74,6 +90,16 @@ def _photo(photo: Photo, enlarge: Callable[[Tensor], Tensor], window: Sequence[f
 
 def _array(pixels: np.ndarray, enlarge: Callable[[Tensor], Tensor]) -> np.ndarray:
     """[H, W, C] -> [OH, OW, C]; views both ways."""
+    return _array_of(enlarge(_tensor_of(pixels)))
+
+
+def _tensor_of(pixels: np.ndarray) -> Tensor:
+    """[H, W, C] -> [1, C, H, W]"""
     if not pixels.flags.writeable or any(step < 0 for step in pixels.strides):
         pixels = pixels.copy()  # torch has neither read-only tensors nor negative strides
-    return enlarge(torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0))[0].permute(1, 2, 0).numpy()
+    return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
+
+
+def _array_of(image: Tensor) -> np.ndarray:
+    """[1, C, H, W] -> [H, W, C]"""
+    return image[0].permute(1, 2, 0).numpy()

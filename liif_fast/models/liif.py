@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,18 +13,16 @@ from ..head import functional, ops, transforms, unit_order
 from ..head.hidden_cache import kept_hidden_map
 from ..head.kept import Kept
 from ..registry import make, register
-from ..sizes import Target, checked_size, checked_window
+from ..sizes import Target
 from ..weights.state_dicts import default_norm
 from . import folding, overrides, padding, whole_images
-from .checks import check_features, check_input
+from .checks import check_features
 from .encoding import encode
-from .image_interface import ImageInterface
-from .parts import encode_part
-from .renderer import Renderer
+from .rendering import Rendering
 
 
 @register("liif")
-class LIIF(ImageInterface):
+class LIIF(Rendering):
     """Local Implicit Image Function (CVPR 2021): the colour of an image at any continuous coordinate.
 
     Drop-in for the official ``LIIF``; the first MLP layer runs once per feature pixel (``liif_fast.functional``).
@@ -128,50 +126,6 @@ class LIIF(ImageInterface):
             TypeError, ValueError: wrong shape, dtype or device, NaN coordinates (seen on the CPU), missing cell.
         """
         return self._query(feat, coord, cell)
-
-    def render(
-        self,
-        inp: Tensor,
-        size: Sequence[int],
-        dtype: torch.dtype | None = None,
-        window: Sequence[float] | None = None,
-    ) -> Tensor:
-        """A whole image at ``size`` (height, width), without gradients: ``[B, 3, H, W] -> [B, out_dim, *size]``.
-
-        Input and output are normalised as the network's own (see ``data_norm``); ``upscale`` takes images. Neither
-        coordinates nor intermediate values of the whole grid ever exist at once on the CPU; a batch is encoded at once.
-
-        Args:
-            dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
-            window: (top, left, height, width) of the part of the input that becomes the image, in input pixels: real
-                numbers, also beyond the border, where the nearest features answer. None: all of it.
-
-        Equivalent to: ``forward(inp, make_coord(size), cell=2 / size)``, reshaped. With a window (t, l, h, w) of
-        H x W pixels ``make_coord(size, [(2 * t / H - 1, 2 * (t + h) / H - 1), (2 * l / W - 1, 2 * (l + w) / W - 1)])``
-        and ``cell=2 / size * (h / H, w / W)``.
-        """
-        size = checked_size(size)
-        check_input(inp, self.encoder)
-        return whole_images.render(self, inp, whole_images.sampled(inp.shape[-2:], size, window), dtype)
-
-    def renderer(
-        self,
-        size: Sequence[int],
-        dtype: torch.dtype | None = None,
-        compile: bool = False,
-        window: Sequence[float] | None = None,
-    ) -> Renderer:
-        """``render`` for one size again and again, as for video: on CUDA a graph with fixed buffers; see there.
-
-        Args:
-            compile: the encoder by ``torch.compile``; the first call with a shape then takes long.
-            window: as of ``render``.
-        """
-        return Renderer(self, checked_size(size), dtype, compile, None if window is None else checked_window(window))
-
-    def encode_part(self, *part: Any, **options: Any) -> overrides.Piece:
-        """Encode a part of an input, to render pieces of the image with it: ``parts.encode_part`` of this model."""
-        return encode_part(self, *part, **options)
 
     def _colours(self, hidden, head, size=None, origin=(0, 0)) -> Callable[..., Tensor]:
         """Inference: [B, h, w, D] -> a function, ([B, Q, 2], cell) -> [B, Q, out_dim]."""

@@ -58,7 +58,8 @@ def by_render(model: LIIF, inp: Tensor, size: sampling.Sampling, dtype: torch.dt
     """As ``parts.encode_part``, of a model with a ``render`` of its own: pieces of what that gives."""
     if not all(axis.plain for axis in size):
         raise ValueError(f"window: {described(model, ['render'])}, which makes whole images; give none")
-    image = model.render(inp, [axis.count for axis in size], **({} if dtype is None else {"dtype": dtype}))  # type: ignore[arg-type]
+    options: Any = {} if dtype is None else {"dtype": dtype}  # it may know of none
+    image = model.render(inp, [axis.count for axis in size], **options)
 
     def piece(span: Spans, progress: Progress = None) -> Tensor:
         if progress is not None:

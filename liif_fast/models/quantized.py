@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..head import functional, ops, precision, transforms, triton, unit_order
 from ..registry import register
-from . import overrides, tiles
+from . import overrides, tiles, values
 from .liif import LIIF
 from .mlp import MLP
 from .parts import half_precision
@@ -101,7 +101,7 @@ class QuantizedLIIF(LIIF):
         if not largest.isfinite().all():
             largest = tiles.in_float32(self)._largest(pixels)
         if not largest.isfinite().all():
-            raise tiles.not_finite()
+            raise values.not_finite()
         # a layer that never fires needs a scale all the same
         self.act_scale = torch.where(largest > 0, largest, torch.ones_like(largest)) / 255
         self.act_scale.clamp_(min=torch.finfo(torch.float32).tiny)
@@ -117,7 +117,7 @@ class QuantizedLIIF(LIIF):
         random = torch.Generator("cpu").manual_seed(0)  # the same image gives the same scales
         for image in images:
             for crop in _crops(image):
-                x = tiles.normalised(self, crop.to(self.act_scale.device))
+                x = values.normalised(self, crop.to(self.act_scale.device))
                 with half_precision(x.device.type, dtype):
                     feat = self._encode(x)
                 if order:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..head import sampling
+from .values import from_dtype
 
 _LOBES = 3
 
@@ -38,13 +39,6 @@ def reduced(image: Tensor, pixels: sampling.Sampling) -> Tensor:
         if (out := min(n, math.ceil(along.whole))) < n:
             image, coarser = _lanczos(from_dtype(image), axis, out), True
     return image.clamp_(0, 1) if coarser else image
-
-
-def from_dtype(image: Tensor) -> Tensor:
-    """Integer images to float32 in [0, 1]; floating point as float32."""
-    if image.is_floating_point():
-        return image.float()
-    return image.float() / torch.iinfo(image.dtype).max
 
 
 def _lanczos(image: Tensor, axis: int, out: int) -> Tensor:

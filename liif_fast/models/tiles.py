@@ -21,9 +21,8 @@ from torch import Tensor
 from ..base.out_of_memory import out_of_memory
 from ..head import reference, sampling
 from ..head.precision import HALF
-from . import heap, overrides
+from . import heap, overrides, values
 from .overrides import Piece, Spans
-from .reduction import from_dtype
 from .tile_size import auto_tile, halo, why_none
 
 if TYPE_CHECKING:
@@ -107,6 +106,7 @@ def upscale(
     dtype: torch.dtype,
     progress: Callable[[float], None] | None = None,
     pixels: sampling.Sampling | None = None,
+    only: Sequence[Tile] | None = None,
 ) -> Tensor:
     """Fill ``out [B, 3, OH, OW]`` with the upscaled ``image [B, 3, H, W]``; grey images have one channel in both.
 
@@ -120,11 +120,12 @@ def upscale(
         progress: called with the share of the output that is done, in parts that add up to 1 (to more, if memory
             runs out in the middle of a tile).
         pixels: where those of ``out`` lie; None: they are the whole image.
+        only: tiles to compute, the rest of ``out`` stays as it is; None: all, of side ``tile``.
     """
     if dtype == torch.float32:
         model = in_float32(model)
     with heap.kept() if model.device is None or model.device.type == "cpu" else contextlib.nullcontext():
-        return _upscale(model, image, out, pixels or sampling.of(out.shape[-2:]), tile, dtype, progress)
+        return _upscale(model, image, out, pixels or sampling.of(out.shape[-2:]), tile, dtype, progress, only)
 
 
 def _upscale(
@@ -135,12 +136,15 @@ def _upscale(
     tile: int,
     dtype: torch.dtype,
     progress: Callable[[float], None] | None,
+    only: Sequence[Tile] | None,
 ) -> Tensor:
     h, w = image.shape[-2:]
     grid = Grid((h, w), pixels, halo(model) or 0, model.pad_to)
     step = _together(model, image, tile, grid)
     groups = [slice(i, i + step) for i in range(0, len(image), step)]
-    work: Iterator[tuple[slice, Tile]] = ((images, t) for images in groups for t in grid.tiles(tile))
+    work: Iterator[tuple[slice, Tile]] = (
+        (images, t) for images in groups for t in (grid.tiles(tile) if only is None else only)
+    )
     while (item := next(work, None)) is not None:
         images, t = item
         try:
@@ -189,11 +193,6 @@ def in_float32(model: _Model) -> _Model:
     return copy.deepcopy(model).float() if any(p.dtype in HALF for p in model.parameters()) else model
 
 
-def not_finite() -> ValueError:
-    """The refusal of what is not finite, to raise."""
-    return ValueError("the result is not finite in float32: the model's weights or the image are damaged")
-
-
 def _upscale_tile(
     model: LIIF,
     image: Tensor,
@@ -216,11 +215,8 @@ def _upscale_tile(
             colours = wide((rows, cols), None)
             finite = _finite(colours)
         if not finite:
-            raise not_finite()
-        colours = colours.clamp_(0, 1)
-        if out.shape[1] == 1:
-            colours = colours.mean(1, keepdim=True)
-        part.copy_(to_dtype(colours, out.dtype))
+            raise values.not_finite()
+        part.copy_(values.finished(colours, out.shape[1], out.dtype))
 
 
 def _finite(t: Tensor) -> bool:
@@ -246,8 +242,7 @@ def _renderer(
     device."""
     device = model.device or image.device
     rows, cols = tile.inp
-    x = normalised(model, image[:, :, slice(*rows), slice(*cols)].to(device))
-    gt = {k: _channels(v, x) for k, v in model.data_norm["gt"].items()}
+    x = values.normalised(model, image[:, :, slice(*rows), slice(*cols)].to(device))
     part: Piece
     if model._own("render"):  # then the tile is the whole
         part = overrides.by_render(model, x, pixels, dtype if dtype in HALF else None)
@@ -256,35 +251,7 @@ def _renderer(
 
     def render(out: Spans, progress: Callable[[float], None] | None) -> Tensor:
         colours = part(out, progress)
-        check_channels(colours.shape[1])
-        return colours.mul_(gt["div"]).add_(gt["sub"])
+        values.check_channels(colours.shape[1])
+        return values.denormalised(model, colours)
 
     return render
-
-
-def check_channels(number: int) -> None:
-    """ValueError unless a model puts out as many channels as an image has."""
-    if number != 3:
-        raise ValueError(f"this model puts out {number} channels, an image has 3: use render() for what is no image")
-
-
-def normalised(model: LIIF, image: Tensor) -> Tensor:
-    """An image [B, 3 or 1, H, W] of any dtype as the network's input: [B, 3, H, W] float32, channels last."""
-    channels = getattr(model.encoder, "in_channels", None)
-    if channels not in (None, 3):
-        raise ValueError(f"this model takes {channels} channels, an image has 3: use render() for what is no image")
-    x = from_dtype(image).expand(-1, 3, -1, -1)
-    inp = {k: _channels(v, x) for k, v in model.data_norm["inp"].items()}
-    return ((x - inp["sub"]) / inp["div"]).contiguous(memory_format=torch.channels_last)
-
-
-def _channels(values: list[float], like: Tensor) -> Tensor:
-    """One value for each channel. Filled, not copied from the host, for which a device would be waited for."""
-    return torch.stack([torch.full((), v, dtype=like.dtype, device=like.device) for v in values]).view(1, -1, 1, 1)
-
-
-def to_dtype(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """float32 in [0, 1] to ``dtype``: integers are rounded, half to even."""
-    if dtype.is_floating_point:
-        return image.to(dtype)
-    return (image * torch.iinfo(dtype).max).round_().to(dtype)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..head import sampling
 from ..head.precision import HALF
 from ..sizes import Target, checked_window
-from . import overrides, reduction, tile_size, tiles
+from . import overrides, reduction, tile_size, tiles, values
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -55,13 +55,9 @@ def upscale(
     """[B, 3 or 1, H, W] -> [B, 3 or 1, OH, OW] of the same dtype; see ``LIIF.upscale``."""
     pixels = sampled(image.shape[-2:], target.result_size(image.shape[-2:]), target.window)
     device = model.device or image.device
-    if dtype is None:
-        own = next((p.dtype for p in model.parameters()), torch.float32)
-        dtype = model._precision(device) or (own if own in HALF else torch.float32)
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
+    dtype = chosen_dtype(model, dtype, device)
     if not model._own(*overrides.COLOURS, "render"):  # those are asked later
-        tiles.check_channels(model._out_dim())
+        values.check_channels(model._out_dim())
     tile = tile_size.chosen(model, tile, device)
     layout = torch.channels_last if image.stride(1) == 1 else torch.contiguous_format
     shape = (*image.shape[:2], *(axis.count for axis in pixels))
@@ -72,3 +68,13 @@ def upscale(
         if not target.point:
             image = reduction.reduced(image, pixels)
         return tiles.upscale(model, image, out, tile=tile, dtype=dtype, progress=progress, pixels=pixels)
+
+
+def chosen_dtype(model: LIIF, dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
+    """Of the computation; ValueError unless a LIIF computes in it (int8 is a model of its own)."""
+    if dtype is None:
+        own = next((p.dtype for p in model.parameters()), torch.float32)
+        dtype = model._precision(device) or (own if own in HALF else torch.float32)
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"dtype: torch.float32, bfloat16, float16 or int8 is wanted, got {dtype}")
+    return dtype

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from liif_fast import functional, reference
 from liif_fast.head import sampling
-from liif_fast.models import tile_size, tiles
+from liif_fast.models import tile_size, tiles, values
 
 
 class Largest(TorchDispatchMode):
@@ -70,9 +70,9 @@ def test_a_large_output_of_a_small_picture(tiny, size, monkeypatch):
     # the piece in float32, three channels, or its coordinates' 64-bit integers
     assert largest.found <= 16 * (1 << 15)
     rows, cols = (slice(n // 2, n // 2 + 8) for n in size)
-    render = model.encode_part(tiles.normalised(model, image), (22, 17), (0, 0), None, size)
+    render = model.encode_part(values.normalised(model, image), (22, 17), (0, 0), None, size)
     part = render(tuple((s.start, min(s.stop, n)) for s, n in zip((rows, cols), size, strict=True)))
-    assert torch.equal(large[:, :, rows, cols], tiles.to_dtype((part * 0.5 + 0.5).clamp(0, 1), torch.uint8))
+    assert torch.equal(large[:, :, rows, cols], values.to_dtype((part * 0.5 + 0.5).clamp(0, 1), torch.uint8))
 
 
 @pytest.mark.parametrize("quantized", [False, True])

@@ -1,0 +1,161 @@
+"""One frame after the other, each computed only where it differs from the one before: exact, since what a tile depends
+on is known. The frames of screen recordings and cartoons differ in little."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..head import sampling
+from ..head.precision import HALF
+from ..sizes import Target
+from . import reduction, tile_size, tiles, unchanged, values, whole_images
+
+if TYPE_CHECKING:
+    from .liif import LIIF
+    from .renderer import Renderer
+
+
+class Result(NamedTuple):
+    """A frame's: ``[B, C, OH, OW]`` on the model's device. It is kept for the frames to come, and not to be written."""
+
+    image: Tensor
+    finite: Tensor | None  # whether it is, on a device whose answer has not been waited for; None: it is
+
+
+class _Kind(NamedTuple):
+    """What frames of one shape have in common."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    pixels: sampling.Sampling
+    plan: list[tiles.Tile]
+    renderer: Renderer | None  # of whole frames, recorded, on CUDA
+
+    def fits(self, frame: Tensor) -> bool:
+        return (self.shape, self.dtype) == (frame.shape, frame.dtype)
+
+
+class Moving:
+    """Enlarges frames in their order, in one thread at a time.
+
+    Attributes:
+        frames, frames_reused, tiles, tiles_reused: how many there were, and how many of them needed no computation.
+    """
+
+    def __init__(self, model: LIIF, target: Target, tile: int | str, dtype: torch.dtype | None, reuse: bool) -> None:
+        self.frames = self.frames_reused = self.tiles = self.tiles_reused = 0
+        self.device = model.device or torch.device("cpu")
+        tile_size.chosen(model, tile, self.device)  # what is wrong is said now
+        self._int8 = dtype == torch.int8
+        self._dtype = whole_images.chosen_dtype(model, None if self._int8 else dtype, self.device)
+        self._given, self.target, self._tile, self._reuse = model, target, tile, reuse
+        self._model = model
+        self._kind: _Kind | None = None
+        self._last: tuple[Tensor, Result] | None = None
+        self._begun = True
+
+    def another(self) -> Moving:
+        """Of the same kind, for other frames."""
+        dtype = torch.int8 if self._int8 else self._dtype
+        return Moving(self._given, self.target, self._tile, dtype, self._reuse)
+
+    def begin(self, ahead: Sequence[Tensor]) -> None:
+        """All of the next frame is computed; if that and those after it are known, they help to choose the tiles."""
+        self._last, self._begun = None, True
+        if len(ahead) < 2 or not self._reuse or self._tile != "auto" or tile_size.why_none(self._given) is not None:
+            return
+        pixels, frames = self._pixels(ahead[0]), [self._looked_at(x) for x in ahead]
+        plans = [self._plan(frames[0], pixels, side) for side in (self._side(), tile_size.smallest(self._given))]
+        plan = plans[unchanged.cheaper(self._given, plans, frames)]
+        if self._kind is None or not self._kind.fits(ahead[0]) or self._kind.plan != plan:
+            self._kind = self._kind_of(ahead[0], plan)
+
+    def next(self, frame: Tensor) -> Result:
+        """The frame ``[B, 3 or 1, H, W]`` enlarged; it is kept as well."""
+        if self._begun and self._int8:  # calibrated on the first, as ``upscale`` does with each image
+            self._model, chosen = self._given.quantize(frame), self._kind
+            self._kind = self._kind_of(frame, chosen.plan) if chosen is not None and chosen.fits(frame) else None
+        kind, self._begun = self._kind, False
+        if kind is None or not kind.fits(frame):
+            kind, self._last = self._kind_of(frame), None
+            self._kind = kind
+        image = self._looked_at(frame)
+        todo, last = kind.plan, self._last
+        if last is not None and self._reuse:
+            todo = unchanged.touched(kind.plan, unchanged.differing(last[0], image))
+        if last is not None and len(todo) < len(kind.plan) and not _finite(last[1]):
+            todo = kind.plan
+        self.frames += 1
+        self.tiles += len(kind.plan)
+        self.tiles_reused += len(kind.plan) - len(todo)
+        if not todo and last is not None:
+            self.frames_reused += 1
+            result = last[1]
+        elif len(todo) == len(kind.plan) and kind.renderer is not None:
+            result = self._replayed(image, frame, kind.renderer)
+        else:
+            out = self._empty(frame, kind) if len(todo) == len(kind.plan) or last is None else last[1].image.clone()
+            result = Result(self._computed(image, out, kind, todo), None)
+        self._last = (image, result) if self._reuse else None
+        return result
+
+    def again(self, frame: Tensor) -> Tensor:
+        """One whose result was not finite: in float32 where that is needed, with a warning."""
+        kind = self._kind_of(frame)
+        return self._computed(self._looked_at(frame), self._empty(frame, kind), kind, kind.plan)
+
+    @torch.no_grad()
+    def _computed(self, image: Tensor, out: Tensor, kind: _Kind, todo: list[tiles.Tile]) -> Tensor:
+        return tiles.upscale(
+            self._model, image, out, tile=self._side(), dtype=self._dtype, pixels=kind.pixels, only=todo
+        )
+
+    @torch.no_grad()
+    def _replayed(self, image: Tensor, frame: Tensor, renderer: Renderer) -> Result:
+        colours = values.denormalised(self._model, renderer(values.normalised(self._model, image.to(self.device))))
+        low, high = colours.aminmax()
+        out = values.finished(colours, frame.shape[1], frame.dtype).contiguous(memory_format=torch.channels_last)
+        return Result(out, low * 0 + high * 0 == 0)
+
+    def _empty(self, frame: Tensor, kind: _Kind) -> Tensor:
+        shape = (*frame.shape[:2], *(axis.count for axis in kind.pixels))
+        layout = torch.channels_last  # as arrays have them
+        return torch.empty(shape, dtype=frame.dtype, device=self.device, memory_format=layout)
+
+    def _looked_at(self, frame: Tensor) -> Tensor:
+        """What the model is given."""
+        return frame if self.target.point else reduction.reduced(frame, self._pixels(frame))
+
+    def _pixels(self, frame: Tensor) -> sampling.Sampling:
+        in_size = frame.shape[-2:]
+        return whole_images.sampled(in_size, self.target.result_size(in_size), self.target.window)
+
+    def _side(self) -> int:
+        return tile_size.chosen(self._model, self._tile, self.device)
+
+    def _plan(self, image: Tensor, pixels: sampling.Sampling, side: int) -> list[tiles.Tile]:
+        in_size = image.shape[-2], image.shape[-1]
+        return list(tiles.Grid(in_size, pixels, tile_size.halo(self._model) or 0, self._model.pad_to).tiles(side))
+
+    def _kind_of(self, frame: Tensor, plan: list[tiles.Tile] | None = None) -> _Kind:
+        pixels, image = self._pixels(frame), self._looked_at(frame)
+        plan = self._plan(image, pixels, self._side()) if plan is None else plan
+        recorded = self.device.type == "cuda" and len(plan) == 1
+        renderer = self._renderer(image, frame, [axis.count for axis in pixels]) if recorded else None
+        return _Kind(frame.shape, frame.dtype, pixels, plan, renderer)
+
+    def _renderer(self, image: Tensor, frame: Tensor, size: Sequence[int]) -> Renderer:
+        model = tiles.in_float32(self._model) if self._dtype == torch.float32 else self._model
+        window = self.target.window
+        if window is not None:  # in pixels of what has been reduced
+            factors = [n / m for n, m in zip(image.shape[-2:], frame.shape[-2:], strict=True)]
+            window = [x * f for x, f in zip(window, factors * 2, strict=True)]
+        return model.renderer(size, self._dtype if self._dtype in HALF else None, window=window)
+
+
+def _finite(result: Result) -> bool:
+    return result.finite is None or bool(result.finite)

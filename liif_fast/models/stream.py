@@ -1,0 +1,252 @@
+"""Frames in, larger frames out, while others are read and used: ``LIIF.stream``."""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import contextlib
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.shown import shown
+from ..sizes import Target, output_size
+from . import heap
+from .moving import Moving, Result
+
+if TYPE_CHECKING:
+    from .liif import LIIF
+
+_AHEAD = 8  # frames that are read ahead, by which the size of tiles is chosen
+_READY = 2  # results that wait
+_POLL = 0.1  # seconds until a thread that waits sees that it is to stop
+
+
+class Stream(Iterator[Any]):
+    """The frames of ``LIIF.stream``, enlarged, in their order.
+
+    Frames are read in one thread, computed in another (on CUDA as a recorded graph, with copies beside it) and returned
+    in the caller's, so what comes before and after them costs no time of its own. Some frames are read ahead: what
+    makes them cannot wait for results. An error of the frames, or of computing one, is raised where its result would be
+    returned.
+
+    Attributes:
+        frames, frames_reused: how many frames have been begun, and how many of them were as the one before.
+        tiles, tiles_reused: likewise of their tiles; those of frames that were as the one before are among them.
+    """
+
+    def __init__(
+        self,
+        model: LIIF,
+        frames: Iterable[Any],
+        target: Target,
+        tile: int | str = "auto",
+        dtype: torch.dtype | None = None,
+        reuse: bool = True,
+        refresh: int | None = None,
+    ) -> None:
+        shape = list(frames.shape) if isinstance(frames, Tensor | np.ndarray) else None
+        if (shape is not None and len(shape) < 4) or not isinstance(frames, Iterable):
+            got = type(frames).__name__ if shape is None else f"one image {shape}"
+            raise TypeError(f"frames: an iterable of images is wanted, got {got}; for one image use upscale")
+        if refresh is not None and (isinstance(refresh, bool) or not isinstance(refresh, int) or refresh < 1):
+            raise ValueError(f"refresh: a number of frames from 1, or None, is wanted, got {shown(refresh)}")
+        output_size((1, 1), target.scale, target.size)
+        target.result_size((1, 1))
+        self._moving = Moving(model, target, tile, dtype, reuse)
+        self._work = _Work(self._moving, iter(frames), _AHEAD if reuse else 1, refresh)
+        _works.add(self._work)
+        self._stop = weakref.finalize(self, self._work.stop)  # threads hold the work, not the stream
+        self._work.start()
+
+    frames = property(lambda self: self._moving.frames)
+    frames_reused = property(lambda self: self._moving.frames_reused)
+    tiles = property(lambda self: self._moving.tiles)
+    tiles_reused = property(lambda self: self._moving.tiles_reused)
+
+    def __next__(self) -> Any:
+        if not self._stop.alive:
+            raise StopIteration
+        found = self._work.outbox.get()
+        if isinstance(found, _End):
+            self.close()
+            if found.error is not None:
+                raise found.error
+            raise StopIteration
+        try:
+            return found()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop reading and computing, and drop what is computed; at the end of the frames that is done already."""
+        self._stop()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _End:
+    """In place of a frame: there are no more, or there is an error."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+class _Stopped(Exception):  # no error
+    """Nobody wants the results any more."""
+
+
+class _Work:
+    """The threads of a stream and what goes between them."""
+
+    def __init__(self, moving: Moving, frames: Iterator[Any], ahead: int, refresh: int | None) -> None:
+        self.moving, self.frames, self.ahead, self.refresh = moving, frames, ahead, refresh
+        self.coverage = moving.another()
+        self.inbox: queue.Queue[Any] = queue.Queue(ahead)
+        self.outbox: queue.Queue[Any] = queue.Queue(_READY)
+        self.stopping = threading.Event()
+        parts = self._read, self._compute
+        self.threads = [threading.Thread(target=self._run, args=(part,), daemon=True) for part in parts]
+
+    def start(self) -> None:
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+        for thread in self.threads:
+            if thread is not threading.current_thread() and thread.ident is not None:
+                thread.join()
+
+    def _run(self, part: Callable[[], None]) -> None:
+        with contextlib.suppress(_Stopped):
+            part()
+
+    def _read(self) -> None:
+        from ..images import pictures  # brings Pillow
+
+        try:
+            for frame in self.frames:
+                found = pictures.opened(frame)
+                # a copy: its memory may be the next frame's
+                item = (frame.copy(), None) if found is None else (found[0].clone(), found[1])
+                self._put(self.inbox, item)
+        except _Stopped:
+            raise
+        except BaseException as error:
+            self._put(self.inbox, _End(error))
+        else:
+            self._put(self.inbox, _End())
+
+    def _compute(self) -> None:
+        moving, on_cuda = self.moving, self.moving.device.type == "cuda"
+        ahead: collections.deque[Any] = collections.deque()
+        done = 0
+        try:
+            with contextlib.ExitStack() as held:
+                if on_cuda:
+                    held.enter_context(torch.cuda.device(moving.device))
+                elif moving.device.type == "cpu":
+                    held.enter_context(heap.kept())
+                down = torch.cuda.Stream(moving.device) if on_cuda else None
+                while True:
+                    new = done == 0 if self.refresh is None else done % self.refresh == 0
+                    wanted = self.ahead if new else 1
+                    if self.refresh is not None:
+                        wanted = min(wanted, self.refresh)  # what is chosen depends on nothing else
+                    while len(ahead) < wanted and not (ahead and isinstance(ahead[-1], _End)):
+                        ahead.append(self._get())
+                    item = ahead[0]
+                    if isinstance(item, _End):
+                        self._put(self.outbox, item)
+                        return
+                    if new:
+                        self._begin(list(ahead)[:wanted])
+                    frame, back = ahead.popleft()
+                    if back is None:
+                        self._put(self.outbox, self._with_alpha(frame))
+                    else:
+                        self._put(self.outbox, _handed(moving, moving.next(frame), frame, back, down))
+                    done += 1
+        except _Stopped:
+            raise
+        except BaseException as error:
+            self._put(self.outbox, _End(error))
+
+    def _begin(self, ahead: list[Any]) -> None:
+        self.coverage.begin([])
+        self.moving.begin([x[0] for x in ahead if not isinstance(x, _End) and x[1] is not None])
+
+    def _with_alpha(self, frame: Any) -> Callable[[], Any]:
+        """Of a frame with alpha, whose coverage is enlarged as an image of its own."""
+        from ..images import pictures
+
+        turns = iter((self.moving, self.coverage))
+
+        def enlarge(pixels: Tensor) -> Tensor:
+            moving = next(turns)
+            result = moving.next(pixels.clone())
+            return _handed(moving, result, pixels, lambda done: done, None)()
+
+        done = pictures.apply(frame, enlarge, self.moving.target.window)
+        return lambda: done
+
+    def _put(self, to: queue.Queue[Any], item: Any) -> None:
+        while not self.stopping.is_set():
+            with contextlib.suppress(queue.Full):
+                return to.put(item, timeout=_POLL)
+        raise _Stopped
+
+    def _get(self) -> Any:
+        while not self.stopping.is_set():
+            with contextlib.suppress(queue.Empty):
+                return self.inbox.get(timeout=_POLL)
+        raise _Stopped
+
+
+def _handed(
+    moving: Moving, result: Result, frame: Tensor, back: Callable[[Tensor], Any], down: Any
+) -> Callable[[], Any]:
+    """What gives a result to the caller, who may write to it: begins to copy, and waits for that when it is called."""
+    if down is None or frame.device.type == "cuda":
+        copied = result.image.to(frame.device, copy=True)
+    else:
+        copied = torch.empty_like(result.image, device="cpu", pin_memory=True)
+        down.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(down):
+            copied.copy_(result.image, non_blocking=True)
+        result.image.record_stream(down)
+    event = None
+    if down is not None:
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream() if frame.device.type == "cuda" else down)
+
+    def hand() -> Any:
+        if event is not None:
+            event.synchronize()
+        if result.finite is not None and not result.finite:
+            return back(moving.again(frame).to(frame.device))
+        return back(copied)
+
+    return hand
+
+
+_works: weakref.WeakSet[_Work] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Threads that compute while Python ends would crash it."""
+    for work in list(_works):
+        work.stop()
