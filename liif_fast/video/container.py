@@ -46,9 +46,8 @@ class FileSource:
             self.facts = self._facts(first)
             # after the facts: it makes use of the frame
             halved = first.format.chroma_width(64) < 64 and not first.format.is_rgb
-            told = self.stream.codec_context.codec.canonical_name in _CHROMA_TOLD or first.format.name.startswith(
-                "yuvj"
-            )
+            codec = self.stream.codec_context.codec.canonical_name
+            told = codec in _CHROMA_TOLD or first.format.name.startswith("yuvj")
             self._left = halved and not told and not colour.tells_chroma_place(first)
         except BaseException:
             self.container.close()
@@ -129,7 +128,7 @@ class FileSource:
         if (now := _look(frame)) != self._look:
             raise VideoError(
                 f"{self.path}: {at} its frames change from {_shown(self._look)} to {_shown(now)}: "
-                "give the parts by themselves, with --start and --end"
+                "make them alike: ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv"
             )
 
     def _note(self, text: str) -> None:
@@ -193,10 +192,7 @@ def _chosen(path: Path, container: Any) -> Any:
         raise VideoError(f"{path}: holds no video stream, only {' and '.join(held) or 'nothing'}: give a video")
     best = container.streams.best("video")
     stream = best if best is not None and best.index in [s.index for s in videos] else videos[0]
-    context = stream.codec_context
-    if context is not None and context.codec_tag == "encv":
-        raise VideoError(f"{path}: its video is encrypted: give a file without copy protection")
-    if context is None:
+    if stream.codec_context is None:
         raise VideoError(
             f"{path}: its video's codec is unknown or encrypted, or the file is damaged where it tells it (an mp4's "
             "moov): give a whole file, in a codec that FFmpeg decodes"

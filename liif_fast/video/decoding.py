@@ -16,7 +16,7 @@ _EXACT = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg"}
 _REORDERED = 64  # packets within which times may be out of order
 # a packet of these is a frame that is shown
 _ONE_EACH = {"h264", "hevc", "av1", "vp9", "mpeg2video", "mjpeg", "prores", "ffv1", "dnxhd", "rawvideo", "huffyuv"}
-REPAIR = "decode it with ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv, which conceals damage, or end before it (--end)"
+_REPAIR = "decode it with ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv, which conceals damage, or end before it (--end)"
 
 
 class _Damaged(Exception):
@@ -90,7 +90,7 @@ def _told(path: Path, frames: Iterator[Any], good: int) -> Iterator[Any]:
             yield frame
     except _Damaged as error:
         until = "" if last is None else f", up to {last:.3f} s"
-        raise VideoError(f"{path}: {error} after {good} good frames{until}; {REPAIR}") from None
+        raise VideoError(f"{path}: {error} after {good} good frame{'s' * (good != 1)}{until}; {_REPAIR}") from None
 
 
 def _decoded(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
@@ -121,8 +121,9 @@ def _decoded(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
                     if not early:
                         yield frame
         except errors as error:
-            raise _Damaged(f"it is damaged ({error.strerror})") from None
-        if short := _short(path, container, stream, None if begin is not None else packets, end, total):
+            raise _Damaged(f"it is damaged, or encrypted ({error.strerror})") from None
+        short = _short(path, container, stream, None if begin is not None else packets, end, total)
+        if packets and short:
             raise _Damaged(short)
 
 

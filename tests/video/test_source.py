@@ -163,6 +163,9 @@ def test_fragments(tmp_path):
 
 
 def test_transparency_is_told(tmp_path):
+    with open_source(make_clip(tmp_path / "a.mkv", 2, codec="ffv1", pixel_format="yuva420p")) as source:
+        assert any("transparency" in note for note in source.facts.notes)
+        assert error(next(source.frames()).pixels, moving(0)) <= 3 / 255  # where alpha is 0 too
     from PIL import Image
 
     pictures = [Image.fromarray(np.uint8(255 * moving(i))) for i in range(4)]
