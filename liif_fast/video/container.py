@@ -37,12 +37,13 @@ class FileSource:
             self.stream = _chosen(path, self.container)
             self.other_streams = [s for s in self.container.streams if s.index != self.stream.index]
             self.origin = Fraction(self.container.start_time or 0, 1_000_000)
-            reading = decoding.pictures(path, self.stream.index)
+            self._late = decoding.begins_late(path, self.stream.index)
+            reading = decoding.pictures(path, self.stream.index, late=self._late)
             first = next(reading, None)
             reading.close()  # type: ignore[attr-defined]
             if first is None:
                 raise VideoError(f"{path}: its video has no frames")
-            self._look = _look(first)
+            self._first, self._look = first.pts, _look(first)
             self.facts = self._facts(first)
             # after the facts: it makes use of the frame
             halved = first.format.chroma_width(64) < 64 and not first.format.is_rgb
@@ -62,8 +63,9 @@ class FileSource:
     def frames(self, start: float | None = None, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
         """As of ``source.Source``."""
         begin, stop = self._pts(start), self._pts(end)
-        if skip:
-            later = decoding.time_of(self.path, self.stream.index, begin, skip)
+        if skip and self._first is not None:
+            shown = self._first if begin is None else max(begin, self._first)
+            later = decoding.time_of(self.path, self.stream.index, shown, skip)
             begin, skip = (begin, skip) if later is None else (later, 0)
         for frame, pts, duration in self._timed(begin, stop):
             if begin is not None and pts < begin:
@@ -86,7 +88,7 @@ class FileSource:
         """Frames with their pts and durations: a frame is seen until the next one."""
         step = max(1, round(1 / (self.facts.rate * self.facts.time_base)))
         held: tuple[Any, int, int] | None = None
-        reading = decoding.pictures(self.path, self.stream.index, begin)
+        reading = decoding.pictures(self.path, self.stream.index, begin, self._late)
         try:
             for frame in reading:
                 pts = self._time(frame, held, step)
@@ -155,6 +157,8 @@ class FileSource:
         if len(self.container.streams.video) > 1:
             others = [s for s in self.container.streams.video if s.index != stream.index and not _is_cover(s)]
             notes += [f"it has {1 + len(others)} videos: number {stream.index} is enlarged"] * bool(others)
+        if self._late:
+            notes.append("its first frames refer to ones that were cut away: they are left out")
         if holds.alpha:
             notes.append("its transparency, if it has any, is dropped")
         if colours.transfer in (_PQ, _HLG):
