@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+DEINTERLACE = "is interlaced: deinterlace it first: ffmpeg -i IN -vf bwdif -c:v ffv1 -c:a copy OUT.mkv"
 
 
 class VideoError(ValueError):
     """A video that cannot be read, enlarged or written, in one line that says what to do."""
+
+
+def pyav() -> Any:
+    """The package ``av``, which reads and writes videos; VideoError without it."""
+    try:
+        import av
+    except ImportError as error:
+        raise VideoError(f"videos need PyAV ({error}): pip install 'liif-fast[video]', or pip install av") from None
+    return av
 
 
 class Colours(NamedTuple):
