@@ -1,7 +1,7 @@
 """Ways to reduce a picture by LIIF, by PSNR against Pillow's Lanczos, and their time: the table of
 ``liif_fast/models/reduction.py``.
 
-    python benchmarks/reduction.py --data DIR    # DIR: with benchmark/Set5/HR and benchmark/Set14/HR, e.g. $LIIF_FAST_DATA
+    python benchmarks/reduction.py --data DIR    # with benchmark/Set5/HR and benchmark/Set14/HR; or LIIF_FAST_DATA
 
 Pictures: Set5, and every fourth of Set14. "multiple": rendered at the least whole multiple of the size that enlarges,
 then reduced by Lanczos.
