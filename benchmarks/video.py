@@ -1,5 +1,5 @@
-"""Frames a second of ``model.renderer`` for seconds on end, as for a film: the card is warm, and its power may set its
-clock.
+"""Frames a second of ``model.renderer``, and of ``model.stream`` with frames as arrays of bytes in and out, for seconds
+on end, as for a film: the card is warm, and its power may set its clock.
 
     python benchmarks/video.py                      # 960x540 -> 3840x2160 and 720x480 -> 1440x960, bfloat16
     python benchmarks/video.py --seconds 10 --compile --json rows.jsonl
@@ -11,7 +11,9 @@ time is that of all frames divided by their number.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import heads
@@ -34,27 +36,53 @@ def film(model, low: tuple[int, int], high: tuple[int, int], seconds: float, com
     error = (renderer(frames[0]) - model.render(frames[0], high, dtype=torch.bfloat16)).abs().max().item()
     if error > 2e-2:  # of colours that span 2; a compiled encoder rounds in other places
         raise RuntimeError(f"video.py: the renderer differs from render by {error:.1e}")
-    gauge, count = Gauge(device), 0
-    for _ in range(2):  # once to warm the card up
-        begin, count = time.perf_counter(), 0
-        while time.perf_counter() - begin < seconds:
-            for i in range(AHEAD):
-                renderer(frames[i % len(frames)])
-            gauge.read()
-            count += AHEAD
-            synchronize(device)
-        taken = time.perf_counter() - begin
-    return {
+
+    def run() -> None:
+        for i in range(AHEAD):
+            renderer(frames[i % len(frames)])
+        synchronize(device)
+
+    return timed(run, device, seconds) | {
         "case": f"video {low[1]}x{low[0]} -> {high[1]}x{high[0]}",
         "contender": f"liif_fast, renderer{heads.COMPILED * compiled}",
         "dtype": "bfloat16",
         "ok": True,
         "error": error,
-        "median": taken / count,
-        "rounds": count,
         "queries": high[0] * high[1],
-        **medians(gauge.take()),
     }
+
+
+def stream(model, low: tuple[int, int], high: tuple[int, int], seconds: float) -> dict:
+    """The same for ``model.stream``: [H, W, 3] of bytes in memory to such arrays."""
+    device = next(model.parameters()).device
+    frames = [(x[0] * 255).byte().permute(1, 2, 0).cpu().numpy() for x in heads.variants(heads.photo(*low, device))]
+    with model.stream(itertools.cycle(frames), size=high, dtype=torch.bfloat16) as large:
+        want = model.upscale(frames[0], size=high, dtype=torch.bfloat16)
+        error = abs(next(large).astype(int) - want).max() / 255
+        if error > 2e-2:
+            raise RuntimeError(f"video.py: the stream differs from upscale by {error:.1e}")
+        found = timed(lambda: [next(large) for _ in range(AHEAD)], device, seconds)
+    return found | {
+        "case": f"video {low[1]}x{low[0]} -> {high[1]}x{high[0]}",
+        "contender": "liif_fast, stream of bytes",
+        "dtype": "bfloat16",
+        "ok": True,
+        "error": error,
+        "queries": high[0] * high[1],
+    }
+
+
+def timed(run: Callable[[], object], device: torch.device, seconds: float) -> dict:
+    """Seconds a frame of what makes AHEAD of them, again and again."""
+    gauge, count, taken = Gauge(device), 0, 0.0
+    for _ in range(2):  # once to warm the card up
+        begin, count = time.perf_counter(), 0
+        while time.perf_counter() - begin < seconds:
+            run()
+            gauge.read()
+            count += AHEAD
+        taken = time.perf_counter() - begin
+    return {"median": taken / count, "rounds": count, **medians(gauge.take())}
 
 
 def synchronize(device: torch.device) -> None:
@@ -74,15 +102,21 @@ def main() -> None:
     device = torch.device(args.device)
     model = liif_fast.load(args.model, device=args.device).eval()
     for low, high, rates in (((12, 16), (24, 32), ()),) if args.tiny else SIZES:
-        row = film(model, low, high, args.seconds, args.compile)
-        if args.tiny:
-            row["tiny"] = True
-        card = "".join(f"  {row[name]:.0f} {unit}" for name, unit in (("sm_mhz", "MHz"), ("watts", "W")) if name in row)
-        print(f"{row['case']}: {1 / row['median']:.1f} frames/s of {row['rounds']}{card}", flush=True)
-        bars = [Bar((row["contender"], row["dtype"]), "per second", None, rate).judge([row]) for rate in rates]
+        rows = [film(model, low, high, args.seconds, args.compile), stream(model, low, high, args.seconds)]
+        for row in rows:
+            if args.tiny:
+                row["tiny"] = True
+            units = (("sm_mhz", "MHz"), ("watts", "W"))
+            card = "".join(f"  {row[name]:.0f} {unit}" for name, unit in units if name in row)
+            rate = f"{1 / row['median']:.1f} frames/s of {row['rounds']}"
+            print(f"{row['case']}, {row['contender']}: {rate}{card}", flush=True)
+        first = rows[0]
+        bars = [Bar((first["contender"], first["dtype"]), "per second", None, rate).judge([first]) for rate in rates]
         if args.json:
             machine = about(device)
-            append(args.json, [{**row, **machine}, *({"case": row["case"], **bar, **machine} for bar in bars)])
+            append(
+                args.json, [{**row, **machine} for row in (*rows, *({"case": first["case"], **bar} for bar in bars))]
+            )
 
 
 if __name__ == "__main__":

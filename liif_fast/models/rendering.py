@@ -30,7 +30,8 @@ class Rendering(ImageInterface):
         """A whole image at ``size`` (height, width), without gradients: ``[B, 3, H, W] -> [B, out_dim, *size]``.
 
         Input and output are normalised as the network's own (see ``data_norm``); ``upscale`` takes images. Neither
-        coordinates nor intermediate values of the whole grid ever exist at once on the CPU; a batch is encoded at once.
+        coordinates nor intermediate values of the whole grid ever exist at once on the CPU; large images of a batch are
+        encoded one by one, so that a batch needs no more memory than an image and the images themselves.
 
         Args:
             dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.

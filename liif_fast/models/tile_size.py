@@ -16,6 +16,8 @@ from . import heap, overrides
 if TYPE_CHECKING:
     from .liif import LIIF
 
+# pixels of a batch's images that are encoded at a time, if one has fewer
+TOGETHER_CPU, TOGETHER = 1 << 14, 1 << 17
 SMALLEST = 32, 64  # input pixels: least sides of tiles, of encoders that see little and of those that see far
 
 
@@ -94,6 +96,13 @@ def auto_tile(model: LIIF, device: torch.device, budget: int | None = None, item
     widest = max((max(m.in_channels, m.out_channels) for m in convs), default=1)
     small = min(largest, side(heap.LARGEST_BLOCK, itemsize * widest))
     return small if rate(small, True) > rate(largest, False) else largest
+
+
+def together(model: LIIF, pixels: int, device: torch.device) -> int:
+    """How many images of a batch, each of so many pixels, are encoded at a time: one, so that a batch needs no more
+    memory than an image; several where they are so small that one would leave processors idle."""
+    budget = (auto_tile(model, device) + 2 * (halo(model) or 0)) ** 2
+    return max(1, min(TOGETHER if device.type != "cpu" else TOGETHER_CPU, budget) // max(1, pixels))
 
 
 def _memory() -> int:

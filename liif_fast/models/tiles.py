@@ -21,9 +21,9 @@ from torch import Tensor
 from ..base.out_of_memory import out_of_memory
 from ..head import reference, sampling
 from ..head.precision import HALF
-from . import heap, overrides, values
+from . import heap, overrides, tile_size, values
 from .overrides import Piece, Spans
-from .tile_size import auto_tile, halo, why_none
+from .tile_size import halo, why_none
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -140,7 +140,9 @@ def _upscale(
 ) -> Tensor:
     h, w = image.shape[-2:]
     grid = Grid((h, w), pixels, halo(model) or 0, model.pad_to)
-    step = _together(model, image, tile, grid)
+    border = 2 * grid.halo
+    pixels_each = math.prod(min(n, tile + border) if tile else n for n in grid.in_size)
+    step = tile_size.together(model, pixels_each, model.device or image.device)
     groups = [slice(i, i + step) for i in range(0, len(image), step)]
     work: Iterator[tuple[slice, Tile]] = (
         (images, t) for images in groups for t in (grid.tiles(tile) if only is None else only)
@@ -164,15 +166,6 @@ def _upscale(
             torch.cuda.empty_cache()
         work = _finer(itertools.chain([item], work), len(image), grid, side if single else 0)
     return out
-
-
-def _together(model: LIIF, image: Tensor, tile: int, grid: Grid) -> int:
-    """How many images of a batch are encoded at a time: as many as have the pixels of one tile of the budget's size."""
-    if len(image) == 1:
-        return 1
-    border = 2 * grid.halo
-    pixels = math.prod(min(n, tile + border) if tile else n for n in grid.in_size)
-    return max(1, (auto_tile(model, model.device or image.device) + border) ** 2 // pixels)
 
 
 def _finer(work: Iterator[tuple[slice, Tile]], batch: int, grid: Grid, side: int) -> Iterator[tuple[slice, Tile]]:

@@ -41,7 +41,22 @@ def render(
     (top, bottom), (left, right) = tile.inp
     part = inp if whole else inp[:, :, top:bottom, left:right]
     hidden = None if whole else tile.hidden
-    return model.encode_part(part, in_size, (top, left), hidden, pixels, dtype, encoder=encoder)(tile.out)
+
+    def rendered(images: Tensor) -> Tensor:
+        return model.encode_part(images, in_size, (top, left), hidden, pixels, dtype, encoder=encoder)(tile.out)
+
+    step = len(inp)
+    if not torch.compiler.is_compiling() and step > 1:
+        step = tile_size.together(model, part.shape[-2] * part.shape[-1], inp.device)
+    if step >= len(inp):
+        return rendered(part)
+    first = rendered(part[:step])
+    out = first.new_empty(len(inp), *first.shape[1:])
+    out[:step] = first
+    del first
+    for start in range(step, len(inp), step):
+        out[start : start + step] = rendered(part[start : start + step])
+    return out
 
 
 def upscale(

@@ -25,13 +25,8 @@ _REFUSED = {
     0: "R'G'B', in a Y'CbCr format",
     8: "YCgCo",
     10: "BT.2020 with constant luminance",
-    11: "SMPTE 2085",
-    12: "derived from the primaries",
-    13: "derived from the primaries, constant luminance",
     14: "ICtCp",
     15: "IPT-C2",
-    16: "YCgCo-Re",
-    17: "YCgCo-Ro",
 }
 _WHOLE = ("yuv444p", "yuva444p", "yuvj444p")  # planes of a whole picture, which need no swscale
 _LOCAL = threading.local()  # a reformatter serves one thread
@@ -53,7 +48,8 @@ def kind(pixel_format: str) -> Kind:
         raise VideoError(f"pixel format {pixel_format}: unknown; `ffmpeg -pix_fmts` lists them") from None
     bits = max(c.bits for c in found.components) if found.components else 0
     alpha = any(c.is_alpha for c in found.components)
-    if found.is_bayer or "xyz" in pixel_format or not 0 < bits <= 16 or found.name.startswith(("gbrpf", "grayf")):
+    others = found.is_bayer or "xyz" in pixel_format or "msb" in pixel_format or "f16" in pixel_format
+    if others or not 0 < bits <= 16:
         raise VideoError(f"pixel format {pixel_format}: not supported; convert it: ffmpeg -i IN -pix_fmt gbrp16le OUT")
     if found.is_rgb or found.has_palette or pixel_format.startswith("mono"):
         return Kind("rgb", max(8, bits), alpha or found.has_palette)
@@ -87,7 +83,7 @@ def resolved(
         if holds == "yuv":
             notes.append(f"its colour matrix is not told: {'BT.709' if large else 'BT.601'} is assumed, by its size")
     if colours.matrix not in _LUMA:
-        name = _REFUSED.get(colours.matrix, "unknown")
+        name = _REFUSED.get(colours.matrix, "another")
         raise VideoError(
             f"colour matrix {colours.matrix} ({name}): not supported; convert it: "
             "ffmpeg -i IN -vf zscale=matrix=709 -c:v ffv1 OUT.mkv"
@@ -156,8 +152,13 @@ def from_rgb(rgb: np.ndarray, pixel_format: str, colours: Colours) -> Any:
         rgb: [H, W, 3], full range: uint8, or uint16 whose white is 65535.
         pixel_format: FFmpeg's name. Halved chroma lies left, as players take it where they are not told.
         colours: of the source, resolved.
+
+    Raises:
+        VideoError: for a pixel format that is not written.
     """
     holds, colours = kind(pixel_format), output_colours(colours, pixel_format)
+    if pyav().VideoFormat(pixel_format).has_palette:
+        raise VideoError(f"pixel format {pixel_format}: palettes are not written; choose another, such as rgb24")
     height, width = rgb.shape[:2]
     bits, full = holds.bits, 255 if rgb.dtype == np.uint8 else 65535
     top = 2**bits - 1

@@ -37,18 +37,18 @@ class FileSource:
             self.stream = _chosen(path, self.container)
             self.other_streams = [s for s in self.container.streams if s.index != self.stream.index]
             self.origin = Fraction(self.container.start_time or 0, 1_000_000)
-            reading = decoding.pictures(path, self.stream.index)
+            self._late = decoding.begins_late(path, self.stream.index)
+            reading = decoding.pictures(path, self.stream.index, late=self._late)
             first = next(reading, None)
             reading.close()  # type: ignore[attr-defined]
             if first is None:
                 raise VideoError(f"{path}: its video has no frames")
-            self._look = _look(first)
+            self._first, self._look = first.pts, _look(first)
             self.facts = self._facts(first)
             # after the facts: it makes use of the frame
             halved = first.format.chroma_width(64) < 64 and not first.format.is_rgb
-            told = self.stream.codec_context.codec.canonical_name in _CHROMA_TOLD or first.format.name.startswith(
-                "yuvj"
-            )
+            codec = self.stream.codec_context.codec.canonical_name
+            told = codec in _CHROMA_TOLD or first.format.name.startswith("yuvj")
             self._left = halved and not told and not colour.tells_chroma_place(first)
         except BaseException:
             self.container.close()
@@ -63,8 +63,9 @@ class FileSource:
     def frames(self, start: float | None = None, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
         """As of ``source.Source``."""
         begin, stop = self._pts(start), self._pts(end)
-        if skip:
-            later = decoding.time_of(self.path, self.stream.index, begin, skip)
+        if skip and self._first is not None:
+            shown = self._first if begin is None else max(begin, self._first)
+            later = decoding.time_of(self.path, self.stream.index, shown, skip)
             begin, skip = (begin, skip) if later is None else (later, 0)
         for frame, pts, duration in self._timed(begin, stop):
             if begin is not None and pts < begin:
@@ -87,7 +88,7 @@ class FileSource:
         """Frames with their pts and durations: a frame is seen until the next one."""
         step = max(1, round(1 / (self.facts.rate * self.facts.time_base)))
         held: tuple[Any, int, int] | None = None
-        reading = decoding.pictures(self.path, self.stream.index, begin)
+        reading = decoding.pictures(self.path, self.stream.index, begin, self._late)
         try:
             for frame in reading:
                 pts = self._time(frame, held, step)
@@ -129,7 +130,7 @@ class FileSource:
         if (now := _look(frame)) != self._look:
             raise VideoError(
                 f"{self.path}: {at} its frames change from {_shown(self._look)} to {_shown(now)}: "
-                "give the parts by themselves, with --start and --end"
+                "make them alike: ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv"
             )
 
     def _note(self, text: str) -> None:
@@ -156,6 +157,8 @@ class FileSource:
         if len(self.container.streams.video) > 1:
             others = [s for s in self.container.streams.video if s.index != stream.index and not _is_cover(s)]
             notes += [f"it has {1 + len(others)} videos: number {stream.index} is enlarged"] * bool(others)
+        if self._late:
+            notes.append("its first frames refer to ones that were cut away: they are left out")
         if holds.alpha:
             notes.append("its transparency, if it has any, is dropped")
         if colours.transfer in (_PQ, _HLG):
@@ -193,10 +196,7 @@ def _chosen(path: Path, container: Any) -> Any:
         raise VideoError(f"{path}: holds no video stream, only {' and '.join(held) or 'nothing'}: give a video")
     best = container.streams.best("video")
     stream = best if best is not None and best.index in [s.index for s in videos] else videos[0]
-    context = stream.codec_context
-    if context is not None and context.codec_tag == "encv":
-        raise VideoError(f"{path}: its video is encrypted: give a file without copy protection")
-    if context is None:
+    if stream.codec_context is None:
         raise VideoError(
             f"{path}: its video's codec is unknown or encrypted, or the file is damaged where it tells it (an mp4's "
             "moov): give a whole file, in a codec that FFmpeg decodes"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ _EXACT = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg"}
 _REORDERED = 64  # packets within which times may be out of order
 # a packet of these is a frame that is shown
 _ONE_EACH = {"h264", "hevc", "av1", "vp9", "mpeg2video", "mjpeg", "prores", "ffv1", "dnxhd", "rawvideo", "huffyuv"}
-REPAIR = "decode it with ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv, which conceals damage, or end before it (--end)"
+_REPAIR = "decode it with ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv, which conceals damage, or end before it (--end)"
 
 
 class _Damaged(Exception):
@@ -34,10 +34,11 @@ def opened(path: Path) -> Any:
     return pyav().open(f"file:{path}", metadata_errors="replace", container_options=how)
 
 
-def pictures(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
+def pictures(path: Path, index: int, begin: int | None = None, late: bool = False) -> Iterator[Any]:
     """Decoded frames (``av.VideoFrame``) of a stream in the order they are shown.
 
     Args:
+        late: leave out what is shown before the first keyframe, as it refers to frames that were cut away.
         begin: the time (pts) from which on they are wanted: where seeking is exact, those before are left out.
 
     Raises:
@@ -47,18 +48,34 @@ def pictures(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
         found = _decoded(path, index, begin)
         try:
             first = next(found, None)
-        except (_NotSought, _Damaged):  # the latter also where a keyframe's followers refer to frames before it
+        except (_NotSought, _Damaged):
             pass
         else:
             if first is not None:
                 yield first
                 yield from _told(path, found, 1)
             return
-    yield from _told(path, _decoded(path, index), 0)
+    yield from _told(path, _decoded(path, index, late=late), 0)
 
 
-def time_of(path: Path, index: int, begin: int | None, count: int) -> int | None:
+def begins_late(path: Path, index: int) -> bool:
+    """Whether the first frames refer to ones that are not there: the file was cut out of another without decoding."""
+    for late in (False, True):
+        found = _decoded(path, index, late=late)
+        try:
+            next(found, None)
+            return late
+        except _Damaged:
+            continue
+        finally:
+            found.close()
+    return False
+
+
+def time_of(path: Path, index: int, begin: int, count: int) -> int | None:
     """The pts of the frame that is shown ``count`` frames after the first one from ``begin`` on, without decoding.
+
+    The first frame that is decoded at all must not be after ``begin``.
 
     One after the last where there are fewer. None where packets do not tell: times are missing, or packets are not
     frames one by one.
@@ -71,7 +88,7 @@ def time_of(path: Path, index: int, begin: int | None, count: int) -> int | None
         for packet in container.demux(stream):
             if packet.size and (packet.pts is None or packet.is_corrupt):
                 return None
-            if packet.size and not packet.is_discard and (begin is None or packet.pts >= begin):
+            if packet.size and not packet.is_discard and packet.pts >= begin:
                 times.append(packet.pts)
             if len(times) > count + _REORDERED:
                 break
@@ -90,10 +107,10 @@ def _told(path: Path, frames: Iterator[Any], good: int) -> Iterator[Any]:
             yield frame
     except _Damaged as error:
         until = "" if last is None else f", up to {last:.3f} s"
-        raise VideoError(f"{path}: {error} after {good} good frames{until}; {REPAIR}") from None
+        raise VideoError(f"{path}: {error} after {good} good frame{'s' * (good != 1)}{until}; {_REPAIR}") from None
 
 
-def _decoded(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
+def _decoded(path: Path, index: int, begin: int | None = None, late: bool = False) -> Generator[Any]:
     """All, or those from ``begin`` on, found by seeking."""
     errors = pyav().FFmpegError
     packets, end = 0, Fraction(-1)
@@ -106,7 +123,9 @@ def _decoded(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
         total = _total(container, stream)
         try:
             # without a length of its own the video is as long as the file, whose other streams may be longer
-            for packet in container.demux(stream) if total else container.demux():
+            read = container.demux(stream) if total else container.demux()
+            # followers of a keyframe that are shown before it refer to frames before it
+            for packet in read if begin is None and not late else _late(read, stream):
                 if packet.pts is not None:
                     end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 if packet.stream_index != index:
@@ -121,9 +140,23 @@ def _decoded(path: Path, index: int, begin: int | None = None) -> Iterator[Any]:
                     if not early:
                         yield frame
         except errors as error:
-            raise _Damaged(f"it is damaged ({error.strerror})") from None
-        if short := _short(path, container, stream, None if begin is not None else packets, end, total):
+            raise _Damaged(f"it is damaged, or encrypted ({error.strerror})") from None
+        counted = packets if begin is None and not late else None
+        short = _short(path, container, stream, counted, end, total)
+        if packets and short:
             raise _Damaged(short)
+
+
+def _late(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
+    """Less those of a stream that are not shown after its first keyframe."""
+    first: int | None = None
+    for packet in packets:
+        if packet.stream_index == stream.index and packet.size:
+            if first is None and packet.is_keyframe:
+                first = packet.pts or 0
+            if first is None or (packet.pts is not None and packet.pts < first):
+                continue
+        yield packet
 
 
 def _sought(container: Any, stream: Any, begin: int) -> bool:

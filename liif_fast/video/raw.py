@@ -121,7 +121,8 @@ class RawSource:
 
     def _next(self, frame: Any, index: int) -> bytes | None:
         """A frame's bytes; None at the end, VideoError within a frame."""
-        cut = f"{self._name}: ends within a frame, after {index} good frames"
+        good = f"{index} good frame{'s' * (index != 1)}"
+        cut = f"{self._name}: ends within a frame, after {good}"
         if self._header:
             line = self._file.readline(_LONGEST)
             if not line:
@@ -129,7 +130,7 @@ class RawSource:
             if not line.startswith(self._header) and self._header.startswith(line):
                 raise VideoError(f"{cut}: was what writes it cut off?")
             if not line.startswith(self._header) or not line.endswith(b"\n"):
-                raise VideoError(f"{self._name}: damaged after {index} good frames: no frame begins there")
+                raise VideoError(f"{self._name}: damaged after {good}: no frame begins there")
             if (found := re.search(rb" I(.)", line)) and found[1] not in b"p":
                 raise VideoError(f"{self._name}: {DEINTERLACE}")
         wanted = sum(rows * width for rows, width in _layout(frame))

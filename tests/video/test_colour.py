@@ -188,7 +188,27 @@ def test_what_is_not_told():
     assert len(colour.resolved(Colours(0), "gbrp", (64, 48))[1]) == 1
 
 
-@pytest.mark.parametrize("name", ["xyz12le", "gbrpf32le", "bayer_rggb8", "yuv9"])
+@pytest.mark.parametrize("name", ["xyz12le", "gbrpf32le", "bayer_rggb8", "yuv444p10msble", "yuv9"])
 def test_formats_that_are_not_read(name):
     with pytest.raises(VideoError, match=f"pixel format {name}"):
         colour.kind(name)
+
+
+def test_palettes_are_not_written():
+    with pytest.raises(VideoError, match="pixel format pal8"):
+        colour.from_rgb(np.zeros((8, 8, 3), np.uint8), "pal8", Colours(6))
+
+
+@pytest.mark.parametrize(
+    "name", ["nv12", "p010le", "yuyv422", "y210le", "yuv420p10be", "yuv411p", "yuvj444p", "0rgb", "xv30le"]
+)
+def test_other_layouts(name):
+    holds = colour.kind(name)
+    rgb = np.round(255 * bars((320, 32))).astype(np.uint8)
+    rgb = rgb if holds.bits == 8 else rgb * np.uint16(257)
+    colours = Colours(1, full_range=name.startswith("yuvj")) if holds.name == "yuv" else Colours(0, full_range=True)
+    frame = colour.from_rgb(rgb, name, colours)
+    assert frame.format.name == name
+    back = colour.to_rgb(frame, colours, holds.bits)
+    unit = 1 if holds.bits == 8 else 65535 / (2**holds.bits - 1)
+    assert np.abs(back.astype(float) - rgb)[16, 8::16].max() <= (1 if holds.bits == 8 else 1.43) * unit

@@ -138,7 +138,7 @@ def test_parts(piped):
 def test_what_is_wrong_with_a_stream(piped):
     data = written("y4m")
     assert "after 4 good frames" in refused(piped, data[: int(len(data) * 0.8)])
-    assert "after 1 good frames" in refused(piped, data[: data.index(b"FRAME", data.index(b"FRAME") + 5) + 3])
+    assert "after 1 good frame:" in refused(piped, data[: data.index(b"FRAME", data.index(b"FRAME") + 5) + 3])
     assert "damaged after 2" in refused(piped, _spoiled(data, 2))
     assert "after 3 good frames" in refused(piped, written("rgb24")[: 63 * 47 * 3 * 3 + 7], input_size=(63, 47))
     assert "bwdif" in refused(piped, data.replace(b" Ip ", b" It "))

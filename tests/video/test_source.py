@@ -163,6 +163,9 @@ def test_fragments(tmp_path):
 
 
 def test_transparency_is_told(tmp_path):
+    with open_source(make_clip(tmp_path / "a.mkv", 2, codec="ffv1", pixel_format="yuva420p")) as source:
+        assert any("transparency" in note for note in source.facts.notes)
+        assert error(next(source.frames()).pixels, moving(0)) <= 3 / 255  # where alpha is 0 too
     from PIL import Image
 
     pictures = [Image.fromarray(np.uint8(255 * moving(i))) for i in range(4)]
@@ -171,3 +174,26 @@ def test_transparency_is_told(tmp_path):
         assert any("transparency" in note for note in source.facts.notes)
         found = list(source.frames())
         assert [f.duration * source.facts.time_base for f in found] == [Fraction(d, 100) for d in (4, 10, 7, 20)]
+
+
+@pytest.mark.parametrize("name", ["b.mkv", "b.mp4"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video"])
+def test_a_file_that_was_cut_out_of_another(tmp_path, codec, name):
+    """Without decoding: its first frames refer to others that are not there."""
+    options = {
+        "libx264": {"x264-params": "open-gop=1:keyint=10:bframes=3", "crf": "20"},
+        "libx265": {"x265-params": "open-gop=1:keyint=10:bframes=3:log-level=0"},
+        "mpeg2video": {"bf": "2", "g": "10"},
+    }
+    clip = make_clip(tmp_path / "a.mkv", 40, codec=codec, options=options[codec])
+    with av.open(str(clip)) as container:
+        keys = [i for i, p in enumerate(p for p in container.demux(video=0) if p.size) if p.is_keyframe]
+    part = remuxed(clip, tmp_path / name, lambda packet, index: index >= keys[1])
+    with open_source(part) as source:
+        found = list(source.frames())
+        assert any("cut away" in note for note in source.facts.notes) == (codec != "mpeg2video")
+        for skip in (1, 7, 15):
+            assert [f.pts for f in source.frames(skip=skip)] == [f.pts for f in found[skip:]]
+    whole = frames(clip)[-len(found) :]
+    assert len(found) >= 20
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(found, whole, strict=True))
