@@ -11,6 +11,8 @@ from torch import Tensor
 
 from .reference import pixel_centres
 
+_FARTHEST = 1 << 20  # images: how large a window may be
+_MOST = 1 << 53  # pixels of which float64 still tells one from the next
 _SNAP = 1e-9  # relative: a grid this close to one of whole pixels is that one, so that a window of it has its bits
 
 
@@ -82,7 +84,13 @@ def window(in_size: Sequence[int], size: Sequence[int], part: Sequence[float]) -
 
     Args:
         part: (top, left, height, width) in the image's pixels, real numbers; beyond the border too.
+
+    Raises:
+        ValueError: so large, small or far away that its pixels cannot be told from each other.
     """
+    for n, count, start, length in zip(in_size, size, part[:2], part[2:], strict=True):
+        if length > n * _FARTHEST or not (abs(start) + n) / length * count < _MOST:
+            raise ValueError(f"window: {start:g} and {length:g} are too far, too large or too small for {n} pixels")
     rows, cols = (
         Axis(count, _snapped(count * n / length), _snapped(start * count / length))
         for n, count, start, length in zip(in_size, size, part[:2], part[2:], strict=True)

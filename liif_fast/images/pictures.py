@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
@@ -29,8 +30,7 @@ def apply(image: Any, enlarge: Callable[[Tensor], Tensor], window: Sequence[floa
     if isinstance(image, Photo):
         return _photo(image, enlarge, window)
     photo = as_photo(image)
-    for note in photo.notes:
-        warnings.warn(f"image: {note}", stacklevel=4)
+    _tell(photo)
     return as_kind(_photo(photo, enlarge, window), image)
 
 
@@ -42,12 +42,19 @@ def opened(image: Any) -> tuple[Tensor, Callable[[Tensor], Any]] | None:
     photo = as_photo(image)
     if photo.alpha is not None:
         return None
+    if photo is not image:
+        _tell(photo)
 
     def back(done: Tensor) -> Any:
         larger = dataclasses.replace(photo, pixels=_array_of(done))
         return larger if isinstance(image, Photo) else as_kind(larger, image)
 
     return _tensor_of(photo.pixels), back
+
+
+def copied(image: Any) -> Any:
+    """A copy of an image that is no tensor, in memory of its own."""
+    return copy.deepcopy(image) if isinstance(image, Photo) else image.copy()
 
 
 def pixels_of(image: Any) -> Tensor:
@@ -60,6 +67,11 @@ def pixels_of(image: Any) -> Tensor:
 
     apply(image, look)
     return seen[0]
+
+
+def _tell(photo: Photo) -> None:
+    for note in photo.notes:
+        warnings.warn(f"image: {note}", stacklevel=5)
 
 
 def _checked(image: Tensor) -> Tensor:

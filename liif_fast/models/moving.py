@@ -31,12 +31,13 @@ class _Kind(NamedTuple):
 
     shape: torch.Size
     dtype: torch.dtype
+    device: torch.device
     pixels: sampling.Sampling
     plan: list[tiles.Tile]
     renderer: Renderer | None  # of whole frames, recorded, on CUDA
 
     def fits(self, frame: Tensor) -> bool:
-        return (self.shape, self.dtype) == (frame.shape, frame.dtype)
+        return (self.shape, self.dtype, self.device) == (frame.shape, frame.dtype, frame.device)
 
 
 class Moving:
@@ -63,6 +64,11 @@ class Moving:
         dtype = torch.int8 if self._int8 else self._dtype
         return Moving(self._given, self.target, self._tile, dtype, self._reuse)
 
+    def forget(self) -> None:
+        """Drop what is kept for the frames to come."""
+        self._kind = self._last = None
+
+    @torch.no_grad()
     def begin(self, ahead: Sequence[Tensor]) -> None:
         """All of the next frame is computed; if that and those after it are known, they help to choose the tiles."""
         self._last, self._begun = None, True
@@ -74,6 +80,7 @@ class Moving:
         if self._kind is None or not self._kind.fits(ahead[0]) or self._kind.plan != plan:
             self._kind = self._kind_of(ahead[0], plan)
 
+    @torch.no_grad()
     def next(self, frame: Tensor) -> Result:
         """The frame ``[B, 3 or 1, H, W]`` enlarged; it is kept as well."""
         if self._begun and self._int8:  # calibrated on the first, as ``upscale`` does with each image
@@ -103,18 +110,17 @@ class Moving:
         self._last = (image, result) if self._reuse else None
         return result
 
+    @torch.no_grad()
     def again(self, frame: Tensor) -> Tensor:
         """One whose result was not finite: in float32 where that is needed, with a warning."""
         kind = self._kind_of(frame)
         return self._computed(self._looked_at(frame), self._empty(frame, kind), kind, kind.plan)
 
-    @torch.no_grad()
     def _computed(self, image: Tensor, out: Tensor, kind: _Kind, todo: list[tiles.Tile]) -> Tensor:
         return tiles.upscale(
             self._model, image, out, tile=self._side(), dtype=self._dtype, pixels=kind.pixels, only=todo
         )
 
-    @torch.no_grad()
     def _replayed(self, image: Tensor, frame: Tensor, renderer: Renderer) -> Result:
         colours = values.denormalised(self._model, renderer(values.normalised(self._model, image.to(self.device))))
         low, high = colours.aminmax()
@@ -146,7 +152,7 @@ class Moving:
         plan = self._plan(image, pixels, self._side()) if plan is None else plan
         recorded = self.device.type == "cuda" and len(plan) == 1
         renderer = self._renderer(image, frame, [axis.count for axis in pixels]) if recorded else None
-        return _Kind(frame.shape, frame.dtype, pixels, plan, renderer)
+        return _Kind(frame.shape, frame.dtype, frame.device, pixels, plan, renderer)
 
     def _renderer(self, image: Tensor, frame: Tensor, size: Sequence[int]) -> Renderer:
         model = tiles.in_float32(self._model) if self._dtype == torch.float32 else self._model

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..base.shown import shown
 from ..sizes import Target, output_size
-from . import heap
+from . import callers, heap
 from .moving import Moving, Result
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _AHEAD = 8  # frames that are read ahead, by which the size of tiles is chosen
 _READY = 2  # results that wait
 _POLL = 0.1  # seconds until a thread that waits sees that it is to stop
+_WATCH = 1.0  # seconds until it is seen that there are no threads
+_PATIENCE = 2.0  # seconds that a stream which is closed waits for what makes the frames
 
 
 class Stream(Iterator[Any]):
@@ -34,7 +36,8 @@ class Stream(Iterator[Any]):
     Frames are read in one thread, computed in another (on CUDA as a recorded graph, with copies beside it) and returned
     in the caller's, so what comes before and after them costs no time of its own. Some frames are read ahead: what
     makes them cannot wait for results. An error of the frames, or of computing one, is raised where its result would be
-    returned.
+    returned. The threads have the caller's autocast, gradient and inference mode, and CUDA stream, as they are when the
+    stream is made. The model's weights are not to be changed while it runs: what is reused is of the old ones.
 
     Attributes:
         frames, frames_reused: how many frames have been begun, and how many of them were as the one before.
@@ -60,7 +63,7 @@ class Stream(Iterator[Any]):
         output_size((1, 1), target.scale, target.size)
         target.result_size((1, 1))
         self._moving = Moving(model, target, tile, dtype, reuse)
-        self._work = _Work(self._moving, iter(frames), _AHEAD if reuse else 1, refresh)
+        self._work = _Work(self._moving, iter(frames), _AHEAD if reuse else 1, refresh, callers.state(model.device))
         _works.add(self._work)
         self._stop = weakref.finalize(self, self._work.stop)  # threads hold the work, not the stream
         self._work.start()
@@ -73,7 +76,7 @@ class Stream(Iterator[Any]):
     def __next__(self) -> Any:
         if not self._stop.alive:
             raise StopIteration
-        found = self._work.outbox.get()
+        found = self._work.result()
         if isinstance(found, _End):
             self.close()
             if found.error is not None:
@@ -85,9 +88,15 @@ class Stream(Iterator[Any]):
             self.close()
             raise
 
-    def close(self) -> None:
-        """Stop reading and computing, and drop what is computed; at the end of the frames that is done already."""
-        self._stop()
+    def close(self, patience: float | None = _PATIENCE) -> None:
+        """Stop reading and computing, and drop what is computed; at the end of the frames that is done already.
+
+        Args:
+            patience: seconds to wait for the frame that is being read; one that comes later is not looked at. None:
+                until it has come.
+        """
+        self._stop.detach()
+        self._work.stop(patience)
 
     def __enter__(self) -> Stream:
         return self
@@ -110,37 +119,55 @@ class _Stopped(Exception):  # no error
 class _Work:
     """The threads of a stream and what goes between them."""
 
-    def __init__(self, moving: Moving, frames: Iterator[Any], ahead: int, refresh: int | None) -> None:
-        self.moving, self.frames, self.ahead, self.refresh = moving, frames, ahead, refresh
+    def __init__(
+        self, moving: Moving, frames: Iterator[Any], ahead: int, refresh: int | None, state: callers.State
+    ) -> None:
+        self.moving, self.ahead, self.refresh, self.state = moving, ahead, refresh, state
         self.coverage = moving.another()
         self.inbox: queue.Queue[Any] = queue.Queue(ahead)
         self.outbox: queue.Queue[Any] = queue.Queue(_READY)
         self.stopping = threading.Event()
-        parts = self._read, self._compute
-        self.threads = [threading.Thread(target=self._run, args=(part,), daemon=True) for part in parts]
+        parts: Any = (self._read, frames), (self._compute,)  # the frames are the thread's: they end with it
+        self.threads = [threading.Thread(target=self._run, args=part, daemon=True) for part in parts]
 
     def start(self) -> None:
         for thread in self.threads:
             thread.start()
 
-    def stop(self) -> None:
+    def stop(self, patience: float | None = _PATIENCE) -> None:
         self.stopping.set()
-        for thread in self.threads:
+        reading, computing = self.threads
+        for thread, seconds in ((computing, None), (reading, patience)):
             if thread is not threading.current_thread() and thread.ident is not None:
-                thread.join()
+                thread.join(seconds)
+        for box in (self.inbox, self.outbox):
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    box.get_nowait()
+        for moving in (self.moving, self.coverage):
+            moving.forget()
+        with contextlib.suppress(queue.Full):
+            self.outbox.put_nowait(_End())  # for another thread that waits
 
-    def _run(self, part: Callable[[], None]) -> None:
-        with contextlib.suppress(_Stopped):
-            part()
+    def result(self) -> Any:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self.outbox.get(timeout=_WATCH)
+            if not any(thread.is_alive() for thread in self.threads) and self.outbox.empty():
+                raise RuntimeError("stream: a forked process has none of its threads; make a stream in each process")
 
-    def _read(self) -> None:
+    def _run(self, part: Callable[..., None], *given: Any) -> None:
+        with contextlib.suppress(_Stopped), self.state():
+            part(*given)
+
+    def _read(self, frames: Iterator[Any]) -> None:
         from ..images import pictures  # brings Pillow
 
         try:
-            for frame in self.frames:
+            for frame in frames:
                 found = pictures.opened(frame)
                 # a copy: its memory may be the next frame's
-                item = (frame.copy(), None) if found is None else (found[0].clone(), found[1])
+                item = (pictures.copied(frame), None) if found is None else (found[0].detach().clone(), found[1])
                 self._put(self.inbox, item)
         except _Stopped:
             raise

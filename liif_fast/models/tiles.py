@@ -73,10 +73,12 @@ def _axis_spans(grid: Grid, axis: int, side: int, within: Span) -> list[tuple[Sp
     ends = along.ends(*torch.tensor(outs, device="cpu").unbind(-1)).float()  # [count, 2]
     index, _, _ = reference.corners(torch.stack([ends, ends], -1), (n, n))
     least, most = index.flatten(1).aminmax(dim=1)
-    spans = []
+    spans: list[tuple[Span, Span, Span]] = []
     for out, low, high in zip(outs, least.tolist(), most.tolist(), strict=True):
         # float32 rounding of a centre may choose the neighbour: one pixel to spare
         hidden = max(0, low - 1), min(n, high + 2)
+        if spans and spans[-1][1] == hidden:  # far outside of the image all read its border
+            out = spans.pop()[0][0], out[1]
         spans.append((out, hidden, _with_halo(hidden, n, grid.halo, grid.align)))
     return spans
 

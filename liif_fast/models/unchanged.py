@@ -43,7 +43,7 @@ def cheaper(model: LIIF, plans: Sequence[list[Tile]], frames: Sequence[Tensor]) 
     """Which of two plans, of large and of small tiles, these frames, one after the other, are computed faster with."""
     large, small = (_cost(model, plan) / _FIRST for plan in plans)
     for one, other in itertools.pairwise(frames):
-        if one.shape != other.shape:
+        if (one.shape, one.dtype, one.device) != (other.shape, other.dtype, other.device):
             break
         changed = differing(one, other)
         large += _cost(model, touched(plans[0], changed))

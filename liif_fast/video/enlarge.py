@@ -206,8 +206,10 @@ class _Run:
                 yield Frame(picture, *times.popleft())
 
         self.progress(result.frames, total, name)
-        with contextlib.closing(large):
+        try:
             in_thread(enlarged(), write)
+        finally:
+            large.close(patience=None)  # the source is closed next
         result.frames_reused, result.tiles, result.tiles_reused = large.frames_reused, large.tiles, large.tiles_reused
 
     def _total(self) -> int:

@@ -31,7 +31,7 @@ class Stream:
             rows, columns = (np.arange(n) * m // n for n, m in zip(self._size, frame.shape, strict=False))
             yield frame[rows][:, columns]
 
-    def close(self) -> None:
+    def close(self, patience: float | None = None) -> None:
         self._frames = iter(())
 
 

@@ -146,3 +146,20 @@ def test_models_of_whole_images_refuse_windows(tiny):
     model.render = lambda inp, size: torch.zeros(1, 3, *size)
     with pytest.raises(ValueError, match="window: LIIF has a render of its own"):
         model.upscale(torch.rand(3, 8, 8), scale=2, window=(0, 0, 4, 4))
+
+
+def test_tiles_far_outside_of_the_image_are_few(tiny):
+    """All of them read its border; else each pixel of the result would be a tile."""
+    model, image, window = tiny(), torch.rand(1, 3, 20, 20), (-5e4, -5e4, 1e5, 1e5)
+    pixels = sampling.window((20, 20), (40, 40), window)
+    assert len(list(tiles.Grid((20, 20), pixels, 2).tiles(32))) <= 9
+    one, other = (model.upscale(image, size=(40, 40), window=window, point=True, tile=tile) for tile in (32, 0))
+    assert (one - other).abs().max() <= CLOSE
+
+
+@pytest.mark.parametrize(
+    "window", [(0, 0, 1e12, 1e12), (1e308, 0, 1e-300, 3), (0, 1e300, 10, 10), (0, 0, 1, 1e-300), (-1e17, 0, 5, 5)]
+)
+def test_windows_beyond_all_measure_are_refused(tiny, window):
+    with pytest.raises(ValueError, match=r"^window: .* too far, too large or too small"):
+        tiny().upscale(torch.rand(3, 8, 8), size=(4, 4), window=window)
