@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .base.shown import shown
 
@@ -57,12 +57,17 @@ def checked_window(window: Sequence[float], name: str = "window") -> tuple[float
 
 
 class Target(NamedTuple):
-    """What ``LIIF.upscale`` is asked to make of an image; see its arguments there."""
+    """What ``LIIF.upscale`` is asked to make of an image; see its arguments there.
+
+    Attributes:
+        alpha: ``[1, 1, H, W]``, by which the colours of the image count when it is reduced; None: all alike.
+    """
 
     scale: float | None = None
     size: Sequence[int] | None = None
     window: Sequence[float] | None = None
     point: bool = False
+    alpha: Any = None
 
     def result_size(self, in_size: Sequence[int]) -> tuple[int, int]:
         """(height, width) of the result of an image of ``in_size``."""

@@ -16,12 +16,12 @@ from .alpha import settle
 from .photo import Photo, as_kind, as_photo, fill_transparent
 
 
-def apply(image: Any, enlarge: Callable[[Tensor], Tensor], window: Sequence[float] | None = None) -> Any:
+def apply(image: Any, enlarge: Callable[..., Tensor], window: Sequence[float] | None = None) -> Any:
     """Apply ``enlarge`` to an image of any kind that ``LIIF.upscale`` takes; returns the same kind.
 
     Args:
         enlarge: ``[B, 3 or 1, H, W]`` to the same number of channels and the same dtype; uint8, uint16 or float32 in
-            [0, 1].
+            [0, 1]. Its second argument is the alpha of the colours that it gets, ``[1, 1, H, W]``, unless that is one value.
         window: (top, left, height, width) of what it makes of an image, in its pixels; None: all of it.
     """
     if isinstance(image, Tensor):
@@ -61,7 +61,7 @@ def pixels_of(image: Any) -> Tensor:
     """The colours of an image of any kind that ``apply`` takes: ``[B, 3 or 1, H, W]``."""
     seen: list[Tensor] = []
 
-    def look(pixels: Tensor) -> Tensor:
+    def look(pixels: Tensor, alpha: Tensor | None = None) -> Tensor:
         seen.append(pixels)
         return pixels
 
@@ -90,13 +90,15 @@ def _checked(image: Tensor) -> Tensor:
     return image if image.ndim == 4 else image.unsqueeze(0)
 
 
-def _photo(photo: Photo, enlarge: Callable[[Tensor], Tensor], window: Sequence[float] | None) -> Photo:
+def _photo(photo: Photo, enlarge: Callable[..., Tensor], window: Sequence[float] | None) -> Photo:
     pixels, alpha = photo.pixels, photo.alpha
     if alpha is None:
         return dataclasses.replace(photo, pixels=_array(pixels, enlarge))
     # Colours and coverage apart: colours under transparent pixels mean nothing and would bleed into the edges.
-    colours = _array(fill_transparent(pixels, alpha), enlarge)
-    coverage = _array(np.ascontiguousarray(alpha[..., None]), enlarge)[..., 0]
+    own = np.ascontiguousarray(alpha[..., None])
+    weight = () if alpha.min() == alpha.max() else (_tensor_of(own),)
+    colours = _array(fill_transparent(pixels, alpha), lambda given: enlarge(given, *weight))
+    coverage = _array(own, enlarge)[..., 0]
     return dataclasses.replace(photo, pixels=colours, alpha=settle(alpha, coverage, window))
 
 

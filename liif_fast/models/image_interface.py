@@ -54,7 +54,11 @@ class ImageInterface(nn.Module):
         from ..images import pictures  # brings Pillow, which takes longer to import than all the rest
 
         target = Target(scale, size, window, point)
-        return pictures.apply(image, lambda pixels: self._upscale_tensor(pixels, target, tile, dtype, progress), window)
+
+        def enlarge(pixels: Tensor, alpha: Tensor | None = None) -> Tensor:
+            return self._upscale_tensor(pixels, target._replace(alpha=alpha), tile, dtype, progress)
+
+        return pictures.apply(image, enlarge, window)
 
     def _upscale_tensor(
         self,

@@ -81,8 +81,8 @@ class Moving:
             self._kind = self._kind_of(ahead[0], plan)
 
     @torch.no_grad()
-    def next(self, frame: Tensor) -> Result:
-        """The frame ``[B, 3 or 1, H, W]`` enlarged; it is kept as well."""
+    def next(self, frame: Tensor, alpha: Tensor | None = None) -> Result:
+        """The frame ``[B, 3 or 1, H, W]`` enlarged; it is kept as well. alpha: as of ``Target``."""
         if self._begun and self._int8:  # calibrated on the first, as ``upscale`` does with each image
             self._model, chosen = self._given.quantize(frame), self._kind
             self._kind = self._kind_of(frame, chosen.plan) if chosen is not None and chosen.fits(frame) else None
@@ -90,7 +90,7 @@ class Moving:
         if kind is None or not kind.fits(frame):
             kind, self._last = self._kind_of(frame), None
             self._kind = kind
-        image = self._looked_at(frame)
+        image = self._looked_at(frame, alpha)
         todo, last = kind.plan, self._last
         if last is not None and self._reuse:
             todo = unchanged.touched(kind.plan, unchanged.differing(last[0], image))
@@ -111,10 +111,10 @@ class Moving:
         return result
 
     @torch.no_grad()
-    def again(self, frame: Tensor) -> Tensor:
+    def again(self, frame: Tensor, alpha: Tensor | None = None) -> Tensor:
         """One whose result was not finite: in float32 where that is needed, with a warning."""
         kind = self._kind_of(frame)
-        return self._computed(self._looked_at(frame), self._empty(frame, kind), kind, kind.plan)
+        return self._computed(self._looked_at(frame, alpha), self._empty(frame, kind), kind, kind.plan)
 
     def _computed(self, image: Tensor, out: Tensor, kind: _Kind, todo: list[tiles.Tile]) -> Tensor:
         return tiles.upscale(
@@ -132,9 +132,9 @@ class Moving:
         layout = torch.channels_last  # as arrays have them
         return torch.empty(shape, dtype=frame.dtype, device=self.device, memory_format=layout)
 
-    def _looked_at(self, frame: Tensor) -> Tensor:
+    def _looked_at(self, frame: Tensor, alpha: Tensor | None = None) -> Tensor:
         """What the model is given."""
-        return frame if self.target.point else reduction.reduced(frame, self._pixels(frame))
+        return frame if self.target.point else reduction.reduced(frame, self._pixels(frame), alpha)
 
     def _pixels(self, frame: Tensor) -> sampling.Sampling:
         in_size = frame.shape[-2:]

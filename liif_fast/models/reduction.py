@@ -25,14 +25,28 @@ from ..head import sampling
 from .values import from_dtype
 
 _LOBES = 3
+_VISIBLE = 1 / 512  # least alpha that 8 bits have, rounded
 
 
-def reduced(image: Tensor, pixels: sampling.Sampling) -> Tensor:
+def reduced(image: Tensor, pixels: sampling.Sampling, alpha: Tensor | None = None) -> Tensor:
     """``[B, C, H, W]`` of any dtype that ``upscale`` takes, with no side finer than ``pixels``.
+
+    Args:
+        alpha: ``[1, 1, H, W]`` of the same dtype, by which colours count, where something is visible; None: all alike.
 
     Returns:
         the image itself, or float32 in [0, 1].
     """
+    plain = _reduced(image, pixels)
+    if alpha is None or plain is image:
+        return plain
+    coverage = from_dtype(alpha.to(image.device))
+    premultiplied = _reduced(from_dtype(image) * coverage, pixels)
+    coverage = _reduced(coverage, pixels)
+    return torch.where(coverage > _VISIBLE, premultiplied / coverage, plain).clamp_(0, 1)
+
+
+def _reduced(image: Tensor, pixels: sampling.Sampling) -> Tensor:
     coarser = False
     for axis, along in ((-2, pixels[0]), (-1, pixels[1])):
         n = image.shape[axis]

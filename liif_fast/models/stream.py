@@ -221,10 +221,10 @@ class _Work:
 
         turns = iter((self.moving, self.coverage))
 
-        def enlarge(pixels: Tensor) -> Tensor:
+        def enlarge(pixels: Tensor, alpha: Tensor | None = None) -> Tensor:
             moving = next(turns)
-            result = moving.next(pixels.clone())
-            return _handed(moving, result, pixels, lambda done: done, None)()
+            result = moving.next(pixels.clone(), alpha)
+            return _handed(moving, result, pixels, lambda done: done, None, alpha)()
 
         done = pictures.apply(frame, enlarge, self.moving.target.window)
         return lambda: done
@@ -243,7 +243,12 @@ class _Work:
 
 
 def _handed(
-    moving: Moving, result: Result, frame: Tensor, back: Callable[[Tensor], Any], down: Any
+    moving: Moving,
+    result: Result,
+    frame: Tensor,
+    back: Callable[[Tensor], Any],
+    down: Any,
+    alpha: Tensor | None = None,
 ) -> Callable[[], Any]:
     """What gives a result to the caller, who may write to it: begins to copy, and waits for that when it is called."""
     if down is None or frame.device.type == "cuda":
@@ -263,7 +268,7 @@ def _handed(
         if event is not None:
             event.synchronize()
         if result.finite is not None and not result.finite:
-            return back(moving.again(frame).to(frame.device))
+            return back(moving.again(frame, alpha).to(frame.device))
         return back(copied)
 
     return hand

@@ -81,7 +81,7 @@ def upscale(
         return out
     with torch.no_grad():
         if not target.point:
-            image = reduction.reduced(image, pixels)
+            image = reduction.reduced(image, pixels, target.alpha)
         return tiles.upscale(model, image, out, tile=tile, dtype=dtype, progress=progress, pixels=pixels)
 
 

@@ -64,3 +64,25 @@ def test_points_are_the_official_ones(tiny):
     model, image = tiny(), torch.rand(1, 3, 21, 16)
     want = (model.render(image * 2 - 1, (9, 50)) / 2 + 0.5).clamp(0, 1)
     assert (model.upscale(image, size=(9, 50), point=True) - want).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("frames", [False, True])
+@pytest.mark.parametrize("how", [{"scale": 0.5}, {"size": (32, 16)}, {"scale": 0.5, "window": (4, 4, 20, 20)}])
+def test_colours_that_are_hardly_seen_hardly_count(official, frames, how):
+    """As Pillow reduces, by premultiplied colours."""
+    image = np.zeros((32, 32, 4), np.uint8)
+    image[:, ::2] = 230, 20, 20, 255
+    image[:, 1::2] = 20, 230, 20, 3
+    small = next(official.stream([image], **how)) if frames else official.upscale(image, **how)
+    want = np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.LANCZOS))[8, 8]
+    inside = small[2:-2, 2:-2].reshape(-1, 4).astype(int)
+    assert np.abs(inside[:, :3] - want[:3]).max() <= 6  # LIIF's answer to one colour
+    assert np.abs(inside[:, 3] - want[3]).max() <= 3
+
+
+def test_alpha_that_is_one_value_changes_no_bit(tiny):
+    model, image = tiny(), np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    with_alpha = np.concatenate([image, np.full_like(image[..., :1], 90)], -1)
+    small = model.upscale(with_alpha, scale=0.6)
+    np.testing.assert_array_equal(small[..., :3], model.upscale(image, scale=0.6))
+    assert (small[..., 3] == 90).all()
