@@ -21,7 +21,7 @@ def apply(image: Any, enlarge: Callable[..., Tensor], window: Sequence[float] | 
 
     Args:
         enlarge: ``[B, 3 or 1, H, W]`` to the same number of channels and the same dtype; uint8, uint16 or float32 in
-            [0, 1]. Its second argument is the alpha of the colours that it gets, ``[1, 1, H, W]``, unless that is one value.
+            [0, 1]. Second argument: the alpha of the colours that it gets, ``[1, 1, H, W]``, unless it is one value.
         window: (top, left, height, width) of what it makes of an image, in its pixels; None: all of it.
     """
     if isinstance(image, Tensor):
