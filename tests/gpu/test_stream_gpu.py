@@ -100,3 +100,24 @@ def test_a_recording_outlives_refreshes(model, cuda, monkeypatch):
     monkeypatch.setattr(renderer.Renderer, "_record", lambda self, inp: recorded.append(1) or record(self, inp))
     assert len(list(model.stream(frames(12), scale=2, refresh=3))) == 12
     assert len(recorded) == 1
+
+
+def test_what_the_caller_has_begun_on_his_stream_is_waited_for(model, cuda):
+    with torch.cuda.stream(torch.cuda.Stream(cuda)):
+        given = []
+        for x in frames(4):
+            torch.cuda._sleep(100_000_000)  # frames that are not made yet when the stream is
+            given.append((torch.from_numpy(x).to(cuda, non_blocking=True) + 0).permute(2, 0, 1))
+        got = [large + 0 for large in model.stream(iter(given), scale=2)]  # on this stream, which frees each result
+    torch.cuda.synchronize()
+    for frame, large in zip(given, got, strict=True):
+        assert (large.int() - model.upscale(frame, scale=2).int()).abs().max() <= 1
+
+
+def test_autocast_is_that_of_the_caller(model, cuda):
+    given = [torch.from_numpy(x).permute(2, 0, 1).to(cuda).float() / 255 for x in frames(2)]
+    with torch.autocast("cuda", torch.float16):
+        got, want = list(model.stream(given, scale=2)), [model.upscale(x, scale=2) for x in given]
+    for one, other in zip(got, want, strict=True):
+        assert (one - other).abs().max() <= 3 / 255
+    assert not torch.equal(want[0], model.upscale(given[0], scale=2))
