@@ -98,6 +98,55 @@ def test_all_streams_with_their_names(tmp_path):
         assert (font.name, font.data) == ("font.ttf", b"a font")
 
 
+@pytest.mark.parametrize("name", ["a:b.mkv", "http:b.mkv", "%03d.mkv"])
+def test_names_that_look_like_addresses(tmp_path, name):
+    source = make_clip(tmp_path / "in.mkv", audio=True).rename(tmp_path / name)
+    out = tmp_path / f"out {name}"
+    enlarge(source, out)
+    with av.open(f"file:{out}") as container:
+        assert len(list(container.decode(video=0))) == 12
+
+
+def test_titles_that_are_not_utf_8(tmp_path):
+    source, out, titles = tmp_path / "in.mkv", tmp_path / "out.mkv", (b"A FILM", b"A SOUND", b"A PART")
+    with av.open(str(make_clip(tmp_path / "clip.mkv", audio=True))) as clip, av.open(str(source), "w") as made:
+        streams = {each.index: made.add_stream_from_template(each, opaque=True) for each in clip.streams}
+        made.metadata["title"], streams[1].metadata["title"] = (title.decode() for title in titles[:2])
+        made.set_chapters(
+            [{"id": 1, "start": 0, "end": 9, "time_base": Fraction(1, 25), "metadata": {"title": titles[2].decode()}}]
+        )
+        for packet in clip.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                made.mux(packet)
+    data = source.read_bytes()
+    for title in titles:
+        data = data.replace(title, b"\xe9" + title[1:])
+    source.write_bytes(data)
+    enlarge(source, out)
+    assert all(b"\xe9" + title[1:] in out.read_bytes() for title in titles)
+
+
+def test_the_video_that_is_enlarged_is_the_one_that_is_told_of(tmp_path):
+    clips = [make_clip(tmp_path / f"{side}.mp4", size=(side, side)) for side in (32, 64)]
+    with av.open(str(tmp_path / "in.mkv"), "w") as made:
+        opened = [av.open(str(clip)) for clip in clips]
+        streams = [made.add_stream_from_template(each.streams.video[0], opaque=True) for each in opened]
+        streams[0].metadata["title"], streams[1].metadata["title"] = "small", "large"
+        streams[0].disposition, streams[1].disposition = 0, av.stream.Disposition.default
+        for pair in zip(*(each.demux() for each in opened), strict=True):
+            for packet, stream in zip(pair, streams, strict=True):
+                if packet.size:
+                    packet.stream = stream
+                    made.mux(packet)
+    result = enlarge(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert (result.in_size, result.frames) == ((64, 64), 12)
+    assert any("stream 0 (video, h264) is left out" in note for note in result.notes)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert container.streams[0].metadata["title"] == "large"
+        assert container.streams[0].disposition == av.stream.Disposition.default
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -115,6 +164,15 @@ def test_what_the_container_cannot_hold_is_said_before_the_work(tmp_path, option
     with pytest.raises(VideoError, match=words):
         enlarge(source, tmp_path / "out.mp4", Nearest(lambda n: pytest.fail("the work has begun")), **options)
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_what_the_container_refuses_of_sound_alone_is_said_before_the_work(tmp_path):
+    """MP4 is refused at its end, for samples whose speakers AVI does not tell."""
+    source = make_clip(tmp_path / "in.avi", codec="mpeg4", audio=True)
+    with pytest.raises(VideoError, match=r"mp4 cannot hold these streams together .*; choose .mkv"):
+        enlarge(source, tmp_path / "out.mp4", Nearest(lambda n: pytest.fail("the work has begun")))
+    enlarge(source, tmp_path / "out.mkv")
+    assert held(tmp_path / "out.mkv", "audio").packets == held(source, "audio").packets
 
 
 def test_sound_is_left_out_where_that_is_asked_for(tmp_path):
