@@ -99,11 +99,11 @@ def test_all_streams_with_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a:b.mkv", "http:b.mkv", "%03d.mkv"])
-def test_names_that_look_like_addresses(tmp_path, name):
-    source = make_clip(tmp_path / "in.mkv", audio=True).rename(tmp_path / name)
-    out = tmp_path / f"out {name}"
-    enlarge(source, out)
-    with av.open(f"file:{out}") as container:
+def test_names_that_look_like_addresses(tmp_path, monkeypatch, name):
+    make_clip(tmp_path / "in.mkv", audio=True).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    enlarge(name, f"out{name}")
+    with av.open(f"file:out{name}") as container:
         assert len(list(container.decode(video=0))) == 12
 
 
