@@ -31,7 +31,7 @@ from .segments import SEGMENT, Segments
 from .source import open_source
 
 STREAM = "-"  # standard input or output
-# on these the parts depend, bit for bit
+# On these the parts depend. Tiles change no more than int8's rounding: where memory was short a smaller one goes on.
 _DECIDE = ("scale", "size", "window", "start", "end", "codec", "crf", "preset", "pixel_format", "point")
 
 
