@@ -207,7 +207,10 @@ def _titles(metadata: dict[str, str]) -> dict[str, str]:
 
 def _part(job: Job, source: Any, times: list[tuple[int, int]]) -> _Part:
     unit = job.facts.time_base
-    end = None if job.options.end is None else (times[-1][0] + times[-1][1]) * unit
+    end = None
+    if job.options.end is not None:  # to the last frame's end, or further where the sound is longer
+        begin = 0 if source is None else (source.start_time or 0) * _LIBAV
+        end = max((times[-1][0] + times[-1][1]) * unit, begin + Fraction(job.options.end))
     if job.options.start is not None:
         first = times[0][0] * unit
         return _Part(first, first, end)

@@ -10,6 +10,7 @@ import pytest
 av = pytest.importorskip("av")
 from nearest_video import Nearest, enlarge, held  # noqa: E402
 from video_files import make_clip  # noqa: E402
+from video_reading import remuxed  # noqa: E402
 
 from liif_fast.video import enlarge as enlarging  # noqa: E402
 from liif_fast.video import segments  # noqa: E402
@@ -201,6 +202,17 @@ def test_a_part_of_the_time(tmp_path, suffix):
     ]
     words = [(t, d) for t, d in zip(*held(out, "subtitles")[:2], strict=True) if d < 0.9]
     assert words[0] == (0, pytest.approx(0.28, abs=2e-3)) or words[-1][0] == pytest.approx(0.48, abs=2e-3)
+
+
+def test_sound_that_is_longer_than_the_video_goes_to_the_end_that_is_asked_for(tmp_path):
+    source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    remuxed(make_clip(tmp_path / "clip.mp4", 50, audio=True), source, lambda packet, index: index < 25)  # of 2 s
+    for end in (0.5, 1.5, 9):
+        enlarge(source, out, end=end, overwrite=True)
+        whole = held(source, "audio")
+        until = max(end, held(out).times[-1] + 0.04)
+        inside = [data for time, data in zip(whole.times, whole.packets, strict=True) if time < until - 1e-6]
+        assert held(out, "audio").packets == inside
 
 
 def test_times_that_the_container_rounds_are_said(tmp_path):
