@@ -167,6 +167,8 @@ def _options(args: argparse.Namespace) -> Options:
         scale=args.scale,
         size=args.size or args.fit or args.fill,
         shape="fit" if args.fit else "fill" if args.fill else "exact",
+        window=args.window,
+        point=args.point,
         tile=tile(args.tile),
         format=args.format,
         quality=args.quality,
@@ -185,11 +187,12 @@ def _suffix(args: argparse.Namespace) -> str:
     """Of names without -o and --suffix: what the result is."""
     if args.output is not None or args.in_place:
         return ""
+    part = "" if args.window is None else "_window"
     if args.scale is not None:
-        return f"_x{args.scale:g}"
+        return f"_x{args.scale:g}{part}"
     size: Size = args.size or args.fit or args.fill
     kind = "fit" if args.fit else "fill" if args.fill else ""
-    return f"_{kind}{'x'.join('' if n is None else str(n) for n in size)}"
+    return f"_{kind}{'x'.join('' if n is None else str(n) for n in size)}{part}"
 
 
 def _check_target(args: argparse.Namespace) -> None:

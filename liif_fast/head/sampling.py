@@ -25,8 +25,8 @@ class Axis:
         count: how many pixels there are.
         whole: length of the image in these pixels.
         first: where the first one begins; below 0, or with pixels beyond ``whole``, outside of the image.
-        mirror: coordinates outside of the image are reflected at its border; else they are what they are, of which
-            LIIF's features are those at the border (``reference.liif`` clamps).
+        mirror: coordinates outside of the image are reflected at its border; else they are set to its border, up to
+            where ``reference.liif`` looks for features. LIIF itself, asked beyond, would extrapolate to any colour.
         cell: size of a pixel as the MLP sees it, where the image spans 2; None: 2 / whole.
     """
 
@@ -55,7 +55,10 @@ class Axis:
     def centres(self, start: int, stop: int, device: torch.device | str | None, dtype: torch.dtype) -> Tensor:
         """Coordinates of the centres of the pixels from start to stop."""
         centres = self.at(torch.arange(start, stop, device=device), dtype)
-        return reflected(centres) if self.mirror else centres
+        if self.mirror:
+            return reflected(centres)
+        inside = self.first >= 0 and self.first + self.count <= self.whole
+        return centres if inside else centres.clamp(-1 + 1e-6, 1 - 1e-6)
 
     def ends(self, start: Tensor, stop: Tensor) -> Tensor:
         """The least and the largest coordinate of the pixels from start to stop: ``[n], [n] -> [n, 2]`` in float64."""

@@ -260,7 +260,7 @@ def _frame(error: type[Exception], enlarge: Callable[[Tensor], Tensor], n: int, 
 def _enlarge(model: LIIF, pixels: sampling.Sampling, dtype: torch.dtype, antialias: bool, image: Tensor) -> Tensor:
     """``[1, 3, H, W]`` -> ``[1, 3, rows, columns]`` of the same dtype, on the CPU."""
     out = torch.empty(1, 3, *(axis.count for axis in pixels), dtype=image.dtype)
-    tile = tile_size.chosen(model, "auto", model.device or image.device)
+    tile = tile_size.chosen(model, "auto", model.device or image.device, image.shape[-2:])
     with torch.no_grad():
         if antialias:
             image = reduction.reduced(image, pixels)

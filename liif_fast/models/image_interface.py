@@ -37,7 +37,7 @@ class ImageInterface(nn.Module):
             scale: factor for both sides, or
             size: (height, width) of the result; PIL images are first turned upright, as their EXIF says.
             window: (top, left, height, width) of the part of the image that is enlarged, in its pixels: real numbers,
-                also beyond the border; ``scale`` is then of this part. LIIF only. None: all of it.
+                also beyond the border, whose colours go on there. ``scale`` is then of this part. LIIF only.
             point: below scale 1 sample LIIF at points, which aliases, as the official code does. Else the image is
                 reduced first, see ``liif_fast.models.reduction``.
             tile: side of the tiles in input pixels; 0: no tiles; "auto": as large as a memory budget allows. The

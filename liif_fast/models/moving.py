@@ -69,7 +69,9 @@ class Moving:
         if len(ahead) < 2 or not self._reuse or self._tile != "auto" or tile_size.why_none(self._given) is not None:
             return
         pixels, frames = self._pixels(ahead[0]), [self._looked_at(x) for x in ahead]
-        plans = [self._plan(frames[0], pixels, side) for side in (self._side(), tile_size.smallest(self._given))]
+        plans = [
+            self._plan(frames[0], pixels, side) for side in (self._side(frames[0]), tile_size.smallest(self._given))
+        ]
         plan = plans[unchanged.cheaper(self._given, plans, frames)]
         if self._kind is None or not self._kind.fits(ahead[0]) or self._kind.plan != plan:
             self._kind = self._kind_of(ahead[0], plan)
@@ -111,7 +113,7 @@ class Moving:
     @torch.no_grad()
     def _computed(self, image: Tensor, out: Tensor, kind: _Kind, todo: list[tiles.Tile]) -> Tensor:
         return tiles.upscale(
-            self._model, image, out, tile=self._side(), dtype=self._dtype, pixels=kind.pixels, only=todo
+            self._model, image, out, tile=self._side(image), dtype=self._dtype, pixels=kind.pixels, only=todo
         )
 
     @torch.no_grad()
@@ -134,8 +136,8 @@ class Moving:
         in_size = frame.shape[-2:]
         return whole_images.sampled(in_size, self.target.result_size(in_size), self.target.window)
 
-    def _side(self) -> int:
-        return tile_size.chosen(self._model, self._tile, self.device)
+    def _side(self, image: Tensor) -> int:
+        return tile_size.chosen(self._model, self._tile, self.device, image.shape[-2:])
 
     def _plan(self, image: Tensor, pixels: sampling.Sampling, side: int) -> list[tiles.Tile]:
         in_size = image.shape[-2], image.shape[-1]
@@ -143,7 +145,7 @@ class Moving:
 
     def _kind_of(self, frame: Tensor, plan: list[tiles.Tile] | None = None) -> _Kind:
         pixels, image = self._pixels(frame), self._looked_at(frame)
-        plan = self._plan(image, pixels, self._side()) if plan is None else plan
+        plan = self._plan(image, pixels, self._side(image)) if plan is None else plan
         recorded = self.device.type == "cuda" and len(plan) == 1
         renderer = self._renderer(image, frame, [axis.count for axis in pixels]) if recorded else None
         return _Kind(frame.shape, frame.dtype, pixels, plan, renderer)

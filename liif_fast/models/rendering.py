@@ -36,11 +36,11 @@ class Rendering(ImageInterface):
         Args:
             dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.
             window: (top, left, height, width) of the part of the input that becomes the image, in input pixels: real
-                numbers, also beyond the border, where the nearest features answer. None: all of it.
+                numbers, also beyond the border, where the colours of the border go on. None: all of it.
 
         Equivalent to: ``forward(inp, make_coord(size), cell=2 / size)``, reshaped. With a window (t, l, h, w) of
         H x W pixels ``make_coord(size, [(2 * t / H - 1, 2 * (t + h) / H - 1), (2 * l / W - 1, 2 * (l + w) / W - 1)])``
-        and ``cell=2 / size * (h / H, w / W)``.
+        ``.clamp(-1 + 1e-6, 1 - 1e-6)`` and ``cell=2 / size * (h / H, w / W)``.
         """
         size = checked_size(size)
         check_input(inp, self.encoder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,15 +34,18 @@ def smallest(model: LIIF) -> int:
     return max(least, min(most, 2 * (halo(model) or 0) // 16 * 16))
 
 
-def chosen(model: LIIF, tile: int | str, device: torch.device) -> int:
-    """The side of the tiles for the argument ``tile`` of ``LIIF.upscale``; 0: none.
+def chosen(model: LIIF, tile: int | str, device: torch.device, in_size: Sequence[int] = ()) -> int:
+    """The side of the tiles for the argument ``tile`` of ``LIIF.upscale``, of images of ``in_size``; 0: none.
 
     Raises:
         ValueError: neither "auto" nor a whole number from 0, or tiles that would not be exact.
     """
     why = why_none(model)
     if tile == "auto":
-        return 0 if why else auto_tile(model, device)
+        side = 0 if why else auto_tile(model, device)
+        # what has no more pixels than a tile with its border is best encoded whole, whatever its shape
+        fits = len(in_size) > 0 and math.prod(in_size) <= (side + 2 * (halo(model) or 0)) ** 2
+        return max(side, *in_size) if side and fits else side
     if isinstance(tile, bool) or not isinstance(tile, numbers.Integral) or tile < 0:
         raise ValueError(f"tile: 'auto', 0 or a positive number of pixels is wanted, got {shown(tile)}")
     if tile and why:

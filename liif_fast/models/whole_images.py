@@ -73,7 +73,7 @@ def upscale(
     dtype = chosen_dtype(model, dtype, device)
     if not model._own(*overrides.COLOURS, "render"):  # those are asked later
         values.check_channels(model._out_dim())
-    tile = tile_size.chosen(model, tile, device)
+    tile = tile_size.chosen(model, tile, device, image.shape[-2:])
     layout = torch.channels_last if image.stride(1) == 1 else torch.contiguous_format
     shape = (*image.shape[:2], *(axis.count for axis in pixels))
     out = torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=layout)

@@ -87,7 +87,10 @@ class _Work:
         _check_amount(self.source, photo, size, self.options)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            photo = model.upscale(photo, size=size, tile=self.options.tile, dtype=dtype, progress=progress)
+            how = self.options
+            photo = model.upscale(
+                photo, size=size, window=how.window, point=how.point, tile=how.tile, dtype=dtype, progress=progress
+            )
         photo.notes = photo.notes + [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
         final = cut_size(size, self.options)
         return photo if final == size else images.middle(photo, final)

@@ -28,6 +28,8 @@ class Options:
     scale: float | None = None
     size: tuple[int | None, int | None] | None = None
     shape: str = "exact"
+    window: tuple[float, float, float, float] | None = None  # (top, left, height, width) of what is enlarged
+    point: bool = False
     tile: int | str = "auto"
     format: str | None = None  # suffix without dot
     quality: int | None = None
@@ -43,6 +45,8 @@ class Options:
 
 def target_size(width: int, height: int, options: Options) -> tuple[int, int]:
     """(height, width) of a picture's result; with ``shape="fill"`` before it is cut."""
+    if options.window is not None:
+        height, width = options.window[2:]  # type: ignore[assignment]
     if options.size is None:
         return output_size((height, width), options.scale, None)
     w, h = cast(tuple[Any, Any], options.size)  # one of them at least is a number

@@ -144,3 +144,19 @@ def test_losses_are_said(run, tmp_path):
     Image.fromarray(np.full((6, 8), 40_000, np.uint16)).save(tmp_path / "deep.png")
     assert run(tmp_path / "deep.png", "-o", tmp_path / "deep_out.png", "-s", "2")[::2] == (0, "")
     assert Image.open(tmp_path / "deep_out.png").mode == "I;16"
+
+
+def test_a_window_of_a_picture(run, model_file, tmp_path):
+    """The picture's own pixels, upright; the name says that it is a part."""
+    pixels, model = np.random.default_rng(3).integers(0, 256, (12, 16, 3), np.uint8), liif_fast.load(model_file)
+    source = tmp_path / "a.png"
+    Image.fromarray(pixels).save(source)
+    code, stdout, _ = run(source, "-s", "2", "--window", "2.5,-1,8x6")
+    assert (code, "16x12 -> 16x12" in stdout) == (0, True)
+    want = model.upscale(pixels, scale=2, window=(-1, 2.5, 6, 8))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a_x2_window.png")), want)
+    assert run(source, "--fit", "40x40", "--window", "0,0,8x4", "-o", tmp_path / "b.png")[0] == 0
+    assert Image.open(tmp_path / "b.png").size == (40, 20)
+    assert run(source, "-s", "0.5", "--point", "-o", tmp_path / "c.png")[0] == 0
+    want = model.upscale(pixels, scale=0.5, point=True)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "c.png")), want)

@@ -66,7 +66,7 @@ def test_a_large_output_of_a_small_picture(tiny, size, monkeypatch):
     model, out_bytes = tiny([16]), 3 * size[0] * size[1]
     image = torch.randint(256, (1, 3, 22, 17), dtype=torch.uint8)
     with Largest(out_bytes) as largest:
-        large = model.upscale(image, size=size)
+        large = model.upscale(image, size=size, point=True)
     # the piece in float32, three channels, or its coordinates' 64-bit integers
     assert largest.found <= 16 * (1 << 15)
     rows, cols = (slice(n // 2, n // 2 + 8) for n in size)
@@ -122,8 +122,8 @@ def test_small_tiles_are_made_larger(encoded, monkeypatch):
         assert len(shapes) == expected
     monkeypatch.setattr(tile_size, "auto_tile", lambda *given: 32)  # what little memory allows is not raised
     shapes.clear()
-    model.upscale(image, scale=1.5)
-    assert len(shapes) == 9
+    model.upscale(torch.rand(1, 3, 128, 96), scale=1.5)
+    assert len(shapes) == 12
 
 
 @pytest.mark.parametrize("tile", [0, 32, "auto"])
@@ -132,7 +132,7 @@ def test_a_batch_takes_the_memory_of_one(encoded, tile, dtype, monkeypatch):
     model, shapes = encoded
     images = torch.rand(7, 3, 50, 40)
     want = torch.cat([model.upscale(image[None], scale=2, tile=tile, dtype=dtype) for image in images])
-    monkeypatch.setattr(tiles, "auto_tile", lambda *given, **named: 60)
+    monkeypatch.setattr(tile_size, "auto_tile", lambda *given, **named: 60)
     shapes.clear()
     shares = []
     got = model.upscale(images, scale=2, tile=tile, dtype=dtype, progress=shares.append)

@@ -229,3 +229,18 @@ def test_freed_memory_is_kept_between_layers_and_returned_afterwards():
     kept, returned = map(float, done.stdout.split())
     assert kept < 0.1  # a system short of memory may take some pages back at any time (1.3 % were seen)
     assert returned > 60 << 20
+
+
+def test_what_fits_a_tile_and_its_border_is_one_tile(tiny, monkeypatch):
+    """Whatever its shape: two tiles would each bring a border along."""
+    model, seen = tiny(), []
+    encode = model._encode
+    monkeypatch.setattr(model, "_encode", lambda x: seen.append(tuple(x.shape[-2:])) or encode(x))
+    monkeypatch.setattr(tile_size, "auto_tile", lambda *_: 32)
+    border = 2 * tile_size.halo(model)
+    long = (32 + border) ** 2 // 12
+    model.upscale(torch.rand(1, 3, 12, long), scale=1.5)
+    assert seen == [(12, long)]
+    seen.clear()
+    model.upscale(torch.rand(1, 3, 12, long + 64), scale=1.5)
+    assert len(seen) > 1
