@@ -80,8 +80,9 @@ def _source(args: argparse.Namespace) -> str:
     if source == STREAM:
         if args.resume:
             raise UsageError("--resume: what came on standard input does not come again; leave it out")
-        if sys.stdin is not None and sys.stdin.isatty():
-            raise UsageError("-i -: standard input is a terminal; write frames to it: ffmpeg ... | liif-fast")
+        if sys.stdin is None or sys.stdin.isatty():
+            what = "closed" if sys.stdin is None else "a terminal"
+            raise UsageError(f"-i -: standard input is {what}; write frames to it: ffmpeg ... | liif-fast")
         return source
     for name in ("input_size", "input_format", "input_rate"):
         if getattr(args, name) is not None:

@@ -16,6 +16,7 @@ _EXACT = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg"}
 _REORDERED = 64  # packets within which times may be out of order
 # a packet of these is a frame that is shown
 _ONE_EACH = {"h264", "hevc", "av1", "vp9", "mpeg2video", "mjpeg", "prores", "ffv1", "dnxhd", "rawvideo", "huffyuv"}
+UNDECODED = "surrogateescape"  # of titles that are not UTF-8: they are written as they were
 _REPAIR = "decode it with ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv, which conceals damage, or end before it (--end)"
 
 
@@ -31,7 +32,7 @@ def opened(path: Path) -> Any:
     """PyAV's container of a file; its FFmpeg errors pass up."""
     # "file:" as names may look like addresses; playlists may name files alone
     how = {"protocol_whitelist": "file,crypto,data"}
-    return pyav().open(f"file:{path}", metadata_errors="replace", container_options=how)
+    return pyav().open(f"file:{path}", metadata_errors=UNDECODED, container_options=how)
 
 
 def pictures(path: Path, index: int, begin: int | None = None, late: bool = False) -> Iterator[Any]:
@@ -128,7 +129,7 @@ def _decoded(path: Path, index: int, begin: int | None = None, late: bool = Fals
             for packet in read if begin is None and not late else _late(read, stream):
                 if packet.pts is not None:
                     end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
-                if packet.stream_index != index:
+                if packet.stream.index != index:  # not packet.stream_index: the last one, which is empty, has none
                     continue
                 packets += packet.size > 0
                 if packet.is_corrupt:
@@ -151,7 +152,7 @@ def _late(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
     """Less those of a stream that are not shown after its first keyframe."""
     first: int | None = None
     for packet in packets:
-        if packet.stream_index == stream.index and packet.size:
+        if packet.stream.index == stream.index and packet.size:
             if first is None and packet.is_keyframe:
                 first = packet.pts or 0
             if first is None or (packet.pts is not None and packet.pts < first):

@@ -88,16 +88,17 @@ def choose(facts: Facts, options: VideoOptions, container: str) -> Choice:
         codec = av.Codec(name, "w")
     except ValueError:
         codec = None
-    if codec is None or codec.type != "video":
+    # those that take frames of any format do not encode
+    if codec is None or codec.type != "video" or not codec.video_formats:
         raise VideoError(f"--codec {options.codec}: no such video encoder; {', '.join(there)}")
     name = codec.name
-    held = _held(container)
+    parts = _held("matroska")  # the work's own
+    held = _held(container) & parts
     if name not in held:
         others = ", ".join(each for each in there if each in held)
-        raise VideoError(
-            f"--codec {options.codec}: a file of the kind {container} cannot hold it; {others}, or -o with .mkv"
-        )
-    formats = [each.name for each in codec.video_formats or []]
+        cure = ", or -o with .mkv" if name in parts else ""
+        raise VideoError(f"--codec {options.codec}: a file of the kind {container} cannot hold it; {others}{cure}")
+    formats = [each.name for each in codec.video_formats]
     notes: list[str] = []
     if options.pixel_format is None:
         pixel_format = _pixel_format(name, formats, facts, notes)
@@ -160,4 +161,6 @@ def why_not(encoding: Encoding, error: BaseException) -> VideoError:
     told += [f"pixel format {choice.pixel_format}", f"{encoding.size[1]}x{encoding.size[0]}"]
     presets = f"; presets: {_PRESETS[choice.codec]}" if choice.codec in _PRESETS and "preset" in choice.options else ""
     why = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return VideoError(f"--codec {choice.codec}: cannot be used with {', '.join(told)} ({why}){presets}")
+    return VideoError(
+        f"--codec {choice.codec}: cannot be used with {', '.join(told)} ({why}); change one of them{presets}"
+    )

@@ -31,7 +31,7 @@ from .segments import SEGMENT, Segments
 from .source import open_source
 
 STREAM = "-"  # standard input or output
-# on these the parts depend, bit for bit
+# On these the parts depend. Tiles change no more than int8's rounding: where memory was short a smaller one goes on.
 _DECIDE = ("scale", "size", "window", "start", "end", "codec", "crf", "preset", "pixel_format", "point")
 
 
@@ -115,9 +115,8 @@ class _Run:
         choice = encoding.choose(self.facts, self.options, container)
         made = plan(self.facts, self.options, choice.steps, choice.whole)
         how = encoding.Encoding(choice, made.size, made.sample_aspect, self.facts.rate)
-        job = muxing.Job(
-            None if self.opened.container is None else self.source, output, container, how, self.facts, self.options
-        )
+        source, video = (None, 0) if self.opened.container is None else (self.source, self.opened.stream.index)
+        job = muxing.Job(source, video, output, container, how, self.facts, self.options)
         result = self._result(made, [*choice.notes, *muxing.check(job)])
         model, dtype = self.load()
         with Segments(output) as segments:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import heapq
 import io
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import colour
+from .decoding import UNDECODED, opened
 from .encoding import Encoding, why_not
 from .kinds import Facts, VideoError
 from .options import VideoOptions
@@ -20,6 +22,7 @@ from .segments import Segments, writing
 _OWN = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "bps", "number_of_frames",
         "number_of_bytes", "timecode", "vendor_id"}  # fmt: skip
 _KEPT = {"audio": "audio", "subtitle": "subtitles", "attachment": "subtitles"}  # by which option
+_TRIED = 64  # packets, by which the container is known to hold their streams
 _LIBAV = Fraction(1, 1_000_000)
 
 
@@ -27,6 +30,7 @@ class Job(NamedTuple):
     """What is written, out of what."""
 
     source: Path | None  # None: there is nothing but frames
+    video: int  # number of the source's stream that is enlarged
     output: Path
     container: str
     encoding: Encoding
@@ -57,17 +61,20 @@ def check(job: Job) -> list[str]:
             ".mp4 or .mov, or one side of --size alone for square ones"
         )
     with _source(job) as source:
-        out = av.open(io.BytesIO(), "w", format=job.container)
+        out = av.open(io.BytesIO(), "w", format=job.container, metadata_errors=UNDECODED)
         video = job.encoding.add_to(out)
         try:
             video.codec_context.open(strict=False)
         except (av.FFmpegError, ValueError) as error:
             raise why_not(job.encoding, error) from error
         notes = [] if source is None else _left_out(source, job)
-        if source is not None:
-            _add_others(out, source, job)
+        others = {} if source is None else _add_others(out, source, job)
         try:
             out.start_encoding()
+            if others:  # what some are refused for is found at their first packets, or at the end
+                tried = _other_packets(source, others, _Part(Fraction(0), None, None))
+                for _, packet in itertools.islice(tried, _TRIED):
+                    out.mux_one(packet)
             out.close()
         except (av.FFmpegError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
@@ -99,8 +106,9 @@ def write(job: Job, segments: Segments, file: str) -> list[str]:
         others: dict[int, Any] = {}
         if source is not None:
             out.metadata.update(_titles(source.metadata))
-            shown = source.streams.video
-            video.metadata.update(_titles(shown[0].metadata) if shown else {})
+            shown = source.streams[job.video]
+            video.metadata.update(_titles(shown.metadata))
+            video.disposition = shown.disposition
             others = _add_others(out, source, job)
             out.set_chapters(_chapters(source, part))
         try:
@@ -136,35 +144,30 @@ def write(job: Job, segments: Segments, file: str) -> list[str]:
 
 def _first_time(file: str) -> Fraction:
     """Of the first frame, as the file has it."""
-    import av
-
-    with av.open(file) as container:
+    with opened(Path(file)) as container:
         packet = next(container.demux(container.streams.video[0]))
         return packet.pts * packet.time_base
 
 
 @contextlib.contextmanager
 def _source(job: Job) -> Iterator[Any]:
-    import av
-
     if job.source is None:
         yield None
         return
-    with av.open(str(job.source)) as container:
+    with opened(job.source) as container:
         yield container
 
 
 def _left_out(source: Any, job: Job) -> list[str]:
-    notes, videos = [], 0
+    notes = []
     for stream in source.streams:
         option = _KEPT.get(stream.type)
         name = f"stream {stream.index} ({stream.type}, {_codec(stream)})"
-        videos += stream.type == "video"
         if option is not None and not getattr(job.options, option):
             notes.append(f"{name} is left out: --no-{option}")
         elif stream.type == "data" and _codec(stream) == "bin_data" and source.chapters():
             pass  # MP4's chapters, once more
-        elif (stream.type == "video" and videos > 1) or (option is None and stream.type != "video"):
+        elif option is None and stream.index != job.video:
             notes.append(f"{name} is left out: only one video, sound and subtitles are kept")
     return notes
 
@@ -204,7 +207,10 @@ def _titles(metadata: dict[str, str]) -> dict[str, str]:
 
 def _part(job: Job, source: Any, times: list[tuple[int, int]]) -> _Part:
     unit = job.facts.time_base
-    end = None if job.options.end is None else (times[-1][0] + times[-1][1]) * unit
+    end = None
+    if job.options.end is not None:  # to the last frame's end, or further where the sound is longer
+        begin = 0 if source is None else (source.start_time or 0) * _LIBAV
+        end = max((times[-1][0] + times[-1][1]) * unit, begin + Fraction(job.options.end))
     if job.options.start is not None:
         first = times[0][0] * unit
         return _Part(first, first, end)

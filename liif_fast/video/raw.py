@@ -14,6 +14,7 @@ from . import colour
 from .kinds import DEINTERLACE, Colours, Facts, Frame, VideoError, pyav
 
 Y4M = b"YUV4MPEG2"
+_FINE = 100_000  # the most frames a second, and the largest denominator of their number
 _LONGEST = 4096  # bytes of a header
 # by pixel format, what y4m calls it; of eight bits and halved both ways, where the chroma lies is in the name
 _Y4M = {"gray": "mono", "yuv422p": "422", "yuv444p": "444", "yuv411p": "411", "yuv420p": "420mpeg2"}
@@ -55,8 +56,15 @@ class RawSource:
     ) -> None:
         if pixel_format not in FORMATS:
             raise VideoError(f"--input-format {pixel_format}: not read as raw frames; there are {', '.join(FORMATS)}")
-        if min(size) < 1:
-            raise VideoError(f"--input-size {size[0]}x{size[1]}: a width and a height above 0 are wanted")
+        rate = Fraction(rate).limit_denominator(_FINE)  # 29.97 means 2997/100
+        if not 0 < rate <= _FINE:
+            raise VideoError(f"{name}: frames a second: a number from {1 / _FINE:g} to {_FINE} is wanted")
+        try:
+            frame = pyav().VideoFrame(*size, pixel_format)
+        except (ValueError, OverflowError):
+            frame = None
+        if frame is None or min(size) < 1:
+            raise VideoError(f"{name}: {size[0]}x{size[1]}: no size that a frame can have")
         self._file, self._name, self._header, self._place, self._used = stream, name, header, place, False
         self._begin = stream.tell() if stream.seekable() else None
         self.other_streams: list[Any] = []
@@ -68,7 +76,7 @@ class RawSource:
             *size,
             time_base=1 / rate,
             rate=rate,
-            frames=self._count(pyav().VideoFrame(*size, pixel_format)),
+            frames=self._count(frame),
             pixel_format=pixel_format,
             bits=holds.bits,
             colours=resolved,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import atomic
-from . import colour
+from . import colour, decoding
 from .encoding import Encoding
 from .kinds import Frame, VideoError
 
@@ -117,9 +117,7 @@ class Segments:
     @contextlib.contextmanager
     def opened(self, k: int) -> Iterator[Any]:
         """PyAV's container of the k-th part."""
-        import av
-
-        with av.open(str(self._path(k))) as container:
+        with decoding.opened(self._path(k)) as container:
             yield container
 
     def packets(self) -> Iterator[tuple[int, Any]]:
@@ -182,7 +180,7 @@ def writing(path: str | os.PathLike[str], container: str) -> Iterator[Any]:
     import av
 
     with open(path, "wb", buffering=io.DEFAULT_BUFFER_SIZE * 16) as file:
-        out = av.open(file, "w", format=container)
+        out = av.open(file, "w", format=container, metadata_errors=decoding.UNDECODED)
         try:
             yield out
         except BaseException:

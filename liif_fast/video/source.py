@@ -68,7 +68,6 @@ def open_source(
     rate = 25 if input_rate is None else input_rate
     if not (math.isfinite(rate) and rate > 0):
         raise VideoError(f"--input-rate {rate:g}: a number above 0 is wanted")
-    rate = Fraction(rate).limit_denominator(100_000)  # 29.97 means 2997/100
     try:
         if str(path) != "-" and not os.path.exists(path):
             raise VideoError(f"{name}: no such file")
@@ -77,7 +76,7 @@ def open_source(
         pipe = str(path) == "-" or not os.path.isfile(path)
         stream: Any = sys.stdin.buffer if str(path) == "-" else open(path, "rb")  # noqa: SIM115
         if input_size is not None:
-            return raw.RawSource(stream, name, input_size, input_format or "rgb24", rate)
+            return raw.RawSource(stream, name, input_size, input_format or "rgb24", Fraction(rate))
         if (begin := stream.read(len(raw.Y4M))) == raw.Y4M:
             return raw.y4m_source(stream, name)
     except OSError as error:

@@ -173,6 +173,13 @@ def test_raw_frames_through_pipes(tmp_path, model_file):
     assert b"-: 14x10 -> 28x20, 3 frames at" in err
 
 
+def test_standard_input_is_closed(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    code, out, err = run("-", "-o", "o.mp4", "-s", "2")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "standard input is closed; write frames to it" in err
+
+
 def test_y4m_to_a_file(tmp_path, model_file):
     head = b"YUV4MPEG2 W16 H8 F24:1 Ip A1:1 C420jpeg\n"
     data = head + 4 * (b"FRAME\n" + bytes(16 * 8) + 2 * bytes([128]) * 32)

@@ -10,6 +10,7 @@ import pytest
 av = pytest.importorskip("av")
 from nearest_video import Nearest, enlarge, held  # noqa: E402
 from video_files import make_clip  # noqa: E402
+from video_reading import remuxed  # noqa: E402
 
 from liif_fast.video import enlarge as enlarging  # noqa: E402
 from liif_fast.video import segments  # noqa: E402
@@ -98,6 +99,55 @@ def test_all_streams_with_their_names(tmp_path):
         assert (font.name, font.data) == ("font.ttf", b"a font")
 
 
+@pytest.mark.parametrize("name", ["a:b.mkv", "http:b.mkv", "%03d.mkv"])
+def test_names_that_look_like_addresses(tmp_path, monkeypatch, name):
+    make_clip(tmp_path / "in.mkv", audio=True).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    enlarge(name, f"out{name}")
+    with av.open(f"file:out{name}") as container:
+        assert len(list(container.decode(video=0))) == 12
+
+
+def test_titles_that_are_not_utf_8(tmp_path):
+    source, out, titles = tmp_path / "in.mkv", tmp_path / "out.mkv", (b"A FILM", b"A SOUND", b"A PART")
+    with av.open(str(make_clip(tmp_path / "clip.mkv", audio=True))) as clip, av.open(str(source), "w") as made:
+        streams = {each.index: made.add_stream_from_template(each, opaque=True) for each in clip.streams}
+        made.metadata["title"], streams[1].metadata["title"] = (title.decode() for title in titles[:2])
+        made.set_chapters(
+            [{"id": 1, "start": 0, "end": 9, "time_base": Fraction(1, 25), "metadata": {"title": titles[2].decode()}}]
+        )
+        for packet in clip.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                made.mux(packet)
+    data = source.read_bytes()
+    for title in titles:
+        data = data.replace(title, b"\xe9" + title[1:])
+    source.write_bytes(data)
+    enlarge(source, out)
+    assert all(b"\xe9" + title[1:] in out.read_bytes() for title in titles)
+
+
+def test_the_video_that_is_enlarged_is_the_one_that_is_told_of(tmp_path):
+    clips = [make_clip(tmp_path / f"{side}.mp4", size=(side, side)) for side in (32, 64)]
+    with av.open(str(tmp_path / "in.mkv"), "w") as made:
+        opened = [av.open(str(clip)) for clip in clips]
+        streams = [made.add_stream_from_template(each.streams.video[0], opaque=True) for each in opened]
+        streams[0].metadata["title"], streams[1].metadata["title"] = "small", "large"
+        streams[0].disposition, streams[1].disposition = 0, av.stream.Disposition.default
+        for pair in zip(*(each.demux() for each in opened), strict=True):
+            for packet, stream in zip(pair, streams, strict=True):
+                if packet.size:
+                    packet.stream = stream
+                    made.mux(packet)
+    result = enlarge(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert (result.in_size, result.frames) == ((64, 64), 12)
+    assert any("stream 0 (video, h264) is left out" in note for note in result.notes)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert container.streams[0].metadata["title"] == "large"
+        assert container.streams[0].disposition == av.stream.Disposition.default
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -115,6 +165,15 @@ def test_what_the_container_cannot_hold_is_said_before_the_work(tmp_path, option
     with pytest.raises(VideoError, match=words):
         enlarge(source, tmp_path / "out.mp4", Nearest(lambda n: pytest.fail("the work has begun")), **options)
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_what_the_container_refuses_of_sound_alone_is_said_before_the_work(tmp_path):
+    """MP4 is refused at its end, for samples whose speakers AVI does not tell."""
+    source = make_clip(tmp_path / "in.avi", codec="mpeg4", audio=True)
+    with pytest.raises(VideoError, match=r"mp4 cannot hold these streams together .*; choose .mkv"):
+        enlarge(source, tmp_path / "out.mp4", Nearest(lambda n: pytest.fail("the work has begun")))
+    enlarge(source, tmp_path / "out.mkv")
+    assert held(tmp_path / "out.mkv", "audio").packets == held(source, "audio").packets
 
 
 def test_sound_is_left_out_where_that_is_asked_for(tmp_path):
@@ -143,6 +202,17 @@ def test_a_part_of_the_time(tmp_path, suffix):
     ]
     words = [(t, d) for t, d in zip(*held(out, "subtitles")[:2], strict=True) if d < 0.9]
     assert words[0] == (0, pytest.approx(0.28, abs=2e-3)) or words[-1][0] == pytest.approx(0.48, abs=2e-3)
+
+
+def test_sound_that_is_longer_than_the_video_goes_to_the_end_that_is_asked_for(tmp_path):
+    source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    remuxed(make_clip(tmp_path / "clip.mp4", 50, audio=True), source, lambda packet, index: index < 25)  # of 2 s
+    for end in (0.5, 1.5, 9):
+        enlarge(source, out, end=end, overwrite=True)
+        whole = held(source, "audio")
+        until = max(end, held(out).times[-1] + 0.04)
+        inside = [data for time, data in zip(whole.times, whole.packets, strict=True) if time < until - 1e-6]
+        assert held(out, "audio").packets == inside
 
 
 def test_times_that_the_container_rounds_are_said(tmp_path):

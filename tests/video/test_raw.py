@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -144,6 +145,10 @@ def test_what_is_wrong_with_a_stream(piped):
     assert "bwdif" in refused(piped, data.replace(b" Ip ", b" It "))
     assert "C410" in refused(piped, data.replace(b"C420mpeg2", b"C410"))
     assert "without a size" in refused(piped, data.replace(b" W63", b""))
+    for size in (b"W-63", b"W63000000", b"W99999999999"):
+        assert "no size that a frame can have" in refused(piped, data.replace(b"W63", size))
+    for rate in (b"F999999999999:1", b"F1:999999999999"):
+        assert "frames a second: a number from" in refused(piped, re.sub(rb"F\d+:\d+", rate, data, count=1))
     assert "holds no frames" in refused(piped, data[: data.index(b"\n") + 1])
     assert "holds no frames" in refused(piped, b"", input_size=(8, 8))
     assert "is empty" in refused(piped, b"")
@@ -161,7 +166,7 @@ def test_what_is_wrong_with_the_arguments(piped):
     assert "--input-size" in refused(piped, data)
     assert "--input-size" in refused(piped, data, input_format="yuv420p")
     assert "--input-size" in refused(piped, data, input_rate=30)
-    assert "--input-size 0x4" in refused(piped, data, input_size=(0, 4))
+    assert "0x4: no size" in refused(piped, data, input_size=(0, 4))
     assert "--input-rate 0" in refused(piped, data, input_size=(63, 47), input_rate=0)
     assert "--input-rate nan" in refused(piped, data, input_size=(63, 47), input_rate=float("nan"))
     assert "--input-rate -1" in refused(piped, data, input_size=(63, 47), input_rate=-1)

@@ -42,6 +42,21 @@ def test_containers(tmp_path, name):
     assert error(found[5].pixels, moving(5)) <= 3 / 255
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.ts"])
+def test_a_video_behind_its_sound(tmp_path, name):
+    """The last frames, which wait in the decoder, come though the video is not the file's first stream."""
+    clip = make_clip(tmp_path / "clip.mp4", 20, audio=True, options={"bf": "3"})
+    with av.open(str(clip)) as source, av.open(str(tmp_path / name), "w") as out:
+        kinds = source.streams.audio[0], source.streams.video[0]
+        streams = {each.index: out.add_stream_from_template(each, opaque=True) for each in kinds}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    assert len(frames(tmp_path / name)) == 20
+    assert len(frames(tmp_path / name, 0.3)) >= 10
+
+
 def test_times_are_kept(tmp_path):
     times = [0, 40, 140, 200, 1000, 1001]
     for name in ("a.mkv", "a.mp4"):
