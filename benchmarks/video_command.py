@@ -35,7 +35,7 @@ from liif_fast.video.options import VideoOptions
 
 LOW, HIGH = (180, 320), (540, 960)  # height, width
 SECONDS = 10
-PAGE = (360, 640)
+PAGE = (720, 1280)
 
 
 def panned(count: int) -> list[np.ndarray]:
@@ -48,11 +48,11 @@ def panned(count: int) -> list[np.ndarray]:
 def page(count: int) -> list[np.ndarray]:
     still = (heads.photo(*PAGE)[0] * 255).byte().permute(1, 2, 0).numpy().copy()
     still[::12, 40:-40] = 20  # lines, as of a text
-    text = np.random.default_rng(0).integers(0, 2, (400, 140, 1), np.uint8) * 255
+    text = np.random.default_rng(0).integers(0, 2, (400, 200, 1), np.uint8) * 255
     frames = []
     for i in range(count):
         frame = still.copy()
-        frame[60:160, 420:560] = text[2 * i : 2 * i + 100]
+        frame[120:240, 900:1100] = text[2 * i : 2 * i + 120]
         y, x = 200 + 2 * i, 100 + 5 * i
         frame[y : y + 14, x : x + 9] = (255, 255, 255)
         frames.append(frame)
@@ -147,16 +147,16 @@ def screen(model, dtype: torch.dtype, folder: Path, count: int) -> dict:
     taken, seen = {}, {}
     for name, how in (("reused", {}), ("every", {"reuse": False})):
         target = folder / f"{name}.mkv"
-        options = VideoOptions(scale=1.5, codec="ffv1", tile=64, **how)
+        options = VideoOptions(scale=1, codec="ffv1", tile=64, **how)
         result = enlarge_video(lambda: (model, dtype), source, target, options)
         taken[name], seen[name] = result.seconds, colours(target)
         print(f"screen, {name}: {result.seconds:.1f} s, {result.tiles_reused} of {result.tiles} tiles not computed")
     if seen["reused"] != seen["every"]:
         raise RuntimeError("video_command.py: unchanged tiles differ from tiles that are computed again")
     ratio = taken["every"] / taken["reused"]
-    result = enlarge_video(lambda: (model, dtype), source, folder / "auto.mkv", VideoOptions(scale=1.5, codec="ffv1"))
+    result = enlarge_video(lambda: (model, dtype), source, folder / "auto.mkv", VideoOptions(scale=1, codec="ffv1"))
     whole = enlarge_video(
-        lambda: (model, dtype), source, folder / "whole.mkv", VideoOptions(scale=1.5, codec="ffv1", reuse=False)
+        lambda: (model, dtype), source, folder / "whole.mkv", VideoOptions(scale=1, codec="ffv1", reuse=False)
     )
     print(f"screen: {ratio:.1f} times as fast as computing every tile, the same bits")
     print(f"screen, tiles as chosen: {result.seconds:.1f} s; whole frames {whole.seconds:.1f} s")

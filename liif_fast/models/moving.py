@@ -75,10 +75,10 @@ class Moving:
         if len(ahead) < 2 or not self._reuse or self._tile != "auto" or tile_size.why_none(self._given) is not None:
             return
         pixels, frames = self._pixels(ahead[0]), [self._looked_at(x) for x in ahead]
-        plans = [
-            self._plan(frames[0], pixels, side) for side in (self._side(frames[0]), tile_size.smallest(self._given))
-        ]
-        plan = plans[unchanged.cheaper(self._given, plans, frames)]
+        least = tile_size.smallest(self._given)
+        sides = self._side(frames[0]), least, 3 * least // 2, 2 * least, 3 * least
+        plans = [self._plan(frames[0], pixels, side) for side in sides]
+        plan = plans[unchanged.cheapest(self._given, plans, frames)]
         if self._kind is None or not self._kind.fits(ahead[0]) or self._kind.plan != plan:
             self._kind = self._kind_of(ahead[0], plan)
 

@@ -14,7 +14,7 @@ from .tiles import Tile
 if TYPE_CHECKING:
     from .liif import LIIF
 
-_WORTH = 0.8  # of the time with large tiles: what small ones must save, since their cost is an estimate
+_WORTH = 0.8  # of the time with large tiles: what small ones must save, since costs are estimates
 _FIRST = 30  # frames over which that of the first one, all of whose tiles are computed, is spread
 
 
@@ -39,16 +39,17 @@ def touched(plan: Iterable[Tile], changed: Tensor | None) -> list[Tile]:
     return [tile for tile in plan if inside(tile)]
 
 
-def cheaper(model: LIIF, plans: Sequence[list[Tile]], frames: Sequence[Tensor]) -> int:
-    """Which of two plans, of large and of small tiles, these frames, one after the other, are computed faster with."""
-    large, small = (_cost(model, plan) / _FIRST for plan in plans)
+def cheapest(model: LIIF, plans: Sequence[list[Tile]], frames: Sequence[Tensor]) -> int:
+    """With which of these plans frames, one after the other, are computed fastest; the first, of large tiles, unless
+    another is much faster."""
+    costs = [_cost(model, plan) / _FIRST for plan in plans]
     for one, other in itertools.pairwise(frames):
-        if (one.shape, one.dtype, one.device) != (other.shape, other.dtype, other.device):
+        if one.shape != other.shape:
             break
         changed = differing(one, other)
-        large += _cost(model, touched(plans[0], changed))
-        small += _cost(model, touched(plans[1], changed))
-    return int(small < _WORTH * large)
+        costs = [cost + _cost(model, touched(plan, changed)) for cost, plan in zip(costs, plans, strict=True)]
+    least = min(costs)
+    return costs.index(least) if least < _WORTH * costs[0] else 0
 
 
 def _cost(model: LIIF, plan: Iterable[Tile]) -> float:

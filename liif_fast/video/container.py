@@ -62,6 +62,12 @@ class FileSource:
 
     def frames(self, start: float | None = None, end: float | None = None, skip: int = 0) -> Iterator[Frame]:
         """As of ``source.Source``."""
+        for before, after in decoding.left_out(self.path):
+            if (end is None or before < end + self.origin) and (start is None or after >= start + self.origin):
+                raise VideoError(
+                    f"{self.path}: is damaged between {before - float(self.origin):.3f} and "
+                    f"{after - float(self.origin):.3f} s: a part cannot be read; {decoding.REPAIR}"
+                )
         begin, stop = self._pts(start), self._pts(end)
         if skip and self._first is not None:
             shown = self._first if begin is None else max(begin, self._first)

@@ -13,11 +13,12 @@ from .kinds import VideoError, pyav
 _BACK = (0, 1, 4, 16, 64)  # seconds before a frame at which its keyframe is looked for
 # whose times are kept with each packet, so that a frame has the same one however it is reached
 _EXACT = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg"}
+_SKIPS = "matroska,webm"  # what cannot be read is left out, and only logged
 _REORDERED = 64  # packets within which times may be out of order
 # a packet of these is a frame that is shown
 _ONE_EACH = {"h264", "hevc", "av1", "vp9", "mpeg2video", "mjpeg", "prores", "ffv1", "dnxhd", "rawvideo", "huffyuv"}
 UNDECODED = "surrogateescape"  # of titles that are not UTF-8: they are written as they were
-_REPAIR = "decode it with ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv, which conceals damage, or end before it (--end)"
+REPAIR = "decode it with ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv, which conceals damage, or end before it (--end)"
 
 
 class _Damaged(Exception):
@@ -99,6 +100,32 @@ def time_of(path: Path, index: int, begin: int, count: int) -> int | None:
     return times[count] if count < len(times) else times[-1] + 1
 
 
+def left_out(path: Path) -> list[tuple[float, float]]:
+    """Between which times, in seconds, there are parts that FFmpeg cannot read and leaves out without an error.
+
+    By its log while nothing is decoded: decoders log from threads of theirs, which Python's lock would stop for good.
+    """
+    found, last = [], 0.0
+    with opened(path) as container:
+        if container.format.name != _SKIPS:
+            return []
+        logging = pyav().logging
+        level = logging.get_level()
+        logging.set_level(logging.ERROR)
+        try:
+            with logging.Capture(local=False) as said:
+                for packet in container.demux():
+                    now = last if packet.pts is None else float(packet.pts * packet.time_base)
+                    if any(name == _SKIPS for _, name, _ in said):
+                        if packet.size and not packet.is_corrupt:  # else it ends here, which is seen by decoding
+                            found.append((last, max(last, now)))
+                        said.clear()
+                    last = now
+        finally:
+            logging.set_level(level)
+    return found
+
+
 def _told(path: Path, frames: Iterator[Any], good: int) -> Iterator[Any]:
     """What is damaged, in words for people."""
     last = None
@@ -108,7 +135,7 @@ def _told(path: Path, frames: Iterator[Any], good: int) -> Iterator[Any]:
             yield frame
     except _Damaged as error:
         until = "" if last is None else f", up to {last:.3f} s"
-        raise VideoError(f"{path}: {error} after {good} good frame{'s' * (good != 1)}{until}; {_REPAIR}") from None
+        raise VideoError(f"{path}: {error} after {good} good frame{'s' * (good != 1)}{until}; {REPAIR}") from None
 
 
 def _decoded(path: Path, index: int, begin: int | None = None, late: bool = False) -> Generator[Any]:

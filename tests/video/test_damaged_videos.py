@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from video_files import cut, make_clip  # noqa: E402
 from video_reading import frames, refused, remuxed, write  # noqa: E402
 
 from liif_fast.video.kinds import VideoError  # noqa: E402
+from liif_fast.video.source import open_source  # noqa: E402
 
 
 def test_what_is_no_video(tmp_path):
@@ -143,3 +145,22 @@ def test_without_pyav(tmp_path):
 def test_a_video_that_ends_before_its_sound(tmp_path, name):
     clip = make_clip(tmp_path / "a.mkv", 60, audio=True)
     assert len(frames(remuxed(clip, tmp_path / name, lambda packet, index: index < 20))) == 20
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_what_matroska_leaves_out(tmp_path, kind):
+    """A block that cannot be read, and all up to the next cluster, is skipped by FFmpeg, which only logs it."""
+    path = make_clip(tmp_path / "a.mkv", frames=300, audio=True)
+    with av.open(str(path)) as container:
+        places = [p.pos for p in container.demux() if p.size and p.stream.type == kind]
+    data = bytearray(path.read_bytes())
+    at = places[len(places) // 4]
+    data[at : at + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    level = av.logging.get_level()
+    text = refused(path)
+    assert re.search(r"is damaged between [23]\.\d+ and \d", text)
+    assert "-c:v ffv1" in text
+    with open_source(path) as source:
+        assert len(list(source.frames(end=1.0))) == 25
+    assert av.logging.get_level() == level
