@@ -110,8 +110,9 @@ def left_out(path: Path) -> list[tuple[float, float]]:
         if container.format.name != _SKIPS:
             return []
         logging = pyav().logging
-        level = logging.get_level()
+        level, skip = logging.get_level(), logging.get_skip_repeated()
         logging.set_level(logging.ERROR)
+        logging.set_skip_repeated(False)  # of the same words in another file, too
         try:
             with logging.Capture(local=False) as said:
                 for packet in container.demux():
@@ -123,6 +124,7 @@ def left_out(path: Path) -> list[tuple[float, float]]:
                     last = now
         finally:
             logging.set_level(level)
+            logging.set_skip_repeated(skip)
     return found
 
 

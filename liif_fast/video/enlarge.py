@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import gc
 import hashlib
 import itertools
@@ -23,14 +21,14 @@ import torch
 from ..base import atomic
 from ..base.version import VERSION
 from ..models import heap
-from . import encoding, muxing, raw
+from . import encoding, muxing, outputs, raw
 from .handing import in_thread
 from .kinds import Facts, Frame, VideoError
 from .options import Plan, VideoOptions, plan
+from .outputs import STREAM
 from .segments import SEGMENT, Segments
 from .source import open_source
 
-STREAM = "-"  # standard input or output
 # On these the parts depend. Tiles change no more than int8's rounding: where memory was short a smaller one goes on.
 _DECIDE = ("scale", "size", "window", "start", "end", "codec", "crf", "preset", "pixel_format", "point")
 
@@ -41,7 +39,7 @@ class VideoResult:
 
     input: str
     output: str
-    in_size: tuple[int, int]  # width, height, as stored
+    in_size: tuple[int, int]  # width, height, as displayed
     out_size: tuple[int, int]
     frames: int = 0  # of the whole output
     resumed: int = 0  # of these, frames of an earlier run
@@ -80,15 +78,14 @@ def enlarge_video(
             the output, which ``options.resume`` goes on with.
     """
     begun = time.perf_counter()
-    with _as_lines(output):
-        _check_output(source, output, options)
+    with outputs.errors_as_lines(output):
+        outputs.check(source, output, options.overwrite)
         given = {name: getattr(options, name) for name in ("input_size", "input_format", "input_rate")}
         with open_source(source, **given) as opened:
-            facts = opened.facts
             run = _Run(load, opened, Path(source), options, progress or (lambda *_: None), say or (lambda _: None))
             result = run.to_stream() if os.fspath(output) == STREAM else run.to_file(Path(output))
     result.seconds = time.perf_counter() - begun
-    result.input, result.output, result.in_size = str(source), str(output), (facts.width, facts.height)
+    result.input, result.output = str(source), str(output)
     result.notes = list(dict.fromkeys(result.notes))
     return result
 
@@ -137,7 +134,17 @@ class _Run:
 
     def to_stream(self) -> VideoResult:
         made, facts, how = plan(self.facts, self.options), self.facts, self.options
-        result = self._result(made, ["raw frames have no times: they come at an even rate, without sound"])
+        notes = ["raw frames have no times: they come at an even rate, without sound"]
+        if facts.rotation % 360:
+            notes.append(
+                f"raw frames are not turned: they come as stored, to be shown turned by {facts.rotation} degrees"
+            )
+        y4m = how.output_format == "y4m"
+        written = (how.pixel_format or "yuv420p") if y4m else how.output_format
+        if facts.bits > 8 and not written.endswith("le"):
+            cure = "--pixel-format yuv420p10le" if y4m else "--output-format rgb48le"
+            notes.append(f"raw frames in {written} have 8 bits, the video has {facts.bits}: {cure} keeps them")
+        result = self._result(made, notes)
         model, dtype = self.load()
 
         def write(frames: Iterator[Frame]) -> None:
@@ -154,7 +161,9 @@ class _Run:
         return result
 
     def _result(self, made: Plan, notes: list[str]) -> VideoResult:
-        return VideoResult("", "", (0, 0), made.size[::-1], notes=[*self.facts.notes, *made.notes, *notes])
+        sizes = (self.facts.width, self.facts.height), made.size[::-1]
+        shown = [size[::-1] if self.facts.rotation % 180 == 90 else size for size in sizes]
+        return VideoResult("", "", shown[0], shown[1], notes=[*self.facts.notes, *made.notes, *notes])
 
     def _encode(
         self,
@@ -245,53 +254,3 @@ def _hash(model: Any) -> str:
         if isinstance(value, torch.Tensor):
             found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
-
-
-def _check_output(source: str | Path, output: str | Path, options: VideoOptions) -> None:
-    """What can be known of the output's name."""
-    if os.fspath(output) == STREAM:
-        return
-    path = Path(output)
-    encoding.container_of(path)
-    try:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.lstat(Segments(path).folder)  # the longest name of all
-    except OSError as error:
-        raise VideoError(f"{path}: no file can have this name ({error.strerror}); choose another output") from error
-    if path.is_dir():
-        raise VideoError(f"{path}: is a folder; give the name of a file, e.g. {path / 'large.mp4'}")
-    if (
-        os.fspath(source) != STREAM
-        and os.path.exists(source)
-        and os.path.exists(path)
-        and os.path.samefile(source, path)
-    ):
-        raise VideoError(f"{path}: is the input itself; choose another output")
-    if os.path.lexists(path) and not options.overwrite:
-        raise VideoError(f"{path} exists: give --overwrite or another output")
-    if not path.parent.is_dir():
-        raise VideoError(f"{path.parent}: no such folder; make it, or choose another output")
-    try:
-        atomic.probe(path.parent)
-    except OSError as error:
-        raise VideoError(
-            f"{path.parent}: no file can be made in this folder ({error.strerror}); choose another output"
-        ) from error
-
-
-@contextlib.contextmanager
-def _as_lines(output: str | Path) -> Iterator[None]:
-    """Errors of the system and of FFmpeg as one line about the output."""
-    import av
-
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except FileExistsError as error:
-        raise VideoError(f"{output} exists by now: give --overwrite, or another output") from error
-    except (OSError, av.FFmpegError) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            why += "; make room, or choose another output"
-        raise VideoError(f"{output}: cannot be written: {why}") from error

@@ -98,6 +98,8 @@ def write(job: Job, segments: Segments, file: str) -> list[str]:
             video = out.add_stream_from_template(first.streams.video[0], opaque=True)
         context = video.codec_context
         video.time_base, context.framerate = unit, job.facts.rate
+        if context.name == "hevc" and job.container in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # what Apple's players want
         context.sample_aspect_ratio = job.encoding.sample_aspect
         colour.tags(job.encoding.choice.colours, context)
         if job.facts.rotation:

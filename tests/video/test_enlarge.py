@@ -106,6 +106,31 @@ def test_colours_sample_aspect_and_rotation_are_written(tmp_path, suffix, codec)
     assert frame.rotation == 90
 
 
+def test_sizes_are_told_as_displayed(tmp_path):
+    source = make_clip(tmp_path / "in.mp4", frames=3, rotation=90)  # of 64x48 as stored
+    result = enlarge(source, tmp_path / "out.mp4", size=(96, 128))
+    assert (result.in_size, result.out_size) == ((48, 64), (96, 128))
+
+
+def test_h265_for_apples_players(tmp_path):
+    enlarge(make_clip(tmp_path / "in.mp4", frames=3), tmp_path / "out.mp4", codec="h265")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+def test_what_raw_frames_lose_is_said(tmp_path, monkeypatch):
+    class Out:
+        def fileno(self):
+            return file.fileno()
+
+    source = make_clip(tmp_path / "in.mp4", frames=3, rotation=90, pixel_format="yuv420p10le")
+    with (tmp_path / "out.y4m").open("wb") as file:
+        monkeypatch.setattr(sys, "stdout", Out())
+        result = enlarge(source, "-")
+    assert any("to be shown turned by 90 degrees" in note for note in result.notes)
+    assert any("have 8 bits, the video has 10: --pixel-format yuv420p10le" in note for note in result.notes)
+
+
 def test_what_the_model_is_asked_for(tmp_path):
     source, model = make_clip(tmp_path / "in.mp4", frames=3), Nearest()
     enlarge(source, tmp_path / "out.mp4", model, size=(96, 48), window=(-0.5, 8, 24, 48), tile=24, reuse=False)
