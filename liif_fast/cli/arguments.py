@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from ..base.version import VERSION
 from ..quality.compare_files import FILES
 from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS
-from . import reporting, spellings, video_arguments
+from . import reporting, size_arguments, spellings, video_arguments
 
 SCALE = 4.0  # without --scale, --size, --fit and --fill
 _DTYPE = (
@@ -221,13 +221,7 @@ def _upscale(p: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--fill", type=spellings.both_sides, metavar="WxH", help="exactly this, shape kept: what stands out is cut off"
     )
-    p.add_argument(
-        "--window",
-        type=spellings.window,
-        metavar="LEFT,TOP,WIDTHxHEIGHT",
-        help="only this part, in the picture's pixels, upright; real numbers, beyond the border, too",
-    )
-    p.add_argument("--point", action="store_true", help="below scale 1: samples, as LIIF's authors do, which alias")
+    size_arguments.part(p)
     p.add_argument("-r", "--recursive", action="store_true", help="folders with their sub-folders")
     p.add_argument(
         "--tile", default="auto", metavar="auto|0|N", help="tile side in input pixels; 0: none (%(default)s)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..sizes import MAX_OUTPUT_PIXELS
-from . import spellings
+from . import size_arguments, spellings
 
 NOTES = (
     "Sizes and windows are of the picture as it is displayed, upright. Sound, subtitles, chapters and the times of "
@@ -30,12 +30,7 @@ def add(p: argparse.ArgumentParser) -> None:
         metavar="WxH",
         help="exactly this; one side (1280x, x600, 1080p, 4k) keeps the displayed shape, with square pixels",
     )
-    p.add_argument(
-        "--window",
-        type=spellings.window,
-        metavar="LEFT,TOP,WIDTHxHEIGHT",
-        help="only this part of each picture, in its pixels; real numbers, beyond the border, too",
-    )
+    size_arguments.part(p)
     p.add_argument("--start", type=spellings.seconds, metavar="S", help="from this second on; 1:30 is 90")
     p.add_argument("--end", type=spellings.seconds, metavar="S", help="only frames before this second")
     p.add_argument(
@@ -53,7 +48,6 @@ def add(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--tile", default="auto", metavar="auto|0|N", help="tile side in input pixels; 0: none (%(default)s)"
     )
-    p.add_argument("--point", action="store_true", help="below scale 1: samples, as LIIF's authors do, which alias")
     p.add_argument(
         "--no-reuse", dest="reuse", action="store_false", help="compute unchanged frames and tiles again, too"
     )
