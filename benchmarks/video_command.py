@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", metavar="speed|memory|screen")
     parser.add_argument("--model", default="edsr-baseline-liif", help="name or checkpoint file")
     parser.add_argument("--dtype", default="int8")
-    parser.add_argument("--frames", type=int, help="of speed (100) and of screen (24)")
+    parser.add_argument("--frames", type=int, help="of speed (100) and of screen (12)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append rows")
     args = parser.parse_args()
     what, dtype = args.what or ["speed", "memory", "screen"], getattr(torch, args.dtype)
@@ -178,7 +178,7 @@ def main() -> None:
         if "speed" in what:
             rows.append(speed(model, dtype, folder, args.frames or 100))
         if "screen" in what:
-            rows.append(screen(model, dtype, folder, args.frames or 24))
+            rows.append(screen(model, dtype, folder, args.frames or 12))
         if "memory" in what:
             rows.append(memory(args.model, args.dtype, folder))
     if args.json:
