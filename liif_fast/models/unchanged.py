@@ -44,7 +44,7 @@ def cheapest(model: LIIF, plans: Sequence[list[Tile]], frames: Sequence[Tensor])
     another is much faster."""
     costs = [_cost(model, plan) / _FIRST for plan in plans]
     for one, other in itertools.pairwise(frames):
-        if one.shape != other.shape:
+        if (one.shape, one.dtype, one.device) != (other.shape, other.dtype, other.device):
             break
         changed = differing(one, other)
         costs = [cost + _cost(model, touched(plan, changed)) for cost, plan in zip(costs, plans, strict=True)]
