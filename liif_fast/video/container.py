@@ -20,6 +20,15 @@ _PQ, _HLG = 16, 18  # transfers
 _CHROMA_TOLD = {"h264", "hevc", "vvc", "mpeg1video", "mjpeg", "h263", "flv1", "theora"}
 
 
+# of frames, by FFmpeg's names
+_LOST = {
+    "A53_CC": "closed captions inside the pictures",
+    "STEREO3D": "that it is stereoscopic",
+    "SPHERICAL": "that it is spherical",
+    "S12M_TIMECODE": "time codes of frames",
+}
+
+
 class FileSource:
     """A file that PyAV reads: a ``source.Source``."""
 
@@ -165,6 +174,8 @@ class FileSource:
             notes += [f"it has {1 + len(others)} videos: number {stream.index} is enlarged"] * bool(others)
         if self._late:
             notes.append("its first frames refer to ones that were cut away: they are left out")
+        if lost := [words for kind, words in _LOST.items() if kind in kinds]:
+            notes.append(f"not written: {', '.join(lost)}")
         if holds.alpha:
             notes.append("its transparency, if it has any, is dropped")
         if colours.transfer in (_PQ, _HLG):

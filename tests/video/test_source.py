@@ -212,3 +212,12 @@ def test_a_file_that_was_cut_out_of_another(tmp_path, codec, name):
     whole = frames(clip)[-len(found) :]
     assert len(found) >= 20
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(found, whole, strict=True))
+
+
+def test_what_frames_bring_along_and_is_not_written(tmp_path, monkeypatch):
+    from liif_fast.video import container
+
+    clip = make_clip(tmp_path / "a.mp4", frames=2)
+    monkeypatch.setattr(container, "_side_data", lambda *_: ("A53_CC SPHERICAL SEI_UNREGISTERED", 0))
+    with open_source(clip) as source:
+        assert "not written: closed captions inside the pictures, that it is spherical" in source.facts.notes
