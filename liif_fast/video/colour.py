@@ -7,13 +7,13 @@ done here: the matrix in float32; chroma is still halved and doubled by swscale,
 
 from __future__ import annotations
 
-import threading
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .kinds import Colours, VideoError, pyav
+from .reformatters import borrowed
 
 RGB, BT709, UNSPECIFIED, BT601 = 0, 1, 2, 6  # matrices
 SRGB = 13  # transfer
@@ -29,7 +29,6 @@ _REFUSED = {
     15: "IPT-C2",
 }
 _WHOLE = ("yuv444p", "yuva444p", "yuvj444p")  # planes of a whole picture, which need no swscale
-_LOCAL = threading.local()  # a reformatter serves one thread
 
 
 class Kind(NamedTuple):
@@ -196,7 +195,8 @@ def tells_chroma_place(frame: Any) -> bool:
     swscale takes what is not told for the middle, and PyAV does not give what is told: a small frame with the same
     properties and a slope in its chroma is converted.
     """
-    small = _reformatter("place").reformat(frame, 16, 16, "yuv420p", interpolation=_how())
+    with borrowed("place", _reformatter) as reformatter:
+        small = reformatter.reformat(frame, 16, 16, "yuv420p", interpolation=_how())
     for plane in small.planes:
         plane.update((np.arange(plane.buffer_size) % plane.line_size * 8).astype(np.uint8).tobytes())
     pictures = [_reformatted(f, "rgb24", Colours(BT601)).to_ndarray() for f in (small, place_chroma(small, "center"))]
@@ -209,14 +209,16 @@ def place_chroma(frame: Any, place: str) -> Any:
 
     frame.colorspace, frame.color_range = UNSPECIFIED, 0  # a graph is made for one kind of frames
     key = place, frame.width, frame.height, frame.format.name
-    if getattr(_LOCAL, "graph", (None,))[0] != key:
+
+    def make() -> Any:
         graph = Graph()
         begin = graph.add_buffer(width=key[1], height=key[2], format=frame.format, time_base=Fraction(1))
         graph.link_nodes(begin, graph.add("setparams", f"chroma_location={place}"), graph.add("buffersink")).configure()
-        _LOCAL.graph = key, graph
-    graph = _LOCAL.graph[1]
-    graph.push(frame)
-    return graph.pull()
+        return graph
+
+    with borrowed(key, make) as graph:
+        graph.push(frame)
+        return graph.pull()
 
 
 def _tag(target: Any, colours: Colours) -> None:
@@ -229,32 +231,30 @@ def _reformatted(frame: Any, pixel_format: str, colours: Colours, tagged: bool =
     if frame.format.name != pixel_format:
         rgb_in, rgb_out = (kind(name).name == "rgb" for name in (frame.format.name, pixel_format))
         frame.colorspace = RGB if rgb_in else colours.matrix
-        frame = _reformatter(frame.format.name + pixel_format).reformat(
-            frame,
-            format=pixel_format,
-            dst_colorspace=None if rgb_out else _SWSCALE.get(colours.matrix, colours.matrix),
-            interpolation=_how(),
-            src_color_range=2 if rgb_in else 1 + colours.full_range,
-            dst_color_range=2 if rgb_out else 1 + colours.full_range,
-        )
+        with borrowed(frame.format.name + pixel_format, _reformatter) as reformatter:
+            frame = reformatter.reformat(
+                frame,
+                format=pixel_format,
+                dst_colorspace=None if rgb_out else _SWSCALE.get(colours.matrix, colours.matrix),
+                interpolation=_how(),
+                src_color_range=2 if rgb_in else 1 + colours.full_range,
+                dst_color_range=2 if rgb_out else 1 + colours.full_range,
+            )
     if tagged:
         _tag(frame, colours)
     return frame
+
+
+def _reformatter() -> Any:
+    from av.video.reformatter import VideoReformatter
+
+    return VideoReformatter()
 
 
 def _how() -> Any:
     from av.video.reformatter import Interpolation as Flag
 
     return Flag.BICUBIC | Flag.ACCURATE_RND | Flag.BITEXACT | Flag.FULL_CHR_H_INT | Flag.FULL_CHR_H_INP
-
-
-def _reformatter(key: str) -> Any:
-    """This thread's for one kind of work, which it is set up for once."""
-    from av.video.reformatter import VideoReformatter
-
-    if not hasattr(_LOCAL, "reformatters"):
-        _LOCAL.reformatters = {}
-    return _LOCAL.reformatters.setdefault(key, VideoReformatter())
 
 
 def _planes(frame: Any) -> list[np.ndarray]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -212,3 +215,24 @@ def test_other_layouts(name):
     back = colour.to_rgb(frame, colours, holds.bits)
     unit = 1 if holds.bits == 8 else 65535 / (2**holds.bits - 1)
     assert np.abs(back.astype(float) - rgb)[16, 8::16].max() <= (1 if holds.bits == 8 else 1.43) * unit
+
+
+def test_a_fork_in_another_thread():
+    """Python frees in the child what the parent's other threads kept for themselves, and all at its end."""
+    program = """if True:
+        import os, sys, threading
+        import numpy as np
+        from liif_fast.video import colour
+        from liif_fast.video.kinds import Colours
+        frame = colour.from_rgb(np.zeros((540, 960, 3), np.uint8), "yuv420p", Colours(6, 6, 6))
+        colour.to_rgb(frame, Colours(6, 6, 6), 8)
+        def run():
+            if (child := os.fork()) == 0:
+                return
+            os.waitpid(child, 0)
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(20)
+        os._exit(thread.is_alive())
+    """
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
