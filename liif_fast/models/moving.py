@@ -13,10 +13,10 @@ from ..head import sampling
 from ..head.precision import HALF
 from ..sizes import Target
 from . import reduction, tile_size, tiles, unchanged, values, whole_images
+from .renderer import Renderer
 
 if TYPE_CHECKING:
     from .liif import LIIF
-    from .renderer import Renderer
 
 
 class Result(NamedTuple):
@@ -47,13 +47,23 @@ class Moving:
         frames, frames_reused, tiles, tiles_reused: how many there were, and how many of them needed no computation.
     """
 
-    def __init__(self, model: LIIF, target: Target, tile: int | str, dtype: torch.dtype | None, reuse: bool) -> None:
+    def __init__(
+        self,
+        model: LIIF,
+        target: Target,
+        tile: int | str,
+        dtype: torch.dtype | None,
+        reuse: bool,
+        pixels: sampling.Sampling | None = None,
+    ) -> None:
+        """pixels: where they lie, in place of what ``target`` says of that."""
         self.frames = self.frames_reused = self.tiles = self.tiles_reused = 0
         self.device = model.device or torch.device("cpu")
         tile_size.chosen(model, tile, self.device)  # what is wrong is said now
         self._int8 = dtype == torch.int8
         self._dtype = whole_images.chosen_dtype(model, None if self._int8 else dtype, self.device)
         self._given, self.target, self._tile, self._reuse = model, target, tile, reuse
+        self._sampled = pixels
         self._model = model
         self._kind: _Kind | None = None
         self._last: tuple[Tensor, Result] | None = None
@@ -62,7 +72,7 @@ class Moving:
     def another(self) -> Moving:
         """Of the same kind, for other frames."""
         dtype = torch.int8 if self._int8 else self._dtype
-        return Moving(self._given, self.target, self._tile, dtype, self._reuse)
+        return Moving(self._given, self.target, self._tile, dtype, self._reuse, self._sampled)
 
     def forget(self) -> None:
         """Drop what is kept for the frames to come."""
@@ -95,7 +105,7 @@ class Moving:
         image = self._looked_at(frame, alpha)
         todo, last = kind.plan, self._last
         if last is not None and self._reuse:
-            todo = unchanged.touched(kind.plan, unchanged.differing(last[0], image))
+            todo = unchanged.touched(kind.plan, last[0], image)
         if last is not None and len(todo) < len(kind.plan) and not _finite(last[1]):
             todo = kind.plan
         self.frames += 1
@@ -124,21 +134,23 @@ class Moving:
         )
 
     def _replayed(self, image: Tensor, frame: Tensor, renderer: Renderer) -> Result:
-        colours = values.denormalised(self._model, renderer(values.normalised(self._model, image.to(self.device))))
+        inp = values.normalised(self._model, image.to(self.device, non_blocking=True))
+        colours = values.denormalised(self._model, renderer(inp))
         low, high = colours.aminmax()
-        out = values.finished(colours, frame.shape[1], frame.dtype).contiguous(memory_format=torch.channels_last)
+        out = values.finished(colours, frame.shape[1], frame.dtype).contiguous(memory_format=_layout(frame))
         return Result(out, low * 0 + high * 0 == 0)
 
     def _empty(self, frame: Tensor, kind: _Kind) -> Tensor:
         shape = (*frame.shape[:2], *(axis.count for axis in kind.pixels))
-        layout = torch.channels_last  # as arrays have them
-        return torch.empty(shape, dtype=frame.dtype, device=self.device, memory_format=layout)
+        return torch.empty(shape, dtype=frame.dtype, device=self.device, memory_format=_layout(frame))
 
     def _looked_at(self, frame: Tensor, alpha: Tensor | None = None) -> Tensor:
         """What the model is given."""
         return frame if self.target.point else reduction.reduced(frame, self._pixels(frame), alpha)
 
     def _pixels(self, frame: Tensor) -> sampling.Sampling:
+        if self._sampled is not None:
+            return self._sampled
         in_size = frame.shape[-2:]
         return whole_images.sampled(in_size, self.target.result_size(in_size), self.target.window)
 
@@ -152,17 +164,20 @@ class Moving:
     def _kind_of(self, frame: Tensor, plan: list[tiles.Tile] | None = None) -> _Kind:
         pixels, image = self._pixels(frame), self._looked_at(frame)
         plan = self._plan(image, pixels, self._side(image)) if plan is None else plan
-        recorded = self.device.type == "cuda" and len(plan) == 1
-        renderer = self._renderer(image, frame, [axis.count for axis in pixels]) if recorded else None
+        # a render of the model's own makes what ``tiles`` ask it for
+        recorded = self.device.type == "cuda" and len(plan) == 1 and not self._model._own("render")
+        renderer = self._renderer(pixels) if recorded else None
         return _Kind(frame.shape, frame.dtype, frame.device, pixels, plan, renderer)
 
-    def _renderer(self, image: Tensor, frame: Tensor, size: Sequence[int]) -> Renderer:
+    def _renderer(self, pixels: sampling.Sampling) -> Renderer:
         model = tiles.in_float32(self._model) if self._dtype == torch.float32 else self._model
-        window = self.target.window
-        if window is not None:  # in pixels of what has been reduced
-            factors = [n / m for n, m in zip(image.shape[-2:], frame.shape[-2:], strict=True)]
-            window = [x * f for x, f in zip(window, factors * 2, strict=True)]
-        return model.renderer(size, self._dtype if self._dtype in HALF else None, window=window)
+        size = [axis.count for axis in pixels]
+        return Renderer(model, size, self._dtype if self._dtype in HALF else None, pixels=pixels)
+
+
+def _layout(frame: Tensor) -> torch.memory_format:
+    """Channels last where the frame is an array's."""
+    return torch.channels_last if frame.stride(1) == 1 else torch.contiguous_format
 
 
 def _finite(result: Result) -> bool:

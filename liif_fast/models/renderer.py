@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..head import transforms, triton
+from ..head import sampling, transforms, triton
 from ..head.triton import small
 from . import folding, overrides, whole_images
 from .checks import check_input
@@ -42,10 +42,13 @@ class Renderer:
         dtype: torch.dtype | None = None,
         compile: bool = False,
         window: Sequence[float] | None = None,
+        pixels: sampling.Sampling | None = None,
     ) -> None:
+        """pixels: those to render, in place of size and window."""
         self.model = model
         self.size = size
         self.window = window
+        self.pixels = pixels
         self.dtype = dtype
         self.compile = compile
         # a render of the model's own may know of no window
@@ -77,6 +80,8 @@ class Renderer:
 
     @torch.no_grad()
     def _by_model(self, inp: Tensor) -> Tensor:
+        if self.pixels is not None:
+            return whole_images.render(self.model, inp, self.pixels, self.dtype)
         return self.model.render(inp, self.size, **self._options)
 
     @torch.no_grad()
@@ -85,7 +90,7 @@ class Renderer:
         if not self.compile:
             return self._by_model(inp)
         check_input(inp, self.model.encoder)
-        pixels = whole_images.sampled(inp.shape[-2:], self.size, self.window)
+        pixels = self.pixels or whole_images.sampled(inp.shape[-2:], self.size, self.window)
         return whole_images.render(self.model, inp, pixels, self.dtype, self._compiled_encoder())
 
     def _compiled_encoder(self) -> Callable[[Tensor], Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
+import functools
 import queue
 import threading
 import weakref
@@ -18,7 +19,8 @@ from torch import Tensor
 from ..base.shown import shown
 from ..sizes import Target, output_size
 from . import callers, heap
-from .moving import Moving, Result
+from .moving import Moving
+from .results import handed
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -204,7 +206,8 @@ class _Work:
                     if back is None:
                         self._put(self.outbox, self._with_alpha(frame))
                     else:
-                        self._put(self.outbox, _handed(moving, moving.next(frame), frame, back, down))
+                        again = functools.partial(moving.again, frame)
+                        self._put(self.outbox, handed(moving.next(frame), frame.device, again, down, back))
                     done += 1
         except _Stopped:
             raise
@@ -223,8 +226,8 @@ class _Work:
 
         def enlarge(pixels: Tensor, alpha: Tensor | None = None) -> Tensor:
             moving = next(turns)
-            result = moving.next(pixels.clone(), alpha)
-            return _handed(moving, result, pixels, lambda done: done, None, alpha)()
+            again = functools.partial(moving.again, pixels, alpha)
+            return handed(moving.next(pixels.clone(), alpha), pixels.device, again, None)()
 
         done = pictures.apply(frame, enlarge, self.moving.target.window)
         return lambda: done
@@ -240,38 +243,6 @@ class _Work:
             with contextlib.suppress(queue.Empty):
                 return self.inbox.get(timeout=_POLL)
         raise _Stopped
-
-
-def _handed(
-    moving: Moving,
-    result: Result,
-    frame: Tensor,
-    back: Callable[[Tensor], Any],
-    down: Any,
-    alpha: Tensor | None = None,
-) -> Callable[[], Any]:
-    """What gives a result to the caller, who may write to it: begins to copy, and waits for that when it is called."""
-    if down is None or frame.device.type == "cuda":
-        copied = result.image.to(frame.device, copy=True)
-    else:
-        copied = torch.empty_like(result.image, device="cpu", pin_memory=True)
-        down.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(down):
-            copied.copy_(result.image, non_blocking=True)
-        result.image.record_stream(down)
-    event = None
-    if down is not None:
-        event = torch.cuda.Event()
-        event.record(torch.cuda.current_stream() if frame.device.type == "cuda" else down)
-
-    def hand() -> Any:
-        if event is not None:
-            event.synchronize()
-        if result.finite is not None and not result.finite:
-            return back(moving.again(frame, alpha).to(frame.device))
-        return back(copied)
-
-    return hand
 
 
 _works: weakref.WeakSet[_Work] = weakref.WeakSet()

@@ -18,25 +18,31 @@ _WORTH = 0.8  # of the time with large tiles: what small ones must save, since c
 _FIRST = 30  # frames over which that of the first one, all of whose tiles are computed, is spread
 
 
-def differing(one: Tensor, other: Tensor) -> Tensor | None:
-    """Which pixels of two frames ``[B, C, H, W]`` are not the same bits: ``[H, W]``, on the CPU; None: none."""
+def touched(plan: list[Tile], one: Tensor, other: Tensor) -> list[Tile]:
+    """The tiles that depend on pixels in which two frames ``[B, C, H, W]`` differ."""
+    if len(plan) > 1:
+        return _touched(plan, _differing(one, other))
+    (rows, cols) = plan[0].inp  # the quick way to the same, which a GPU waits for
+    parts = (frame[:, :, slice(*rows), slice(*cols)] for frame in (one, other))
+    return [] if torch.equal(*parts) else plan
+
+
+def _differing(one: Tensor, other: Tensor) -> Tensor | None:
+    """How many pixels that differ there are above and left of each corner of one: [H + 1, W + 1], on the CPU; None:
+    none."""
     if torch.equal(one, other):
         return None
-    return (one != other).flatten(0, 1).any(0).cpu()
+    changed = (one != other).flatten(0, 1).any(0).cpu()
+    down = changed.cumsum(0, dtype=torch.int32)
+    return torch.nn.functional.pad(down.cumsum(1, dtype=torch.int32), (1, 0, 1, 0))
 
 
-def touched(plan: Iterable[Tile], changed: Tensor | None) -> list[Tile]:
-    """The tiles that depend on one of these pixels."""
-    if changed is None:
+def _touched(plan: list[Tile], count: Tensor | None) -> list[Tile]:
+    if count is None:
         return []
-    # how many there are above and left of each pixel
-    count = torch.nn.functional.pad(changed.cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32), (1, 0, 1, 0))
-
-    def inside(tile: Tile) -> bool:
-        (top, bottom), (left, right) = tile.inp
-        return bool(count[bottom, right] - count[top, right] - count[bottom, left] + count[top, left])
-
-    return [tile for tile in plan if inside(tile)]
+    top, bottom, left, right = torch.tensor([(*rows, *cols) for *_, (rows, cols) in plan], device="cpu").unbind(1)
+    inside = count[bottom, right] - count[top, right] - count[bottom, left] + count[top, left]
+    return [tile for tile, n in zip(plan, inside.tolist(), strict=True) if n]
 
 
 def cheapest(model: LIIF, plans: Sequence[list[Tile]], frames: Sequence[Tensor]) -> int:
@@ -46,8 +52,8 @@ def cheapest(model: LIIF, plans: Sequence[list[Tile]], frames: Sequence[Tensor])
     for one, other in itertools.pairwise(frames):
         if (one.shape, one.dtype, one.device) != (other.shape, other.dtype, other.device):
             break
-        changed = differing(one, other)
-        costs = [cost + _cost(model, touched(plan, changed)) for cost, plan in zip(costs, plans, strict=True)]
+        count = _differing(one, other)
+        costs = [cost + _cost(model, _touched(plan, count)) for cost, plan in zip(costs, plans, strict=True)]
     least = min(costs)
     return costs.index(least) if least < _WORTH * costs[0] else 0
 

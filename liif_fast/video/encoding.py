@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import colour
 from .kinds import Colours, Facts, VideoError
 from .options import VideoOptions
@@ -49,6 +51,10 @@ class Encoding:
     def says_sample_aspect(self) -> bool:
         """Whether the codec itself tells the shape of pixels; PyAV tells it to MP4, but not to Matroska."""
         return self.choice.codec.startswith(("libx264", "libx265", "h264", "hevc"))
+
+    def picture(self, rgb: np.ndarray) -> Any:
+        """What the encoder takes of a frame [H, W, 3], an ``av.VideoFrame`` without a time."""
+        return colour.from_rgb(rgb, self.choice.pixel_format, self.choice.colours)
 
     def add_to(self, container: Any) -> Any:
         """PyAV's stream of a container to write; the encoder is opened by the first frame or by the header."""

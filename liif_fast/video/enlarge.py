@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..base import atomic
@@ -157,7 +158,7 @@ class _Run:
                     writer.write(frame.pixels)
                 writer.close()
 
-        self._stream(model, dtype, made, result, write)
+        self._stream(model, dtype, made, result, write, lambda pixels: pixels)
         return result
 
     def _result(self, made: Plan, notes: list[str]) -> VideoResult:
@@ -188,12 +189,19 @@ class _Run:
                 gc.collect()  # PyAV's streams and containers hold each other, and an encoder tens of frames
                 heap.trim()
 
-        self._stream(model, dtype, made, result, write)
+        self._stream(model, dtype, made, result, write, how.picture)
 
     def _stream(
-        self, model: Any, dtype: torch.dtype, made: Plan, result: VideoResult, write: Callable[[Iterator[Frame]], None]
+        self,
+        model: Any,
+        dtype: torch.dtype,
+        made: Plan,
+        result: VideoResult,
+        write: Callable[[Iterator[Frame]], None],
+        picture: Callable[[np.ndarray], Any],
     ) -> None:
-        """Enlarges the frames from the ``result.frames``-th on, and has a thread write them."""
+        """Enlarges the frames from the ``result.frames``-th on, and has a thread write what ``picture`` makes of them:
+        that takes as long as a quick encoder, and has this thread, which else would wait."""
         options, times = self.options, deque[tuple[int, int]]()
         total, name = self._total(), str(self.source)
 
@@ -208,10 +216,10 @@ class _Run:
         )  # fmt: skip
 
         def enlarged() -> Iterator[Frame]:
-            for picture in large:
+            for pixels in large:
                 result.frames += 1
                 self.progress(result.frames, max(total, result.frames) if total else 0, name)
-                yield Frame(picture, *times.popleft())
+                yield Frame(picture(pixels), *times.popleft())
 
         self.progress(result.frames, total, name)
         try:

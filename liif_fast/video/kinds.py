@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-import numpy as np
-
 DEINTERLACE = "is interlaced: deinterlace it first: ffmpeg -i IN -vf bwdif -c:v ffv1 -c:a copy OUT.mkv"
 
 
@@ -34,9 +32,14 @@ class Colours(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A picture at its time."""
+    """A picture at its time.
 
-    pixels: np.ndarray  # [H, W, 3], uint8 or uint16 (the whole range of 16 bits): R'G'B', full range
+    Attributes:
+        pixels: [H, W, 3], uint8 or uint16 (the whole range of 16 bits): R'G'B', full range; on the way to an encoder
+            ``Encoding.picture`` of that.
+    """
+
+    pixels: Any
     pts: int  # in units of the video's time_base
     duration: int  # likewise; above 0
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import atomic
-from . import colour, decoding
+from . import decoding
 from .encoding import Encoding
 from .kinds import Frame, VideoError
 
@@ -92,7 +92,7 @@ class Segments:
         return max((self._read(k)["reordered"] for k in range(self.done())), default=0)
 
     def write(self, k: int, frames: Iterator[Frame], encoding: Encoding) -> None:
-        """Encode the k-th part's frames; there whole or, if anything is raised, not at all."""
+        """Encode the k-th part, of ``encoding``'s pictures; there whole or, if anything is raised, not at all."""
         times: list[tuple[int, int]] = []
         reordered = packets = 0
         path = self._path(k)
@@ -102,7 +102,7 @@ class Segments:
                 for frame in itertools.chain(frames, [None]):
                     picture = None
                     if frame is not None:
-                        picture = colour.from_rgb(frame.pixels, encoding.choice.pixel_format, encoding.choice.colours)
+                        picture = frame.pixels
                         picture.pts, picture.time_base = len(times), 1 / encoding.rate
                         times.append((frame.pts, frame.duration))
                     for packet in stream.encode(picture):

@@ -172,14 +172,14 @@ def test_properties_stay_with_their_frames_and_the_clip_keeps_its_length_and_rat
 
 def test_frames_asked_for_at_once_come_in_order_each_its_own_from_one_thread_of_one_model(vs, core, tiny, monkeypatch):
     loads, threads = [], set()
-    load, enlarge = checkpoints.load, ours._enlarge
+    load, enlarge = checkpoints.load, ours.Moving.next
     monkeypatch.setattr(checkpoints, "load", lambda *a: loads.append(a) or load(*a))
 
     def watched(*args):
         threads.add(threading.get_ident())
         return enlarge(*args)
 
-    monkeypatch.setattr(ours, "_enlarge", watched)
+    monkeypatch.setattr(ours.Moving, "next", watched)
     ours._model.cache_clear()
     pictures = [np.full((10, 12, 3), i / 40, np.float32) for i in range(40)]
     source = clip(vs, pictures)

@@ -222,8 +222,13 @@ def test_touched_is_its_definition():
     for _ in range(20):
         changed = torch.from_numpy(rng.random((40, 50)) < 0.002)
         want = [t for t in plan if changed[slice(*t.inp[0]), slice(*t.inp[1])].any()]
-        assert unchanged.touched(plan, changed) == want
-    assert unchanged.touched(plan, None) == []
+        one = torch.from_numpy(rng.integers(0, 256, (2, 3, 40, 50), np.uint8))
+        other = one.clone()
+        other[1, 2][changed] += 1
+        assert unchanged.touched(plan, one, other) == want
+        assert unchanged.touched(plan, one, one.clone()) == []
+        for tile in plan[::5]:
+            assert unchanged.touched([tile], one, other) == [tile] * (tile in want)
 
 
 def test_small_tiles_are_as_small_as_tiles_get(model):

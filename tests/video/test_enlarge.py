@@ -18,8 +18,8 @@ av = pytest.importorskip("av")
 from nearest_video import Nearest, enlarge, held, pictures  # noqa: E402
 from video_files import make_clip  # noqa: E402
 
+from liif_fast.video import encoding, segments  # noqa: E402
 from liif_fast.video import enlarge as enlarging  # noqa: E402
-from liif_fast.video import segments  # noqa: E402
 from liif_fast.video.kinds import VideoError  # noqa: E402
 
 NOISE = np.random.default_rng(0).random((48, 64, 3))
@@ -264,7 +264,7 @@ def test_an_error_of_the_encoder_ends_the_work(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("no more")
 
-    monkeypatch.setattr(segments.colour, "from_rgb", fail)
+    monkeypatch.setattr(encoding.colour, "from_rgb", fail)
     with pytest.raises(RuntimeError, match="no more"):
         enlarge(source, tmp_path / "out.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
