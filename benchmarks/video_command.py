@@ -163,11 +163,11 @@ def screen(model, dtype: torch.dtype, folder: Path, count: int) -> dict:
     if seen["reused"] != seen["every"]:
         raise RuntimeError("video_command.py: unchanged tiles differ from tiles that are computed again")
     ratio = taken["every"] / taken["reused"]
+    print(f"screen: {ratio:.1f} times as fast as computing every tile, the same bits", flush=True)
     result = enlarge_video(lambda: (model, dtype), source, folder / "auto.mkv", VideoOptions(scale=1, codec="ffv1"))
     whole = enlarge_video(
         lambda: (model, dtype), source, folder / "whole.mkv", VideoOptions(scale=1, codec="ffv1", reuse=False)
     )
-    print(f"screen: {ratio:.1f} times as fast as computing every tile, the same bits")
     print(f"screen, tiles as chosen: {result.seconds:.1f} s; whole frames {whole.seconds:.1f} s")
     return {"case": "video command, screen", "median": taken["reused"] / count, "ratio": ratio, "whole": whole.seconds}
 
