@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from ..base.version import VERSION
 from ..quality.compare_files import FILES
 from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS
-from . import reporting, size_arguments, spellings, video_arguments
+from . import export_arguments, reporting, size_arguments, spellings, video_arguments
 
 SCALE = 4.0  # without --scale, --size, --fit and --fill
 _DTYPE = (
@@ -130,6 +130,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--width", type=int, action="append", metavar="N", help="of the hidden layers, several times, too (all)"
     )
+    _debug(p)
+
+    p = commands.add_parser("export", help="a LIIF as an ONNX file, or a package of AOTInductor, for other programs")
+    p.set_defaults(command="export")
+    export_arguments.add(p)
+    _import(p)
     _debug(p)
 
     p = commands.add_parser("models", help="weights and architectures that are known by name, sizes, licences")

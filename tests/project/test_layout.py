@@ -15,6 +15,7 @@ PACKAGE = ROOT / "liif_fast"
 ROOMS = (
     "cli",
     "integrations",
+    "export",
     "video",
     "upscaling",
     "training",
