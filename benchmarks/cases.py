@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import exported
 import heads
 import processor
 import torch
@@ -132,6 +133,8 @@ def upscale(
             path = processor.path(kind, setup.device)
             found.append(Contender(OURS, kind, run, tolerance, work(kind), path=path))
     bars = []
+    if official and not cuda:
+        found += exported.contenders(model, images, high, work("float32"), setup.compiled)
     if cuda:  # a CUDA graph with buffers of its own
 
         def recorded(renderer, i: int) -> Tensor:

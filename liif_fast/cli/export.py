@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .. import export
+from ..sizes import output_size
 from ..weights import checkpoints
 from . import common, reporting
 from .errors import UsageError
@@ -55,10 +56,10 @@ def _inputs(args: argparse.Namespace, model: Any) -> str:
         cell = ", cell [B, Q, 2]" if model.cell_decode else ""
         feat = f"feat [B, {model.encoder.out_dim}, {height}, {width}]"
         return f"{feat}, coord [B, Q, 2]{cell} -> result [B, Q, {model._out_dim()}]"
-    if args.size is not None:
-        size, result = "", f"{args.size[1]}, {args.size[0]}"
+    size, result = ", size [2] (height, width)", "*size"
+    if args.size is not None or (args.fixed and args.scale):
+        sides = output_size(args.fixed or (1, 1), args.scale, args.size and args.size[::-1])
+        size, result = "", f"{sides[0]}, {sides[1]}"
     elif args.scale is not None:
-        size, result = "", f"{args.scale:g} * {height}, {args.scale:g} * {width}"
-    else:
-        size, result = ", size [2] (height, width)", "*size"
+        size, result = "", f"{args.scale:g} * H, {args.scale:g} * W"
     return f"image [B, 3, {height}, {width}] in [0, 1]{size} -> result [B, 3, {result}]"
