@@ -27,6 +27,11 @@ WORKING = 2 << 30  # bytes to free on the device: tiles of a half of what is fre
 Liif = io.Custom("LIIF_MODEL")
 log = logging.getLogger(__name__)
 folder_paths.add_model_folder_path("liif", os.path.join(folder_paths.models_dir, "liif"))
+# which takes files of all kinds, unless it is told
+folder_paths.folder_names_and_paths["liif"] = (
+    folder_paths.get_folder_paths("liif"),
+    folder_paths.supported_pt_extensions,
+)
 
 
 class LoadLiif(io.ComfyNode):
@@ -175,12 +180,7 @@ class _Progress:
 
 def choices() -> list[str]:
     """Files as FOLDER/NAME, then the LIIFs among liif_fast's own names."""
-    files = []
-    for folder in FOLDERS:
-        found = folder_paths.get_filename_list(folder)
-        # a folder that was added takes files of all kinds
-        found = folder_paths.filter_files_extensions(found, folder_paths.supported_pt_extensions)
-        files += [f"{folder}/{name}" for name in found]
+    files = [f"{folder}/{name}" for folder in FOLDERS for name in folder_paths.get_filename_list(folder)]
     return files + [name for name in pretrained.names() if "liif" in name]
 
 

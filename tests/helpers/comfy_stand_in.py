@@ -64,7 +64,7 @@ def signatures(found: dict[str, Any]) -> dict[str, inspect.Signature]:
         management: ("get_torch_device", "intermediate_device", "free_memory", "module_size", "should_use_bf16",
                      "should_use_fp16", "throw_exception_if_processing_interrupted"),
         utils: ("ProgressBar", "ProgressBar.update_absolute"),
-        paths: ("add_model_folder_path", "get_filename_list", "get_full_path_or_raise", "filter_files_extensions"),
+        paths: ("add_model_folder_path", "get_filename_list", "get_full_path_or_raise", "get_folder_paths"),
     }  # fmt: skip
     result = {}
     for module, names in called.items():
@@ -141,16 +141,16 @@ def _paths(models: Path) -> dict[str, Any]:
     def get_filename_list(folder_name: str) -> list[str]:
         folders, kinds = folder_names_and_paths[folder_name]
         files = [str(p.relative_to(f)) for f in folders for p in Path(f).rglob("*") if p.is_file()]
-        return filter_files_extensions(files, kinds)
+        return sorted(f for f in files if not kinds or os.path.splitext(f)[1].lower() in kinds)
+
+    def get_folder_paths(folder_name: str) -> list[str]:
+        return list(folder_names_and_paths[folder_name][0])
 
     def get_full_path_or_raise(folder_name: str, filename: str) -> str:
         for folder in folder_names_and_paths[folder_name][0]:
             if os.path.isfile(path := os.path.join(folder, filename)):
                 return path
         raise FileNotFoundError(f"Model in folder '{folder_name}' with filename '{filename}' not found.")
-
-    def filter_files_extensions(files, extensions):
-        return sorted(f for f in files if not extensions or os.path.splitext(f)[1].lower() in extensions)
 
     return {name: value for name, value in locals().items() if name != "models"}
 
