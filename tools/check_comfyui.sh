@@ -4,7 +4,7 @@
 #     tools/check_comfyui.sh ~/ComfyUI                                  # a checkout, with its Python in .venv or venv
 #     COMFYUI_PYTHON=python3.12 tools/check_comfyui.sh ~/ComfyUI        # any Python with ComfyUI's requirements
 #
-# That Python needs what liif_fast needs beyond ComfyUI's own requirements: nothing. Last run with ComfyUI 0.3.64.
+# liif_fast needs no more packages than ComfyUI does. Last run with ComfyUI 0.3.64.
 set -euo pipefail
 comfyui=$(cd "${1:?a checkout of ComfyUI is wanted: tools/check_comfyui.sh PATH}" && pwd)
 cd "$(dirname "$0")/.."

@@ -63,8 +63,11 @@ class LoadLiif(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
-        if model_name not in (known := choices()):
-            raise ValueError(f"model_name: one of {', '.join(known)} is wanted, got {model_name!r}")
+        if model_name not in choices():
+            raise ValueError(
+                f"model_name: {model_name!r} is no file of models/{' or models/'.join(FOLDERS)}, nor a name that "
+                "liif_fast knows: put the file there, or choose another"
+            )
         model = liif_fast.load(_path(model_name) if "/" in model_name else model_name)
         if not isinstance(model, liif_fast.LIIF):
             raise ValueError(

@@ -263,13 +263,14 @@ def test_what_is_no_liif_is_refused_in_a_line(comfy, tmp_path):
     load = comfy.nodes.LoadLiif.execute
     liif_fast.make({"name": "srcnn", "args": {}}).save(tmp_path / "upscale_models" / "srcnn.safetensors")
     (tmp_path / "upscale_models" / "damaged.pth").write_bytes(b"no checkpoint")
+    (tmp_path / "secret.pth").write_bytes(b"no checkpoint")
     torch.save({"model.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "upscale_models" / "esrgan.pth")
     for name, says in (
         ("upscale_models/srcnn.safetensors", "model_name: a LIIF is wanted, .*srcnn.safetensors is a SRCNN: choose .*"),
         ("upscale_models/damaged.pth", ".*damaged.pth: it is neither safetensors nor a PyTorch file .*"),
         ("upscale_models/esrgan.pth", ".*esrgan.pth: .*"),
-        ("../secret.pth", "model_name: one of upscale_models/damaged.pth, .* is wanted, got '../secret.pth'"),
-        ("nowhere", "model_name: one of .* is wanted, got 'nowhere'"),
+        ("liif/../secret.pth", "model_name: 'liif/../secret.pth' is no file of models/liif or .*: put the file .*"),
+        ("nowhere", "model_name: 'nowhere' is no file of models/liif or models/upscale_models, nor a name .*"),
     ):
         with pytest.raises(ValueError, match=f"^{says}$") as caught:
             load(name)
