@@ -22,6 +22,7 @@ def apply(image: Any, enlarge: Callable[..., Tensor], window: Sequence[float] | 
     Args:
         enlarge: ``[B, 3 or 1, H, W]`` to the same number of channels and the same dtype; uint8, uint16 or float32 in
             [0, 1]. Second argument: the alpha of the colours that it gets, ``[1, 1, H, W]``, unless it is one value.
+            ``share``: of the whole work that this is, where an image has alpha.
         window: (top, left, height, width) of what it makes of an image, in its pixels; None: all of it.
     """
     if isinstance(image, Tensor):
@@ -61,7 +62,7 @@ def pixels_of(image: Any) -> Tensor:
     """The colours of an image of any kind that ``apply`` takes: ``[B, 3 or 1, H, W]``."""
     seen: list[Tensor] = []
 
-    def look(pixels: Tensor, alpha: Tensor | None = None) -> Tensor:
+    def look(pixels: Tensor, alpha: Tensor | None = None, share: float = 1.0) -> Tensor:
         seen.append(pixels)
         return pixels
 
@@ -97,8 +98,8 @@ def _photo(photo: Photo, enlarge: Callable[..., Tensor], window: Sequence[float]
     # Colours and coverage apart: colours under transparent pixels mean nothing and would bleed into the edges.
     own = np.ascontiguousarray(alpha[..., None])
     weight = () if alpha.min() == alpha.max() else (_tensor_of(own),)
-    colours = _array(fill_transparent(pixels, alpha), lambda given: enlarge(given, *weight))
-    coverage = _array(own, enlarge)[..., 0]
+    colours = _array(fill_transparent(pixels, alpha), lambda given: enlarge(given, *weight, share=0.5))
+    coverage = _array(own, lambda given: enlarge(given, share=0.5))[..., 0]
     return dataclasses.replace(photo, pixels=colours, alpha=settle(alpha, coverage, window))
 
 

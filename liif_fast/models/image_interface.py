@@ -55,8 +55,9 @@ class ImageInterface(nn.Module):
 
         target = Target(scale, size, window, point)
 
-        def enlarge(pixels: Tensor, alpha: Tensor | None = None) -> Tensor:
-            return self._upscale_tensor(pixels, target._replace(alpha=alpha), tile, dtype, progress)
+        def enlarge(pixels: Tensor, alpha: Tensor | None = None, share: float = 1.0) -> Tensor:
+            part = None if progress is None else lambda done: progress(done * share)
+            return self._upscale_tensor(pixels, target._replace(alpha=alpha), tile, dtype, part)
 
         return pictures.apply(image, enlarge, window)
 

@@ -224,7 +224,7 @@ class _Work:
 
         turns = iter((self.moving, self.coverage))
 
-        def enlarge(pixels: Tensor, alpha: Tensor | None = None) -> Tensor:
+        def enlarge(pixels: Tensor, alpha: Tensor | None = None, share: float = 1.0) -> Tensor:
             moving = next(turns)
             again = functools.partial(moving.again, pixels, alpha)
             return handed(moving.next(pixels.clone(), alpha), pixels.device, again, None)()

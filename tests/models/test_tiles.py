@@ -132,6 +132,13 @@ def test_progress_adds_up_to_one(tiny):
     assert sum(shares) == pytest.approx(1)
 
 
+def test_progress_adds_up_to_one_over_colours_and_alpha(tiny):
+    shares = []
+    tiny().upscale(np.random.default_rng(0).random((90, 60, 4), np.float32), scale=1.3, tile=32, progress=shares.append)
+    assert len(shares) == 2 * math.ceil(90 / 32) * math.ceil(60 / 32)
+    assert sum(shares) == pytest.approx(1)
+
+
 def test_auto_tile_counts_what_torch_keeps_of_a_gpu(tiny, monkeypatch):
     """Blocks that torch holds and does not use are free memory too: tiles do not shrink from one image to the next."""
     free = {"mem_get_info": (60 << 20, 1 << 30), "memory_reserved": 8 << 20, "memory_allocated": 5 << 20}

@@ -155,7 +155,7 @@ def test_rooms_import_what_they_say(ours):
 
 
 def test_no_file_is_long():
-    folders = ("liif_fast", "tests", "csrc", "benchmarks", "tools", "examples")
+    folders = ("liif_fast", "tests", "csrc", "benchmarks", "tools", "examples", "integrations")
     suffixes = {".py", ".cpp", ".cu", ".h", ".sh"}
     files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.suffix in suffixes]
     assert len(files) > 250
