@@ -108,6 +108,19 @@ def load_with_notes(
     return model.to(device), notes
 
 
+def built(raw: Any) -> tuple[Any, tuple[str, ...]]:
+    """``load_with_notes`` for what another program has read: a state dict, or a checkpoint of dictionaries.
+
+    Raises:
+        CheckpointError: as ``load``.
+    """
+    try:
+        contents = _contents(raw)
+        return _build(contents), contents.notes
+    except ValueError as error:
+        raise CheckpointError(f"the state dict: {first_line(error)}") from error
+
+
 def save(model: nn.Module, path: str | os.PathLike[str], *, credit: str | None = None) -> None:
     """Write a model as safetensors that ``load`` gives back: weights in their dtypes, spec, ``data_norm``.
 
@@ -167,10 +180,7 @@ def _convert(original: Path, target: Path, credit: str) -> None:
 def _read(path: Path, spec: Mapping[str, Any] | None) -> Contents:
     raw, metadata = weight_files.read(path)
     if metadata is None or weight_checks.ABOUT not in metadata:
-        contents = state_dicts.read(raw, spec)
-        if spec is None:
-            weight_checks.check_spec(contents.spec, contents.state)
-        return contents
+        return _contents(raw, spec)
     try:
         about = json.loads(metadata[weight_checks.ABOUT])
         version, own, data_norm = about["format"], about["spec"], about["data_norm"]
@@ -186,6 +196,14 @@ def _read(path: Path, spec: Mapping[str, Any] | None) -> Contents:
     if spec is None:
         weight_checks.check_spec(own, raw)
     return Contents(own if spec is None else spec, raw, data_norm)
+
+
+def _contents(raw: Any, spec: Mapping[str, Any] | None = None) -> Contents:
+    """Of what has no metadata."""
+    contents = state_dicts.read(raw, spec)
+    if spec is None:
+        weight_checks.check_spec(contents.spec, contents.state)
+    return contents
 
 
 def _build(contents: Contents) -> nn.Module:
