@@ -65,11 +65,14 @@ def fetch(name: str, **options: Any) -> Path:
 
     Raises:
         ImportError: without the client. UnknownModelError: no such repository or revision. CheckpointError: no network,
-            or no right to read it.
+            no right to read it, or no weights in it.
     """
     client = _client()
     with _errors(name):
-        return Path(client.snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG], **options))
+        folder = Path(client.snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG], **options))
+    if not (folder / WEIGHTS).is_file():
+        raise CheckpointError(f"{name}: there is no {WEIGHTS} in it; model.push_to_hub makes such a repository")
+    return folder
 
 
 def find(folder: Path) -> Path:
@@ -155,7 +158,7 @@ def _kind() -> Any:
             if not folder.weights.is_file():
                 there = ", ".join(sorted(os.listdir(model_id))[:3]) or "nothing"
                 raise CheckpointError(
-                    f"{model_id}: there is no {WEIGHTS} in it, but {there}; model.save_pretrained makes such a folder"
+                    f"{model_id}: there is no {WEIGHTS} in it (it holds {there}); model.save_pretrained makes one"
                 )
             return folder
 
@@ -199,10 +202,6 @@ def _errors(name: str) -> Iterator[None]:
         ) from error
     except kinds.HfHubHTTPError as error:
         raise CheckpointError(f"{name}: the hub refuses: {first_line(error)}; {_LOG_IN}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{name}: its config.json is damaged ({first_line(error)}); save the model anew"
-        ) from error
     except OSError as error:
         raise CheckpointError(f"{name}: {error.strerror or first_line(error)}") from error
     except Exception as error:
@@ -212,15 +211,16 @@ def _errors(name: str) -> Iterator[None]:
 
 
 def _check(weights: Path, config: Any) -> None:
-    """CheckpointError if CONFIG is of another model than the weights: one of them has been replaced alone."""
+    """CheckpointError if CONFIG says another spec or normalisation than the weights, which may have lost theirs."""
     try:
         with safetensors.safe_open(weights, framework="pt", device="cpu") as file:
-            own = json.loads((file.metadata() or {}).get(weight_checks.ABOUT, "{}"))
+            own = dict(json.loads((file.metadata() or {}).get(weight_checks.ABOUT, "{}")))
     except Exception:  # damaged: whoever loads it says how
         return
     for key in ("spec", "data_norm"):
-        if isinstance(own, Mapping) and key in own and config and key in config and config[key] != own[key]:
+        if config and key in config and config[key] != own.get(key):
+            both = f"{shown(config[key])}, not {shown(own.get(key))}"
             raise CheckpointError(
-                f"{weights}: the {CONFIG} beside it has another {key} ({shown(config[key])}, not {shown(own[key])}); "
+                f"{weights}: the {CONFIG} beside it has another {key} ({both}); "
                 "fetch both again, or save the model anew"
             )
