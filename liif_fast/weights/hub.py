@@ -27,7 +27,7 @@ from .state_dicts import CheckpointError, UnknownModelError
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 _ADDRESS = re.compile(r"hf://(?P<name>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>\S+))?")
-_LOG_IN = "if it is private, log in by: hf auth login"
+_LOG_IN = "where it asks who you are: hf auth login"
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def fetch(name: str, **options: Any) -> Path:
     """
     client = _client()
     with _errors(name):
+        options["tqdm_class"] = _bar()
         folder = Path(client.snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG], **options))
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{name}: there is no {WEIGHTS} in it; model.push_to_hub makes such a repository")
@@ -165,6 +166,21 @@ def _kind() -> Any:
     return Folder
 
 
+@functools.cache
+def _bar() -> Any:
+    from huggingface_hub.utils import tqdm
+
+    class Bytes(tqdm):
+        """The client's bars of bytes, without that of files, which it shows for what is in its cache too."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            if options.get("unit") != "B":
+                options["disable"] = True
+            super().__init__(*args, **options)
+
+    return Bytes
+
+
 def _client() -> Any:
     try:
         for part in ("errors", "hub_mixin"):  # the package itself imports nothing
@@ -191,7 +207,9 @@ def _errors(name: str) -> Iterator[None]:
     except kinds.RevisionNotFoundError as error:
         raise UnknownModelError(f"{name}: it has no such revision (branch, tag or commit)") from error
     except kinds.RepositoryNotFoundError as error:
-        raise UnknownModelError(f"{name}: there is no such repository on the hub, nor a folder; {_LOG_IN}") from error
+        raise UnknownModelError(
+            f"{name}: there is no such repository on the hub, nor a folder; to see a private one: hf auth login"
+        ) from error
     except kinds.HFValidationError as error:
         raise UnknownModelError(f"{name}: there is no such folder, nor can a repository be called so") from error
     except kinds.OfflineModeIsEnabled as error:

@@ -45,6 +45,10 @@ class Hub(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self) -> None:
+        self.asked.append(f"{self.command} {self.path}")
+        self._say(401)
+
     def _say(self, status: int, body: bytes = b"", etag: str = "", error: str = "") -> None:
         self.send_response(status)
         headers = {"Content-Length": str(len(body)), "X-Repo-Commit": COMMIT, "ETag": etag, "X-Error-Code": error}

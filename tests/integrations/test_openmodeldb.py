@@ -1,4 +1,4 @@
-"""The entry for OpenModelDB: what its validation asks for (src/lib/model-props.ts there), and facts of the real file."""
+"""The entry for OpenModelDB: what its validation asks for (src/lib/model-props.ts there), and facts of the weights."""
 
 from __future__ import annotations
 

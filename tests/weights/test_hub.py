@@ -14,6 +14,7 @@ from hub_folders import FILES, same, small
 from hub_server import COMMIT, hub
 
 import liif_fast
+from liif_fast.cli import compare
 from liif_fast.weights.checkpoints import CheckpointError, UnknownModelError
 
 
@@ -101,12 +102,18 @@ def test_the_command(served, tmp_path, capsys):
     code, _, err = outcome(capsys, "upscale", picture, "-s", 2, "-m", "hf://user/name@v1", "-o", tmp_path / "large.png")
     assert code == 0, err
     assert (tmp_path / "large.png").is_file()
+    assert "Fetching" not in err
     code, out, _ = outcome(capsys, "info", "hf://user/name", "--json")
     assert code == 0
     assert json.loads(out)["class"] == "LIIF"
     code, _, err = outcome(capsys, "upscale", picture, "-s", 2, "-m", "hf://user/absent", "-o", tmp_path / "b.png")
     assert code == 2
     assert "user/absent: there is no such repository" in err
+
+
+def test_what_compare_calls_it():
+    labels = compare._labels(["hf://user/name@v1.0", "other=hf://user/name"])
+    assert labels == {"name@v1.0": "hf://user/name@v1.0", "other": "hf://user/name"}
 
 
 def test_what_is_pushed(client, model, monkeypatch):
@@ -136,8 +143,11 @@ def test_what_is_pushed(client, model, monkeypatch):
 def test_nothing_is_pushed_where_it_cannot_be(client, served, tiny, model, monkeypatch):
     with pytest.raises(ValueError, match="this model has no spec"):
         tiny().push_to_hub("user/new")
-    monkeypatch.setattr(client.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="user/new: the hub cannot be reached") as caught:
+    assert not [line for line in served[1] if line.startswith("POST")]
+    with pytest.raises(CheckpointError, match=r"user/new: the hub refuses: .*401.*; where .*: hf auth login") as caught:
         model.push_to_hub("user/new")
     assert "\n" not in str(caught.value)
-    assert not [line for line in served[1] if line.startswith("POST")]
+    monkeypatch.setattr(client.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="user/new: the hub cannot be reached: HF_HUB_OFFLINE") as caught:
+        model.push_to_hub("user/new")
+    assert "\n" not in str(caught.value)
