@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
+_SAVING = ("__init__", "__getstate__", "save", "save_pretrained", "push_to_hub")
+
 
 def replaced(module: nn.Module, base: type, names: Iterable[str] | None = None) -> list[str]:
     """Those of base's methods that the module's class, or the module itself, has replaced.
@@ -26,6 +28,6 @@ def _methods(base: type) -> list[str]:
             for kind in base.__mro__
             if kind not in nn.Module.__mro__
             for name, function in vars(kind).items()
-            if inspect.isfunction(function) and name not in ("__init__", "__getstate__", "save")
+            if inspect.isfunction(function) and name not in _SAVING
         }
     )

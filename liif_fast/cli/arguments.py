@@ -164,7 +164,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _model(p: argparse.ArgumentParser) -> None:
-    p.add_argument("-m", "--model", default="edsr-baseline-liif", help="a name or a checkpoint file (%(default)s)")
+    p.add_argument(
+        "-m", "--model", default="edsr-baseline-liif", help="a name, a checkpoint file or hf://user/name (%(default)s)"
+    )
     _running(p)
 
 
@@ -266,7 +268,7 @@ def _compare(p: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="[NAME=]MODEL",
-        help="a name or a checkpoint file, and what to call it in the table; several times",
+        help="a name, a checkpoint file or hf://user/name, and what to call it in the table; several times",
     )
     p.add_argument("-o", "--output", metavar="DIR", help=f"folder for {', '.join(FILES)} (default: only print)")
     p.add_argument("--overwrite", action="store_true", help="delete those of an earlier result in the folder")

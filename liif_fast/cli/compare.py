@@ -14,7 +14,7 @@ from .. import distributed
 from ..models.baselines.common import ImageModel
 from ..quality import charts, compare, metrics, pairs, result_folder
 from ..quality.compare_files import FILES, SCALES
-from ..weights import pretrained
+from ..weights import hub, pretrained
 from . import common, reporting
 from .arguments import PLOT
 from .errors import UsageError
@@ -91,7 +91,8 @@ def _labels(given: list[str]) -> dict[str, str]:
     for text in given:
         name, equals, model = text.partition("=")
         if not equals or text in pretrained.names() or os.path.exists(text):
-            name, model = text if text in pretrained.names() else Path(text).stem, text
+            named = text in pretrained.names() or hub.is_address(text)
+            name, model = text.rpartition("/")[2] if named else Path(text).stem, text
         if not name or not model:
             raise UsageError(f"--model {text}: NAME=MODEL is wanted, or MODEL alone")
         if name in labels or name == compare.BICUBIC.name:

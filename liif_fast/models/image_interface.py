@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..sizes import Target
-from ..weights import checkpoints
+from ..weights import checkpoints, folders
 
 
 class ImageInterface(nn.Module):
@@ -75,6 +75,84 @@ class ImageInterface(nn.Module):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, spec and ``data_norm`` as safetensors; ``liif_fast.load(path)`` gives the model back."""
         checkpoints.save(self, path)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        device: torch.device | str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> Any:
+        """A model from the Hugging Face Hub (the extra ``hub``), in eval mode.
+
+        Args:
+            name: ``"user/name"``, or a folder that ``save_pretrained`` wrote: no network is needed for that.
+            revision: branch, tag or commit of the repository; None: the newest of its main branch.
+            device: where the model goes; None: the CPU.
+            token, cache_dir, force_download, local_files_only: as of huggingface_hub's ``snapshot_download``.
+
+        Raises:
+            ImportError: without the package huggingface_hub. CheckpointError: no such folder, repository or revision,
+                no right to read it, no network, no weights in it, damaged ones, or ones of another class than this.
+        """
+        options = {"cache_dir": cache_dir, "force_download": force_download, "local_files_only": local_files_only}
+        return folders.load(name, device, cls, revision=revision, token=token, **options)
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        license: str | None = None,
+        figures: Mapping[str, float | str] | None = None,
+        credit: str | None = None,
+    ) -> None:
+        """Write a folder of the Hugging Face Hub's form (the extra ``hub``): ``model.safetensors`` as ``save`` does,
+        ``config.json``, and ``README.md``, a card with the model's facts, if there is none.
+
+        Args:
+            license: the hub's name of it, say "bsd-3-clause"; None: the card says nothing of it.
+            figures: for the card, say ``{"PSNR, Set5, x4": "32.24 dB"}``; none are made up.
+            credit: who is to be named, in the weights and in the card.
+
+        Raises:
+            ImportError: without the package huggingface_hub. ValueError: as ``save``; nothing has been written then.
+        """
+        folders.save(self, folder, license=license, figures=figures, credit=credit)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        license: str | None = None,
+        figures: Mapping[str, float | str] | None = None,
+        credit: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+        commit_message: str = "A model of liif_fast",
+    ) -> str:
+        """``save_pretrained`` to the repository ``"user/name"``, which is made if need be; a card there is replaced.
+
+        Returns:
+            The address of the commit.
+
+        Args:
+            license, figures, credit: as of ``save_pretrained``.
+            private, token, branch, create_pr, commit_message: as of huggingface_hub's ``ModelHubMixin.push_to_hub``.
+
+        Raises:
+            ImportError: without the package huggingface_hub. ValueError: as ``save``. CheckpointError: no network, no
+                right to write there.
+        """
+        about = {"license": license, "figures": figures, "credit": credit}
+        options = {"private": private, "branch": branch, "create_pr": create_pr, "commit_message": commit_message}
+        return folders.push(self, name, about, token=token, **options)
 
     @property
     def device(self) -> torch.device | None:

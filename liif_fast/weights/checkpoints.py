@@ -25,19 +25,15 @@ from ..base.version import VERSION
 from ..registry import make
 from . import checks as weight_checks
 from . import files as weight_files
-from . import pretrained, savable, state_dicts
+from . import hub, pretrained, savable, state_dicts
 from . import sets as weight_sets
 from .files import first_line
-from .state_dicts import CheckpointError, Contents, State, some
+from .state_dicts import CheckpointError, Contents, State, UnknownModelError, some
 
 FORMAT = 1
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # In the official state dicts, but never used: normalisation is done outside. Other formats leave them out.
 _UNUSED = re.compile(r"encoder\.(sub|add)_mean\.(weight|bias)")
-
-
-class UnknownModelError(CheckpointError):
-    """Neither a file nor a known name."""
 
 
 class CheckpointNote(UserWarning):
@@ -56,7 +52,8 @@ def load(
         name_or_path: a name of ``pretrained.names()``, fetched and cached on first use; or a file: what ``save`` wrote,
             an official checkpoint, a bare state dict (torch or safetensors), or one of Lornatang's or mmagic's
             (``state_dicts`` says what each implies). Its content decides, not its suffix. A file called like a known
-            name is reached as ``./name``.
+            name is reached as ``./name``. ``hf://user/name[@revision]``: the ``model.safetensors`` of a repository on
+            the Hugging Face Hub (extra ``hub``), kept in the hub's own cache.
         device: where the model goes; None: the CPU.
         spec: ``{'name': ..., 'args': {...}}`` in place of the file's own, or of the one that keys and shapes tell.
 
@@ -94,6 +91,9 @@ def load_with_notes(
             cure = "install liif_fast again" if shipped else "delete the file, and the next load makes it anew"
             raise CheckpointError(f"{error} ({cure})") from error
         return (model.float() if shipped else model).to(device), notes  # half precision makes the file small, no more
+    if isinstance(name_or_path, str) and hub.is_address(name_or_path):
+        model, notes = _load_file(hub.find_address(name_or_path), spec)
+        return model.to(device), notes
     if not os.path.exists(name_or_path):
         if name_or_path in pretrained.OPEN:
             raise UnknownModelError(
@@ -108,8 +108,21 @@ def load_with_notes(
     return model.to(device), notes
 
 
+def built(raw: Any) -> tuple[Any, tuple[str, ...]]:
+    """``load_with_notes`` for what another program has read: a state dict, or a checkpoint of dictionaries.
+
+    Raises:
+        CheckpointError: as ``load``.
+    """
+    try:
+        contents = _contents(raw)
+        return _build(contents), contents.notes
+    except ValueError as error:
+        raise CheckpointError(f"the state dict: {first_line(error)}") from error
+
+
 def save(model: nn.Module, path: str | os.PathLike[str], *, credit: str | None = None) -> None:
-    """Write a model as safetensors that ``load`` gives back: weights in their dtypes, spec, ``data_norm``.
+    """Write a model as safetensors that ``load`` gives back: weights in their dtypes, spec, ``data_norm``, ``credit``.
 
     The file appears complete or not at all; one that was there stays until then.
 
@@ -117,19 +130,32 @@ def save(model: nn.Module, path: str | os.PathLike[str], *, credit: str | None =
         CheckpointError: the folder or file cannot be written, or the spec holds more than JSON can.
         ValueError: the model has no spec, or one that builds another model (``savable``).
     """
+    try:
+        about = about_of(model, credit)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    metadata = {"format": "pt", weight_checks.ABOUT: about}
+    state = _state_of(model)
+    metadata[weight_checks.HASH] = weight_checks.file_hash(io.BytesIO(safetensors.torch.save(state, metadata)))
+    _write(path, safetensors.torch.save(state, metadata))
+
+
+def about_of(model: nn.Module, credit: str | None = None) -> str:
+    """The JSON that ``save`` writes beside the weights.
+
+    Raises:
+        CheckpointError, ValueError: as ``save``.
+    """
     about = {"format": FORMAT, "version": VERSION, "spec": savable.check(model), "data_norm": _data_norm_of(model)}
     about["hash"] = weight_checks.HASH  # so that a file which has lost it is seen to have had one
     if credit is not None:
         about["credit"] = credit
     try:
-        metadata = {"format": "pt", weight_checks.ABOUT: json.dumps(about, allow_nan=False)}
+        return json.dumps(about, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: the model's spec cannot be written as JSON ({error}); use plain numbers, strings, lists"
+            f"the model's spec cannot be written as JSON ({error}); use plain numbers, strings, lists"
         ) from error
-    state = _state_of(model)
-    metadata[weight_checks.HASH] = weight_checks.file_hash(io.BytesIO(safetensors.torch.save(state, metadata)))
-    _write(path, safetensors.torch.save(state, metadata))
 
 
 def save_official(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -167,10 +193,7 @@ def _convert(original: Path, target: Path, credit: str) -> None:
 def _read(path: Path, spec: Mapping[str, Any] | None) -> Contents:
     raw, metadata = weight_files.read(path)
     if metadata is None or weight_checks.ABOUT not in metadata:
-        contents = state_dicts.read(raw, spec)
-        if spec is None:
-            weight_checks.check_spec(contents.spec, contents.state)
-        return contents
+        return _contents(raw, spec)
     try:
         about = json.loads(metadata[weight_checks.ABOUT])
         version, own, data_norm = about["format"], about["spec"], about["data_norm"]
@@ -186,6 +209,14 @@ def _read(path: Path, spec: Mapping[str, Any] | None) -> Contents:
     if spec is None:
         weight_checks.check_spec(own, raw)
     return Contents(own if spec is None else spec, raw, data_norm)
+
+
+def _contents(raw: Any, spec: Mapping[str, Any] | None = None) -> Contents:
+    """Of what has no metadata."""
+    contents = state_dicts.read(raw, spec)
+    if spec is None:
+        weight_checks.check_spec(contents.spec, contents.state)
+    return contents
 
 
 def _build(contents: Contents) -> nn.Module:

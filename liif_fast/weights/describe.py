@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from . import checkpoints, pretrained
+from . import checkpoints, hub, pretrained
 from . import checks as weight_checks
 from . import files as weight_files
 from .state_dicts import CheckpointError, default_norm
@@ -19,7 +19,8 @@ FLAGS = ("local_ensemble", "feat_unfold", "cell_decode")
 
 
 def describe(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Facts of a checkpoint that JSON can hold: it is built and checked as ``checkpoints.load`` does, not fetched.
+    """Facts of a checkpoint that JSON can hold: it is built and checked as ``checkpoints.load`` does, and fetched only
+    from the Hugging Face Hub (``hf://``).
 
     Returns:
         ``class``, ``spec``, ``parameters`` (their number), ``dtype``, ``bytes`` (of the file), ``data_norm``,
@@ -52,6 +53,8 @@ def describe(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _path(name_or_path: str | os.PathLike[str]) -> Path:
+    if isinstance(name_or_path, str) and hub.is_address(name_or_path):
+        return hub.find_address(name_or_path)
     if name_or_path not in pretrained.names():
         return Path(name_or_path)
     about = next(a for a in pretrained.about() if a.name == name_or_path)

@@ -31,6 +31,10 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read, used or written. One line: the file, what is wrong, what to do."""
 
 
+class UnknownModelError(CheckpointError):
+    """Neither a file nor a known name."""
+
+
 @dataclass(frozen=True)
 class Contents:
     """What a checkpoint says. ``data_norm`` None: it says nothing, the model's default holds. ``notes``: for people."""
