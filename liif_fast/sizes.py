@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import numbers
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,9 +32,9 @@ def output_size(in_size: Sequence[float], scale: float | None, size: Sequence[in
         raise ValueError(f"give either scale or size, got scale={shown(scale)} and size={shown(size)}")
     if size is not None:
         return checked_size(size)
-    if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale) or scale <= 0:
+    if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not _finite(scale) or scale <= 0:
         raise ValueError(f"scale: a number above 0 is wanted, got {shown(scale)}")
-    if not math.isfinite(max(in_size) * scale):
+    if not all(_finite(n * scale) for n in in_size):
         raise ValueError(f"scale: {shown(scale)} is too large")
     return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))
 
@@ -43,7 +43,7 @@ def checked_window(window: Sequence[float], name: str = "window") -> tuple[float
     """(top, left, height, width) in pixels; ValueError for anything but four real numbers, the last two above 0."""
     try:
         part = tuple(window)
-        real = all(isinstance(n, numbers.Real) and not isinstance(n, bool) and math.isfinite(n) for n in part)
+        real = all(isinstance(n, numbers.Real) and not isinstance(n, bool) and _finite(n) for n in part)
         ok = len(part) == 4 and real and part[2] > 0 and part[3] > 0
     except TypeError:
         ok = False
@@ -54,6 +54,11 @@ def checked_window(window: Sequence[float], name: str = "window") -> tuple[float
         )
     top, left, height, width = map(float, part)
     return top, left, height, width
+
+
+def _finite(x: float) -> bool:
+    """By comparison, which compilers can follow where sizes are symbols; false for NaN."""
+    return abs(float(x)) <= sys.float_info.max
 
 
 class Target(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,7 @@ def encode_part(
         map_size = map_size if whole else tuple(in_size)
         if head is not None:
             if len(feat):
-                head = model.ordered(head, feat, dtype, math.prod(axis.count for axis in size))
+                head = model.ordered(head, feat, dtype, size[0].count * size[1].count)
             if model.cell_decode:  # of the whole map, and one for all pixels of a grid
                 head = functional.with_cell(head, [axis.pixel * m for axis, m in zip(size, map_size, strict=True)])
             hidden: Any = functional.hidden_map(feat, head)

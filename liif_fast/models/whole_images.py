@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..base.shown import shown
 from ..head import sampling
 from ..head.precision import HALF
 from ..sizes import Target, checked_window
@@ -73,7 +74,11 @@ def upscale(
     dtype = chosen_dtype(model, dtype, device)
     if not model._own(*overrides.COLOURS, "render"):  # those are asked later
         values.check_channels(model._out_dim())
-    tile = tile_size.chosen(model, tile, device, image.shape[-2:])
+    compiling = torch.compiler.is_compiling()
+    if compiling:
+        _check_for_graph(tile, progress)
+    else:
+        tile = tile_size.chosen(model, tile, device, image.shape[-2:])
     layout = torch.channels_last if image.stride(1) == 1 else torch.contiguous_format
     shape = (*image.shape[:2], *(axis.count for axis in pixels))
     out = torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=layout)
@@ -82,7 +87,17 @@ def upscale(
     with torch.no_grad():
         if not target.point:
             image = reduction.reduced(image, pixels, target.alpha)
+        if compiling:
+            return tiles.at_once(model, image, out, pixels, dtype)
         return tiles.upscale(model, image, out, tile=tile, dtype=dtype, progress=progress, pixels=pixels)
+
+
+def _check_for_graph(tile: int | str, progress: Callable[[float], None] | None) -> None:
+    """ValueError for what ``upscale`` cannot do in a graph of torch.compile or torch.export."""
+    if tile not in ("auto", 0):
+        raise ValueError(f"tile: a graph has the whole image at once, so 'auto' or 0 is wanted, got {shown(tile)}")
+    if progress is not None:
+        raise ValueError("progress: a graph cannot call it: give none, or call upscale without compiling it")
 
 
 def chosen_dtype(model: LIIF, dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
