@@ -34,9 +34,10 @@ def output_size(in_size: Sequence[float], scale: float | None, size: Sequence[in
         return checked_size(size)
     if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not _finite(scale) or scale <= 0:
         raise ValueError(f"scale: a number above 0 is wanted, got {shown(scale)}")
-    if not all(_finite(n * scale) for n in in_size):
-        raise ValueError(f"scale: {shown(scale)} is too large")
-    return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))
+    try:
+        return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))
+    except OverflowError:  # of infinity
+        raise ValueError(f"scale: {shown(scale)} is too large") from None
 
 
 def checked_window(window: Sequence[float], name: str = "window") -> tuple[float, float, float, float]:
@@ -73,6 +74,11 @@ class Target(NamedTuple):
     window: Sequence[float] | None = None
     point: bool = False
     alpha: Any = None
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether no side becomes smaller, as is known without one."""
+        return self.window is None and self.scale is not None and self.scale >= 1
 
     def result_size(self, in_size: Sequence[int]) -> tuple[int, int]:
         """(height, width) of the result of an image of ``in_size``."""
