@@ -79,8 +79,7 @@ def upscale(
     compiling = torch.compiler.is_compiling()
     if compiling:
         _check_for_graph(tile, progress)
-    else:
-        tile = tile_size.chosen(model, tile, device, image.shape[-2:])
+    side = 0 if compiling else tile_size.chosen(model, tile, device, image.shape[-2:])
     layout = torch.channels_last if image.stride(1) == 1 else torch.contiguous_format
     shape = (*image.shape[:2], *(axis.count for axis in pixels))
     out = torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=layout)
@@ -90,7 +89,7 @@ def upscale(
         image = reduction.reduced(image, pixels, target.alpha)
     if compiling:
         return tiles.at_once(model, image, out, pixels, dtype)
-    return tiles.upscale(model, image, out, tile=tile, dtype=dtype, progress=progress, pixels=pixels)
+    return tiles.upscale(model, image, out, tile=side, dtype=dtype, progress=progress, pixels=pixels)
 
 
 def _check_for_graph(tile: int | str, progress: Callable[[float], None] | None) -> None:
