@@ -220,11 +220,10 @@ def test_render(tiny, window):
     ("given", "grad"), [("scale", True), ("scale", False), ("fraction", True), ("window", True), ("reduced", True)]
 )
 def test_export(tiny, strict, grad, given):
-    model, given = tiny(), ARGUMENTS[given]
+    model, given, other = tiny(), ARGUMENTS[given], torch.rand(3, 17, 13)
     with torch.set_grad_enabled(grad):
         program = saved(torch.export.export(Upscale(model, **given), (COLOURS,), strict=strict))
-    other = torch.rand(3, 17, 13)
-    alike(program(other), model.upscale(other, **given))
+        alike(program(other), model.upscale(other, **given))
 
 
 def test_export_in_half_precision(tiny):
