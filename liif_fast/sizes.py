@@ -34,6 +34,8 @@ def output_size(in_size: Sequence[float], scale: float | None, size: Sequence[in
         return checked_size(size)
     if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not _finite(scale) or scale <= 0:
         raise ValueError(f"scale: a number above 0 is wanted, got {shown(scale)}")
+    if scale < 1 << 53 and scale == int(scale):
+        scale = int(scale)  # whose products need no rounding, which the files of torch.export do not hold
     try:
         return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))
     except OverflowError:  # of infinity
@@ -59,7 +61,10 @@ def checked_window(window: Sequence[float], name: str = "window") -> tuple[float
 
 def _finite(x: float) -> bool:
     """By comparison, which compilers can follow where sizes are symbols; false for NaN."""
-    return abs(float(x)) <= sys.float_info.max
+    try:
+        return abs(float(x)) <= sys.float_info.max
+    except OverflowError:  # an integer
+        return False
 
 
 class Target(NamedTuple):
