@@ -137,8 +137,8 @@ def at_once(model: LIIF, image: Tensor, out: Tensor, pixels: sampling.Sampling, 
         raise ValueError("dtype: to compile float32 with weights of half precision, convert them first: model.float()")
     (tile,) = Grid((image.shape[-2], image.shape[-1]), pixels, 0).tiles(0)
     colours = _renderer(model, image, pixels, tile, dtype)(tile.out, None)
-    cure = f"not finite in {dtype}: compile with dtype=torch.float32" if dtype in HALF else str(values.not_finite())
-    torch._assert_async(colours.isfinite().all(), cure)
+    wrong = f"the result is not finite in {dtype}: compile with dtype=torch.float32"
+    torch._assert_async(colours.isfinite().all(), wrong if dtype in HALF else str(values.not_finite()))
     return out.copy_(values.finished(colours, out.shape[1], out.dtype))
 
 
