@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import numbers
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,18 +32,21 @@ def output_size(in_size: Sequence[float], scale: float | None, size: Sequence[in
         raise ValueError(f"give either scale or size, got scale={shown(scale)} and size={shown(size)}")
     if size is not None:
         return checked_size(size)
-    if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale) or scale <= 0:
+    if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not _finite(scale) or scale <= 0:
         raise ValueError(f"scale: a number above 0 is wanted, got {shown(scale)}")
-    if not math.isfinite(max(in_size) * scale):
-        raise ValueError(f"scale: {shown(scale)} is too large")
-    return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))
+    if scale < 1 << 53 and scale == int(scale):
+        scale = int(scale)  # whose products need no rounding, which the files of torch.export do not hold
+    try:
+        return max(1, round(in_size[0] * scale)), max(1, round(in_size[1] * scale))
+    except OverflowError:  # of infinity
+        raise ValueError(f"scale: {shown(scale)} is too large") from None
 
 
 def checked_window(window: Sequence[float], name: str = "window") -> tuple[float, float, float, float]:
     """(top, left, height, width) in pixels; ValueError for anything but four real numbers, the last two above 0."""
     try:
         part = tuple(window)
-        real = all(isinstance(n, numbers.Real) and not isinstance(n, bool) and math.isfinite(n) for n in part)
+        real = all(isinstance(n, numbers.Real) and not isinstance(n, bool) and _finite(n) for n in part)
         ok = len(part) == 4 and real and part[2] > 0 and part[3] > 0
     except TypeError:
         ok = False
@@ -54,6 +57,14 @@ def checked_window(window: Sequence[float], name: str = "window") -> tuple[float
         )
     top, left, height, width = map(float, part)
     return top, left, height, width
+
+
+def _finite(x: float) -> bool:
+    """By comparison, which compilers can follow where sizes are symbols; false for NaN."""
+    try:
+        return abs(float(x)) <= sys.float_info.max
+    except OverflowError:  # an integer
+        return False
 
 
 class Target(NamedTuple):
@@ -68,6 +79,11 @@ class Target(NamedTuple):
     window: Sequence[float] | None = None
     point: bool = False
     alpha: Any = None
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether no side becomes smaller, as is known without one."""
+        return self.window is None and self.scale is not None and self.scale >= 1
 
     def result_size(self, in_size: Sequence[int]) -> tuple[int, int]:
         """(height, width) of the result of an image of ``in_size``."""

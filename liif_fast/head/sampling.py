@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -110,21 +109,26 @@ def blocks(
     dtype: torch.dtype,
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Coordinates of the pixels rows x cols of an image of ``size``, or of a sampling, in pieces of about ``block``
-    pixels, whole rows where they are no longer.
+    pixels, whole rows where they are no longer; while compiling in one.
 
     Yields: slice of rows, slice of columns, counted from rows[0] and cols[0]; coord ``[n, 2]``.
     """
     width = max(1, min(cols[1] - cols[0], block))
     height = max(1, block // width)
     down, across = of(size)
-    for left in range(cols[0], cols[1], width):
-        right = min(cols[1], left + width)
+    for left, right in _steps(cols, width):
         xs = across.centres(left, right, device, dtype)
-        for top in range(rows[0], rows[1], height):
-            bottom = min(rows[1], top + height)
+        for top, bottom in _steps(rows, height):
             ys = down.centres(top, bottom, device, dtype)
             lines, columns = slice(top - rows[0], bottom - rows[0]), slice(left - cols[0], right - cols[0])
             yield lines, columns, torch.cartesian_prod(ys, xs)
+
+
+def _steps(span: tuple[int, int], step: int) -> list[tuple[int, int]]:
+    """A span in parts; in one for compilers, who would write a loop out, for this length alone."""
+    if torch.compiler.is_compiling():
+        return [span]
+    return [(start, min(span[1], start + step)) for start in range(*span, step)]
 
 
 def reflected(coord: Tensor) -> Tensor:
@@ -135,4 +139,4 @@ def reflected(coord: Tensor) -> Tensor:
 
 def _snapped(x: float) -> float:
     near = round(x)
-    return near if math.isclose(x, near, rel_tol=_SNAP, abs_tol=_SNAP) else x
+    return near if abs(x - near) <= _SNAP * max(1, abs(x)) else x

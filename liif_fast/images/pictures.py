@@ -83,7 +83,10 @@ def _checked(image: Tensor) -> Tensor:
         raise ValueError(f"image: a tensor [3, H, W] or [B, 3, H, W] is wanted (or 1 channel), got {list(image.shape)}")
     if image.is_floating_point() and image.numel():
         low, high = image.aminmax()
-        if not (low >= 0 and high <= 1):  # also when there is a NaN
+        inside = (low >= 0) & (high <= 1)  # false too when there is a NaN
+        if torch.compiler.is_compiling():  # then the graph itself looks, when it runs
+            torch._assert_async(inside, "image: floating-point colours must lie in [0, 1]: clamp them")
+        elif not inside:
             raise ValueError(
                 f"image: floating-point colours must lie in [0, 1], got {low.item():.4g} to {high.item():.4g}: clamp "
                 "them, divide 0..255 by 255, or use render() for normalised network inputs"

@@ -48,8 +48,17 @@ class ImageInterface(nn.Module):
                 LIIF only: ``quantize(image)`` first, whose encoder is bfloat16 on CPUs with matrix units for it (AMX).
             progress: called with the share of the output that is done, in parts that add up to 1.
 
+        A tensor's may be compiled, as one graph (``torch.compile(model.upscale, fullgraph=True)``), and a module that
+        calls it exported (``torch.export``); of LIIF only. A graph has the whole batch at once, whatever memory that
+        takes, and all of an image for a window of it, so that it takes neither ``tile`` nor ``progress``; for int8
+        compile a model that is quantized already. Sides of any length: from scale 1 on, without a window, or with a
+        size that is larger than all of them; else a graph, or an export, is of its sides.
+
         Raises:
             TypeError, ValueError: naming the argument, what came and what is wanted.
+            RuntimeError: by a graph, when it runs: colours outside of [0, 1], a result that is not finite (in half
+                precision too, which is not computed again), 8-bit layers that are not calibrated. On CUDA it is a
+                device-side assertion, after which the process cannot use the device.
         """
         from ..images import pictures  # brings Pillow, which takes longer to import than all the rest
 

@@ -133,6 +133,8 @@ class LIIF(Rendering):
 
     def _upscale_tensor(self, pixels: Tensor, target: Target, tile, dtype, progress) -> Tensor:
         if dtype == torch.int8:
+            if torch.compiler.is_compiling():
+                raise ValueError("dtype: int8 looks at the image first: compile the upscale of model.quantize(image)")
             return self.quantize(pixels if len(pixels) else None)._upscale_tensor(pixels, target, tile, None, progress)
         return whole_images.upscale(self, pixels, target, tile, dtype, progress)
 

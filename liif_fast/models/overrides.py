@@ -86,7 +86,7 @@ def renderer(
 
     @torch.no_grad()
     def render(span: Spans, progress: Progress = None) -> Tensor:
-        with _TURN:
+        with contextlib.nullcontext() if torch.compiler.is_compiling() else _TURN:  # a graph has no locks
             return _render(span, progress)
 
     def _render(span: Spans, progress: Progress) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,8 +20,21 @@ from .overrides import Piece, Progress, Spans
 if TYPE_CHECKING:
     from .liif import LIIF
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-@torch.no_grad()
+
+def no_gradients(function: _Function) -> _Function:
+    """``torch.no_grad()``, not entered again where there are none: torch.export would make a graph of its own of it."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad() if torch.is_grad_enabled() else contextlib.nullcontext():
+            return function(*args, **kwargs)
+
+    return run  # type: ignore[return-value]  # a function of the same arguments
+
+
+@no_gradients
 def encode_part(
     model: LIIF,
     inp: Tensor,
@@ -67,8 +80,8 @@ def encode_part(
             raise ValueError(f"inp: this model's {why}, so it renders from whole inputs only")
         map_size = map_size if whole else tuple(in_size)
         if head is not None:
-            if len(feat):
-                head = model.ordered(head, feat, dtype, math.prod(axis.count for axis in size))
+            if feat.shape[0]:
+                head = model.ordered(head, feat, dtype, size[0].count * size[1].count)
             if model.cell_decode:  # of the whole map, and one for all pixels of a grid
                 head = functional.with_cell(head, [axis.pixel * m for axis, m in zip(size, map_size, strict=True)])
             hidden: Any = functional.hidden_map(feat, head)
@@ -89,10 +102,10 @@ def encode_part(
         def colours(coord: Tensor, cell: Tensor) -> Tensor:
             return prepared(coord)
 
-    @torch.no_grad()
+    @no_gradients
     def render(out_span: Spans, progress: Progress = None) -> Tensor:
         rows, cols = out_span
-        out = torch.empty(len(inp), model._out_dim(), rows[1] - rows[0], cols[1] - cols[0], **options)
+        out = torch.empty(inp.shape[0], model._out_dim(), rows[1] - rows[0], cols[1] - cols[0], **options)
         return functional.render_grid(colours, size, out, rows, cols, progress=progress)
 
     return render

@@ -26,6 +26,7 @@ from .parts import half_precision
 
 _CROP = 64  # pixels: enough for activations of the size that larger crops show; encoding is what calibration costs
 _QUERIES = 2048  # in each crop
+_NOT_CALIBRATED = "this quantised model is not calibrated: call calibrate(images), or upscale an image"
 
 
 @register("liif-int8")
@@ -163,9 +164,10 @@ class QuantizedLIIF(LIIF):
 
     def _colours(self, hidden, head, size=None, origin=(0, 0)) -> Callable[..., Tensor]:
         # looking at values waits for the device, which a CUDA graph cannot record and a compiler cannot trace
-        recording = torch.compiler.is_compiling() or (hidden.is_cuda and torch.cuda.is_current_stream_capturing())
-        if not recording and not self.calibrated:
-            raise RuntimeError("this quantised model is not calibrated: call calibrate(images), or upscale an image")
+        if torch.compiler.is_compiling():
+            torch._assert_async((self.act_scale > 0).all(), _NOT_CALIBRATED)  # false for NaN
+        elif not (hidden.is_cuda and torch.cuda.is_current_stream_capturing()) and not self.calibrated:
+            raise RuntimeError(_NOT_CALIBRATED)
         where: dict[str, Any] = {"size": size, "origin": origin, "local_ensemble": self.local_ensemble}
         return functional.renderer(hidden, head, act_scale=self.act_scale, **where)
 
@@ -183,9 +185,10 @@ class QuantizedLIIF(LIIF):
             return super()._query(feat, coord, cell, cached)
 
     def _upscale_tensor(self, pixels: Tensor, *args: Any) -> Tensor:
-        _say_if_slow(self.act_scale.device)
-        if len(pixels) and not self.calibrated:
-            self.calibrate(pixels)
+        if not torch.compiler.is_compiling():  # else its graph looks whether there are scales
+            _say_if_slow(self.act_scale.device)
+            if len(pixels) and not self.calibrated:
+                self.calibrate(pixels)
         return super()._upscale_tensor(pixels, *args)
 
     def quantize(self, images: Any = None) -> QuantizedLIIF:

@@ -50,7 +50,7 @@ def _reduced(image: Tensor, pixels: sampling.Sampling) -> Tensor:
     coarser = False
     for axis, along in ((-2, pixels[0]), (-1, pixels[1])):
         n = image.shape[axis]
-        if (out := min(n, math.ceil(along.whole))) < n:
+        if (out := math.ceil(along.whole)) < n:
             image, coarser = _lanczos(from_dtype(image), axis, out), True
     return image.clamp_(0, 1) if coarser else image
 

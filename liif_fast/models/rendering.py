@@ -31,7 +31,8 @@ class Rendering(ImageInterface):
 
         Input and output are normalised as the network's own (see ``data_norm``); ``upscale`` takes images. Neither
         coordinates nor intermediate values of the whole grid ever exist at once on the CPU; large images of a batch are
-        encoded one by one, so that a batch needs no more memory than an image and the images themselves.
+        encoded one by one, so that a batch needs no more memory than an image and the images themselves. In a graph of
+        ``torch.compile`` or ``torch.export`` all is done at once, and of a window's image all is encoded.
 
         Args:
             dtype: half precision for encoder and hidden map; None: the model's, or that of autocast.

@@ -130,6 +130,18 @@ def upscale(
         return _upscale(model, image, out, pixels or sampling.of(out.shape[-2:]), tile, dtype, progress, only)
 
 
+def at_once(model: LIIF, image: Tensor, out: Tensor, pixels: sampling.Sampling, dtype: torch.dtype) -> Tensor:
+    """``upscale`` as compilers follow it: the whole batch in one piece, without a second try. Where eager mode looks at
+    values, the graph does when it runs, and raises a RuntimeError."""
+    if dtype == torch.float32 and any(p.dtype in HALF for p in model.parameters()):
+        raise ValueError("dtype: to compile float32 with weights of half precision, convert them first: model.float()")
+    (tile,) = Grid((image.shape[-2], image.shape[-1]), pixels, 0).tiles(0)
+    colours = _renderer(model, image, pixels, tile, dtype)(tile.out, None)
+    wrong = f"the result is not finite in {dtype}: compile with dtype=torch.float32"
+    torch._assert_async(colours.isfinite().all(), wrong if dtype in HALF else str(values.not_finite()))
+    return out.copy_(values.finished(colours, out.shape[1], out.dtype))
+
+
 def _upscale(
     model: LIIF,
     image: Tensor,

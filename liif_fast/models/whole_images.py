@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..base.shown import shown
 from ..head import sampling
 from ..head.precision import HALF
 from ..sizes import Target, checked_window
-from . import overrides, reduction, tile_size, tiles, values
+from . import overrides, parts, reduction, tile_size, tiles, values
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -35,7 +36,8 @@ def render(
         encoder: as of ``parts.encode_part``.
     """
     in_size = inp.shape[-2:]
-    whole = all(axis.plain for axis in pixels) or tile_size.why_none(model) is not None
+    whole = torch.compiler.is_compiling() or all(axis.plain for axis in pixels)
+    whole = whole or tile_size.why_none(model) is not None
     grid = tiles.Grid((in_size[0], in_size[1]), pixels, tile_size.halo(model) or 0, model.pad_to)
     (tile,) = grid.tiles(0 if whole else max(1 << 62, *in_size))
     (top, bottom), (left, right) = tile.inp
@@ -45,10 +47,10 @@ def render(
     def rendered(images: Tensor) -> Tensor:
         return model.encode_part(images, in_size, (top, left), hidden, pixels, dtype, encoder=encoder)(tile.out)
 
-    step = len(inp)
+    step = inp.shape[0]
     if not torch.compiler.is_compiling() and step > 1:
         step = tile_size.together(model, part.shape[-2] * part.shape[-1], inp.device)
-    if step >= len(inp):
+    if step >= inp.shape[0]:
         return rendered(part)
     first = rendered(part[:step])
     out = first.new_empty(len(inp), *first.shape[1:])
@@ -59,6 +61,7 @@ def render(
     return out
 
 
+@parts.no_gradients
 def upscale(
     model: LIIF,
     image: Tensor,
@@ -73,16 +76,28 @@ def upscale(
     dtype = chosen_dtype(model, dtype, device)
     if not model._own(*overrides.COLOURS, "render"):  # those are asked later
         values.check_channels(model._out_dim())
-    tile = tile_size.chosen(model, tile, device, image.shape[-2:])
+    compiling = torch.compiler.is_compiling()
+    if compiling:
+        _check_for_graph(tile, progress)
+    side = 0 if compiling else tile_size.chosen(model, tile, device, image.shape[-2:])
     layout = torch.channels_last if image.stride(1) == 1 else torch.contiguous_format
     shape = (*image.shape[:2], *(axis.count for axis in pixels))
     out = torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=layout)
-    if not len(image):
+    if not image.shape[0]:
         return out
-    with torch.no_grad():
-        if not target.point:
-            image = reduction.reduced(image, pixels, target.alpha)
-        return tiles.upscale(model, image, out, tile=tile, dtype=dtype, progress=progress, pixels=pixels)
+    if not (target.point or target.enlarges):
+        image = reduction.reduced(image, pixels, target.alpha)
+    if compiling:
+        return tiles.at_once(model, image, out, pixels, dtype)
+    return tiles.upscale(model, image, out, tile=side, dtype=dtype, progress=progress, pixels=pixels)
+
+
+def _check_for_graph(tile: int | str, progress: Callable[[float], None] | None) -> None:
+    """ValueError for what ``upscale`` cannot do in a graph of torch.compile or torch.export."""
+    if tile not in ("auto", 0):
+        raise ValueError(f"tile: a graph has the whole image at once, so 'auto' or 0 is wanted, got {shown(tile)}")
+    if progress is not None:
+        raise ValueError("progress: a graph cannot call it: give none, or call upscale without compiling it")
 
 
 def chosen_dtype(model: LIIF, dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
