@@ -14,7 +14,7 @@ MAX_PIXELS = 2**28
 MAX_OUTPUT_PIXELS = 2**28
 
 
-def checked_size(size: Sequence[int]) -> tuple[int, int]:
+def checked_size(size: Sequence[int], name: str = "size") -> tuple[int, int]:
     """(height, width); ValueError for anything but two integers above 0."""
     try:
         pair = tuple(size)
@@ -22,7 +22,7 @@ def checked_size(size: Sequence[int]) -> tuple[int, int]:
     except TypeError:
         ok = False
     if not ok:
-        raise ValueError(f"size: (height, width), two integers above 0, is wanted, got {shown(size)}")
+        raise ValueError(f"{name}: (height, width), two integers above 0, is wanted, got {shown(size)}")
     return int(pair[0]), int(pair[1])
 
 

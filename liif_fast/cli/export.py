@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
             export.to_pt2(model, args.output, **how)
     except (TypeError, ValueError, ImportError) as error:
         raise UsageError(str(error)) from error
-    reporting.result(f"{args.output}: {os.path.getsize(args.output) / 1e6:.1f} MB, {_inputs(args, model)}")
+    kind = f"ONNX opset {args.opset}" if kind == ".onnx" else "AOTInductor"
+    reporting.result(f"{args.output}: {kind}, {os.path.getsize(args.output) / 1e6:.1f} MB, {_inputs(args, model)}")
     return 0
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,12 @@ from ..base import atomic
 from ..base.shown import shown
 from ..base.version import VERSION
 from ..models import values
+from ..models.liif import LIIF
 from ..models.quantized import QuantizedLIIF
 from ..sizes import checked_size, output_size
 from ..weights.files import first_line
 from . import portable
 from .translations import standard_operators
-
-if TYPE_CHECKING:
-    from ..models.liif import LIIF
 
 OPSET = 18
 PARTS = ("image", "head")
@@ -126,8 +124,6 @@ def to_pt2(
 
 
 def _asked(model: Any, part: str, fixed: Any, size: Any, scale: Any, dtype: torch.dtype) -> _Asked:
-    from ..models.liif import LIIF
-
     if not isinstance(model, LIIF):
         raise TypeError(f"model: a LIIF is wanted, got a {type(model).__name__}")
     if isinstance(model, QuantizedLIIF):
@@ -136,7 +132,7 @@ def _asked(model: Any, part: str, fixed: Any, size: Any, scale: Any, dtype: torc
         raise ValueError(f"part: one of {', '.join(map(repr, PARTS))} is wanted, got {shown(part)}")
     if dtype not in DTYPES:
         raise ValueError(f"dtype: torch.float32 or torch.float16 is wanted, got {shown(dtype)}")
-    height, width = _EXAMPLE if fixed is None else checked_size(fixed)
+    height, width = _EXAMPLE if fixed is None else checked_size(fixed, "fixed")
     sides = {} if fixed is not None else {2: _ANY, 3: _ANY}
     inputs: dict[str, Tensor]
     dynamic: dict[str, Any]
@@ -144,8 +140,8 @@ def _asked(model: Any, part: str, fixed: Any, size: Any, scale: Any, dtype: torc
         if size is not None or scale is not None:
             raise ValueError("size, scale: the head is asked at coordinates; give neither")
         names = ("coord", "cell") if model.cell_decode else ("coord",)
-        inputs = {"feat": torch.rand(2, model.encoder.out_dim, height, width)}
-        inputs |= {name: torch.rand(2, 19, 2) for name in names}
+        inputs = {"feat": torch.zeros(2, model.encoder.out_dim, height, width)}
+        inputs |= {name: torch.zeros(2, 19, 2) for name in names}
         dynamic = {"feat": {0: _ANY, **sides}, **{name: {0: _ANY, 1: _ANY} for name in names}}
         about = (
             "LIIF's head: colours, normalised as the network's own, of features [B, C, H, W] at coordinates [B, Q, 2]"
@@ -157,7 +153,7 @@ def _asked(model: Any, part: str, fixed: Any, size: Any, scale: Any, dtype: torc
             f"fixed: this model's encoder works on windows of {model.pad_to}: give images' (height, width)"
         )
     result, times = _result(size, scale, fixed)
-    inputs, dynamic = {"image": torch.rand(2, 3, height, width)}, {"image": {0: _ANY, **sides}}
+    inputs, dynamic = {"image": torch.zeros(2, 3, height, width)}, {"image": {0: _ANY, **sides}}
     if result is None and times is None:
         inputs["size"], dynamic["size"] = torch.tensor([3 * height + 1, 2 * width + 3]), None
     about = "LIIF: images [B, 3, H, W] in [0, 1] at any size (height, width); below their own size it samples points"

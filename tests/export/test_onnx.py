@@ -209,7 +209,7 @@ def own():
         (lambda: small(hidden=()), {"part": "encoder"}, ValueError, "part: one of 'image', 'head' is wanted"),
         (small, {"dtype": torch.bfloat16}, ValueError, "dtype: torch.float32 or torch.float16"),
         (small, {"opset": 17}, ValueError, "opset: a whole number from 18"),
-        (small, {"fixed": (0, 3)}, ValueError, "size: .*two integers above 0"),
+        (small, {"fixed": (0, 3)}, ValueError, "fixed: .*two integers above 0"),
         (small, {"scale": 2.5}, ValueError, "scale: a whole number is wanted where images have any size, got 2.5"),
         (small, {"scale": 2, "size": (3, 4)}, ValueError, "either scale or size"),
         (small, {"part": "head", "scale": 2}, ValueError, "size, scale: the head is asked at coordinates"),
