@@ -182,12 +182,12 @@ def _traced(asked: _Asked) -> torch.export.ExportedProgram:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters say of their own insides."""
+    """Without what the exporters say of their own insides, and without a caller's autocast, which they would write."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.autocast("cpu", enabled=False):
             warnings.simplefilter("ignore")
             yield
     finally:

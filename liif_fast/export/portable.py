@@ -135,7 +135,7 @@ class HeadAlone(nn.Module):
 
     def forward(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
         layers, (height, width) = self.layers, feat.shape[-2:]
-        index, rel, _ = corners(coord, (height, width), layers.ensemble)
+        index, rel, _ = corners(coord, (height, width), layers.ensemble, (_exact(height), _exact(width)))
         image = torch.arange(feat.shape[0])[:, None, None]
         first = layers.hidden(feat)[image, index[..., 0], index[..., 1]].float()  # [B, Q, K, D]
         first = first + layers.position(rel[..., 0], 0) + layers.position(rel[..., 1], 1)
@@ -147,9 +147,15 @@ class HeadAlone(nn.Module):
 
 def _axis(count: Any, length: Any, ensemble: bool) -> tuple[Tensor, Tensor]:
     """Along one side: of each output pixel the nearest feature pixels, and its offsets from them, ``[count, k]``."""
-    centres = pixel_centres(torch.arange(count), count)
-    index, rel, _ = corners(torch.stack([centres, centres], -1), (length, length), ensemble)
+    centres = pixel_centres(torch.arange(count), _exact(count))
+    index, rel, _ = corners(torch.stack([centres, centres], -1), (length, length), ensemble, (_exact(length),) * 2)
     return index[:, ::3, 0], rel[:, ::3, 0]  # of the pairs those of equal choices
+
+
+def _exact(n: Any) -> Any:
+    """A side as what float64 is made of: exporters divide their symbols in float32, and on the centre of a border's
+    pixels, where odd factors have a row of the result, the corners' weights are those of what rounding leaves."""
+    return torch.full((), n, dtype=torch.float64)
 
 
 def _sides(size: Tensor | None) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ import torch
 
 from ..weights.files import first_line
 
-_FLOAT, _INT64 = 1, 7  # onnx.TensorProto's
+_FLOAT, _INT64, _DOUBLE = 1, 7, 11  # onnx.TensorProto's
 
 
 def standard_operators() -> Any:
@@ -40,6 +40,9 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def number(value: float) -> Any:
         return op.Constant(value_float=value)
 
+    def double(value: float) -> Any:
+        return op.Cast(op.Constant(value_float=value), to=_DOUBLE)
+
     def sides(size: Any) -> list[Any]:
         """Of a SymInt[2], whose items are numbers or values of the graph: int64 [1] each."""
         return [ints(n) if isinstance(n, int) else op.Reshape(n, ints(1)) for n in size]
@@ -53,16 +56,16 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         index, rel = [], []
         for axis, n in enumerate(size):
             c, length = column(coord, axis), op.Cast(n, to=_FLOAT)
+            half = op.Div(double(1.0), op.Cast(n, to=_DOUBLE))  # rounded once, after the sums, as in the operators
             if ensemble:
-                half = op.Div(number(1.0), length)
-                shifts = op.Concat(op.Sub(number(1e-6), half), op.Add(half, number(1e-6)), axis=0)
-                at = op.Add(c, shifts)
+                shifts = op.Concat(op.Sub(double(1e-6), half), op.Add(half, double(1e-6)), axis=0)
+                at = op.Add(c, op.Cast(shifts, to=_FLOAT))
             else:
                 at = c
             at = op.Clip(at, number(-1 + 1e-6), number(1 - 1e-6))
             i = op.Round(op.Div(op.Sub(op.Mul(op.Add(at, number(1.0)), length), number(1.0)), number(2.0)))
             step = op.Div(number(2.0), length)
-            centre = op.Add(op.Mul(step, i), op.Sub(op.Div(number(1.0), length), number(1.0)))
+            centre = op.Add(op.Mul(step, i), op.Cast(op.Sub(half, double(1.0)), to=_FLOAT))
             rel.append(op.Mul(op.Sub(c, centre), length))
             last = op.Sub(n, ints(1))
             index.append(op.Max(op.Min(op.Cast(i, to=_INT64), last), ints(0)))

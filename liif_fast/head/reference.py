@@ -8,6 +8,7 @@ not for speed. Sizes: B images, Q queries each, K corners per query, C feature c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -103,7 +104,9 @@ def liif(
     return sum(pred * (area / total).unsqueeze(-1) for pred, area in zip(preds, reversed(areas), strict=True))
 
 
-def corners(coord: Tensor, size: Sequence[int], ensemble: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+def corners(
+    coord: Tensor, size: Sequence[int], ensemble: bool = True, lengths: Sequence[Any] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Which feature pixels a query reads, where it lies from them, and how much each of them counts.
 
     The index arithmetic of ``liif`` without its grid_samples, operation by operation in the same roundings, so that
@@ -113,6 +116,7 @@ def corners(coord: Tensor, size: Sequence[int], ensemble: bool = True) -> tuple[
         coord: ``[..., 2]``, (y, x), float32 or float64.
         size: (H, W) of the whole feature map.
         ensemble: K = 4 corners, k = 2 * (vy > 0) + (vx > 0); False: K = 1, the nearest pixel.
+        lengths: ``size`` as what divides in float64, for exporters, whose symbols do not; None: as it is.
 
     Returns:
         index ``[..., K, 2]`` int64 (row, column; inside the map for any coordinate, NaN included),
@@ -120,12 +124,12 @@ def corners(coord: Tensor, size: Sequence[int], ensemble: bool = True) -> tuple[
     """
     signs, eps_shift = ((-1, 1), 1e-6) if ensemble else ((0,), 0.0)
     indices, rels = [], []
-    for axis, n in enumerate(size):
+    for axis, n in enumerate(size if lengths is None else lengths):
         c = coord[..., axis, None]
         at = torch.cat([c + (v / n + eps_shift) for v in signs], -1).clamp(-1 + 1e-6, 1 - 1e-6)  # [..., len(signs)]
         i = (((at + 1) * n - 1) / 2).round()
         rels.append((c - ((2 / n) * i + (-1 + 1 / n))) * n)
-        indices.append(i.to(torch.int64).clamp(0, n - 1))
+        indices.append(i.to(torch.int64).clamp(0, size[axis] - 1))
     # every row choice with every column choice, rows outer: [..., K, 2]
     index, rel = (
         torch.stack([a.repeat_interleave(len(signs), -1), b.repeat((1,) * (b.ndim - 1) + (len(signs),))], -1)

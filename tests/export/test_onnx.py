@@ -23,6 +23,7 @@ SIZES = [
     ((5, 3), (40, 7)),
     ((1, 1), (3, 2)),
     ((24, 24), (99, 97)),
+    ((3, 11), (9, 33)),  # on the centre of a border's pixels rounding decides the weights
 ]
 PLAIN = {"local_ensemble": False, "feat_unfold": False, "cell_decode": False}
 ANY = torch.export.Dim.DYNAMIC
@@ -107,8 +108,10 @@ def test_float16(tmp_path):
 def test_head_alone(tmp_path, flags):
     model = small(**flags)
     export.to_onnx(model, tmp_path / "head.onnx", part="head")
-    for size, queries in ((9, 4), 33), ((1, 7), 1):
+    for size, queries in ((9, 4), 33), ((1, 7), 1), ((11, 3), 297):
         feat, coord = torch.randn(2, 8, *size), torch.rand(2, queries, 2) * 2.2 - 1.1
+        if size == (11, 3):  # on the centre of a border's pixels rounding decides the weights
+            coord = liif_fast.make_coord((33, 9)).expand(2, -1, -1)
         cell = torch.rand(2, queries, 2) * 0.2
         given = {"feat": feat, "coord": coord, **({"cell": cell} if model.cell_decode else {})}
         with torch.no_grad():
@@ -172,13 +175,23 @@ def test_torchs_exporter_with_the_table(tmp_path, grad):
             dynamic_shapes=({0: ANY, 2: ANY, 3: ANY}, {0: ANY, 1: ANY}, {0: ANY, 1: ANY}), verbose=False, dynamo=True,
         )  # fmt: skip
     made.save(tmp_path / "model.onnx")
-    inp, coord = torch.rand(1, 3, 8, 8), liif_fast.make_coord((8, 8))[None]
+    # an odd factor: on the centre of a border's pixels rounding decides the weights
+    inp, coord = torch.rand(1, 3, 11, 3), liif_fast.make_coord((33, 9))[None]
     cell = torch.full_like(coord, 0.25)
     feed = {"inp": inp.numpy(), "coord": coord.numpy(), "cell": cell.numpy()}
     with torch.no_grad():
         want = model(inp, coord, cell)
     got = session(tmp_path / "model.onnx").run(None, feed)[0]
     torch.testing.assert_close(torch.from_numpy(got), want, rtol=1e-5, atol=1e-5)
+
+
+def test_autocast_around_it_changes_nothing(tmp_path):
+    model, image = small(), torch.rand(1, 3, 9, 14)
+    with torch.autocast("cpu", torch.bfloat16):
+        export.to_onnx(model, tmp_path / "liif.onnx", scale=2)
+    torch.testing.assert_close(
+        ran(tmp_path / "liif.onnx", image=image), model.upscale(image, scale=2), rtol=0, atol=1e-5
+    )
 
 
 def test_openvino_runs_it(tmp_path):
