@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import warnings
@@ -61,6 +62,7 @@ def to_onnx(
       ``cell_decode``, ``cell [B, Q, 2]`` to ``result [B, Q, out_dim]``, as ``LIIF.query``.
 
     Below the image's size results are samples of LIIF, as of ``upscale(..., point=True)``: reduce the image before.
+    Coordinates are float32, for a model in float64 too.
 
     Args:
         fixed: (height, width) of every image (for the head: of the features); None: any.
@@ -74,17 +76,22 @@ def to_onnx(
     Raises:
         ImportError: without the packages onnx and onnxscript (extra ``onnx``).
         TypeError, ValueError: naming the argument; a model whose colours are not what its weights say; int8.
-        OSError: the file cannot be written.
+        OSError: the file cannot be written. RuntimeError: the encoder has no form there.
     """
     if isinstance(opset, bool) or not isinstance(opset, int) or opset < OPSET:
         raise ValueError(f"opset: a whole number from {OPSET} is wanted, got {shown(opset)}")
     asked = _asked(model, part, fixed, size, scale, dtype)
     standard_operators()
-    with _quiet():
-        made = torch.onnx.export(
-            _traced(asked), dynamo=True, input_names=list(asked.inputs), output_names=["result"], opset_version=opset,
-            verbose=False,
-        )  # fmt: skip
+    _check_target(path)
+    with _undisturbed():
+        program = _traced(asked)
+        try:
+            made = torch.onnx.export(
+                program, dynamo=True, input_names=list(asked.inputs), output_names=["result"], opset_version=opset,
+                verbose=False,
+            )  # fmt: skip
+        except Exception as error:  # an operator of somebody's encoder, say, that has no form there
+            raise RuntimeError(f"export: torch.onnx cannot translate this model: {first_line(error)}") from error
     assert made is not None  # it is written by ``save``
     made.model.producer_name, made.model.producer_version, made.model.doc_string = "liif_fast", VERSION, asked.about
     with atomic.replacing(path) as scratch:
@@ -109,7 +116,8 @@ def to_pt2(
     if os.path.splitext(path)[1] != ".pt2":
         raise ValueError(f"path: torch wants the suffix .pt2 of its packages, got {os.fspath(path)}")
     asked = _asked(model, part, fixed, size, scale, torch.float32)
-    with _quiet(), atomic.replacing(path) as scratch:
+    _check_target(path)
+    with _undisturbed(), atomic.replacing(path) as scratch:
         package = f"{scratch}.pt2"
         try:
             torch._inductor.aoti_compile_and_package(_traced(asked), package_path=package)
@@ -171,23 +179,35 @@ def _result(size: Any, scale: Any, fixed: Any) -> tuple[tuple[int, int] | None, 
     return None, int(scale)
 
 
+def _check_target(path: str | os.PathLike[str]) -> None:
+    """OSError where no file can be written, before the work."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    atomic.probe(os.path.dirname(os.path.realpath(path)))
+
+
 def _traced(asked: _Asked) -> torch.export.ExportedProgram:
     args, dynamic = tuple(asked.inputs.values()), tuple(asked.dynamic.values())
     try:
         with torch.no_grad():
+            asked.module(*args)  # what an encoder cannot take it says better than the tracer
             return torch.export.export(asked.module, args, dynamic_shapes=dynamic, strict=True)
+    except ValueError as error:
+        given = "x".join(map(str, args[0].shape[2:]))
+        raise ValueError(f"fixed: other sides than {given} are wanted: {first_line(error)}") from error
     except Exception as error:  # of any kind: the encoder may be anyone's
         raise RuntimeError(f"export: torch.export cannot trace this model: {first_line(error)}") from error
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporters say of their own insides, and without a caller's autocast, which they would write."""
+def _undisturbed() -> Iterator[None]:
+    """Without what the exporters say of their own insides, and without a caller's autocast and default device, which
+    they would write."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.autocast("cpu", enabled=False):
+        with warnings.catch_warnings(), torch.autocast("cpu", enabled=False), torch.device("cpu"):
             warnings.simplefilter("ignore")
             yield
     finally:

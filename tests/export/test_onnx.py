@@ -253,3 +253,43 @@ def test_an_encoder_that_cannot_be_traced_is_one_line(tmp_path):
         export.to_onnx(model, tmp_path / "liif.onnx")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_that_halves_says_so(tmp_path):
+    class Half(nn.Module):
+        out_dim = 12
+
+        def forward(self, x):
+            return nn.functional.pixel_unshuffle(x, 2)
+
+    model = liif_fast.LIIF(Half(), {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [8]}}).eval()
+    with pytest.raises(ValueError, match=r"^fixed: other sides than 13x17 are wanted: .*$"):
+        export.to_onnx(model, tmp_path / "liif.onnx")
+    export.to_onnx(model, tmp_path / "liif.onnx", fixed=(8, 6))
+    image = torch.rand(1, 3, 8, 6)
+    want = model.upscale(image, size=(20, 15))
+    torch.testing.assert_close(ran(tmp_path / "liif.onnx", image=image, size=(20, 15)), want, rtol=0, atol=1e-5)
+
+
+def test_what_has_no_form_there_is_one_line(tmp_path):
+    class Sorts(nn.Module):
+        out_dim = 3
+
+        def forward(self, x):
+            return x + torch.linalg.matrix_exp(x[..., :2, :2]).sum()
+
+    model = liif_fast.LIIF(Sorts(), {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [8]}}).eval()
+    with pytest.raises(RuntimeError, match=r"^export: torch.onnx cannot translate this model: .+$") as caught:
+        export.to_onnx(model, tmp_path / "liif.onnx")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [export.to_onnx, export.to_pt2])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path, monkeypatch, write):
+    monkeypatch.setattr(torch.export, "export", None)
+    (tmp_path / "there.pt2").mkdir()
+    with pytest.raises(FileNotFoundError):
+        write(small(), tmp_path / "no" / "liif.pt2")
+    with pytest.raises(IsADirectoryError, match=r"there\.pt2"):
+        write(small(), tmp_path / "there.pt2")
