@@ -11,6 +11,7 @@ descriptor.scale = 2.5                         # from now on descriptor(image) i
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import warnings
@@ -38,9 +39,9 @@ def install() -> None:
 
     spandrel gives an architecture nothing but tensors. What else a file says (the normalisation of images, the spec and
     the hash that ``LIIF.save`` writes, averaged weights beside raw ones) is read from the file: for that
-    ``ModelLoader.load_state_dict_from_file`` is replaced by a function that notes the path of a LIIF's file with the
-    state dict, and returns what it did otherwise. A state dict that comes without its file is taken as
-    ``liif_fast.load`` takes a bare one: images become (x - 0.5) / 0.5, all four corners are blended.
+    ``ModelLoader.load_state_dict_from_file`` is replaced by a function whose state dict of a LIIF's file knows that,
+    also when its tensors are changed; of another file it is what it was. A state dict that does not (``dict(state)``,
+    say) is taken as ``liif_fast.load`` takes a bare one: images become (x - 0.5) / 0.5, all four corners are blended.
 
     What looks like a LIIF but is none that ``liif_fast.load`` takes is refused with its ``CheckpointError``.
 
@@ -54,19 +55,18 @@ def install() -> None:
 
 
 class _OfFile(dict[str, Any]):
-    """A state dict that knows its file."""
+    """The state dict of a file, which also knows what else that says."""
 
-    path: str | os.PathLike[str]
+    def __init__(self, path: str | os.PathLike[str], device: Any) -> None:
+        self.path, self.contents = path, checkpoints.contents_of(path)
+        super().__init__({name: t.to(device) for name, t in self.contents.state.items()})
 
 
 def _noting(reading: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(reading)
     def load_state_dict_from_file(self: Any, path: str | os.PathLike[str]) -> Any:
         state = reading(self, path)
-        if _ID in self.registry and _is_liif(state):
-            state = _OfFile(state)
-            state.path = os.path.abspath(path)  # the folder may change before it is used
-        return state
+        return _OfFile(path, self.device) if _ID in self.registry and _is_liif(state) else state
 
     return load_state_dict_from_file
 
@@ -88,7 +88,7 @@ def _is_liif(state: Mapping[str, Any]) -> bool:
 
 def _load(state: Mapping[str, Any]) -> LIIF:
     if isinstance(state, _OfFile):
-        model, notes = checkpoints.load_with_notes(state.path)
+        model, notes = checkpoints.built(dataclasses.replace(state.contents, state=state), state.path)
     else:
         model, notes = checkpoints.built(_whole(state))
     for note in notes:

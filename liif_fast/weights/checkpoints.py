@@ -13,12 +13,13 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..base.shown import shown
 from ..base.version import VERSION
@@ -27,7 +28,8 @@ from . import checks as weight_checks
 from . import files as weight_files
 from . import hub, pretrained, savable, state_dicts
 from . import sets as weight_sets
-from .files import first_line
+from .files import first_line, said_of
+from .savable import data_norm_of, state_of
 from .state_dicts import CheckpointError, Contents, State, UnknownModelError, some
 
 FORMAT = 1
@@ -108,17 +110,26 @@ def load_with_notes(
     return model.to(device), notes
 
 
-def built(raw: Any) -> tuple[Any, tuple[str, ...]]:
-    """``load_with_notes`` for what another program has read: a state dict, or a checkpoint of dictionaries.
+def built(raw: Any, name: str | os.PathLike[str] = "the state dict") -> tuple[Any, tuple[str, ...]]:
+    """``load_with_notes`` for what has been read: a state dict, a checkpoint of dictionaries, ``contents_of`` a file.
+
+    Raises:
+        CheckpointError: as ``load``, of what is called ``name``.
+    """
+    with said_of(name):
+        contents = raw if isinstance(raw, Contents) else _contents(raw)
+        return _build(contents), contents.notes
+
+
+def contents_of(path: str | os.PathLike[str], spec: Mapping[str, Any] | None = None) -> Contents:
+    """What is in a file, of which ``built`` makes what ``load`` does.
 
     Raises:
         CheckpointError: as ``load``.
     """
-    try:
-        contents = _contents(raw)
-        return _build(contents), contents.notes
-    except ValueError as error:
-        raise CheckpointError(f"the state dict: {first_line(error)}") from error
+    with said_of(path):
+        contents = _read(Path(path), spec)
+    return replace(contents, notes=tuple(f"{path}: {note}" for note in contents.notes))
 
 
 def save(model: nn.Module, path: str | os.PathLike[str], *, credit: str | None = None) -> None:
@@ -135,7 +146,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], *, credit: str | None =
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     metadata = {"format": "pt", weight_checks.ABOUT: about}
-    state = _state_of(model)
+    state = state_of(model)
     metadata[weight_checks.HASH] = weight_checks.file_hash(io.BytesIO(safetensors.torch.save(state, metadata)))
     _write(path, safetensors.torch.save(state, metadata))
 
@@ -146,7 +157,12 @@ def about_of(model: nn.Module, credit: str | None = None) -> str:
     Raises:
         CheckpointError, ValueError: as ``save``.
     """
-    about = {"format": FORMAT, "version": VERSION, "spec": savable.check(model), "data_norm": _data_norm_of(model)}
+    about = {
+        "format": FORMAT,
+        "version": VERSION,
+        "spec": savable.check(model),
+        "data_norm": data_norm_of(model),
+    }
     about["hash"] = weight_checks.HASH  # so that a file which has lost it is seen to have had one
     if credit is not None:
         about["credit"] = credit
@@ -165,7 +181,10 @@ def save_official(model: nn.Module, path: str | os.PathLike[str]) -> None:
         CheckpointError, ValueError: as ``save``.
     """
     data = io.BytesIO()
-    torch.save({"model": {**savable.check(model), "sd": _state_of(model)}, "data_norm": _data_norm_of(model)}, data)
+    torch.save(
+        {"model": {**savable.check(model), "sd": state_of(model)}, "data_norm": data_norm_of(model)},
+        data,
+    )
     _write(path, data.getvalue())
 
 
@@ -173,17 +192,11 @@ def _load_file(
     path: Path, spec: Mapping[str, Any] | None = None, name: str | None = None
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """``name``: the one of ``pretrained`` whose weights must be in the file."""
-    try:
-        contents = _read(path, spec)
+    contents = contents_of(path, spec)
+    with said_of(path):
         if name is not None:
             pretrained.verify(name, path)
-        return _build(contents), tuple(f"{path}: {note}" for note in contents.notes)
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {first_line(error)}") from error
+    return built(contents, path)
 
 
 def _convert(original: Path, target: Path, credit: str) -> None:
@@ -259,22 +272,6 @@ def _fitting(own: State, state: State) -> State:
     unused = {key: t.to(dtype) for key, t in unused.items()}
     # copied: the file may be mapped into memory, or the tensor be a small part of a large storage
     return {key: t.detach().clone(memory_format=torch.contiguous_format) for key, t in {**state, **unused}.items()}
-
-
-def _data_norm_of(model: nn.Module) -> state_dicts.DataNorm | None:
-    data_norm = getattr(model, "data_norm", None)
-    return None if data_norm is None else state_dicts.check_data_norm(data_norm)
-
-
-def _state_of(model: nn.Module) -> State:
-    """The state dict on the CPU, contiguous, without names that torch.compile put in."""
-    copied = {}
-    for key, t in model.state_dict().items():
-        if not isinstance(t, Tensor):
-            raise CheckpointError(f"{key} of the state dict is a {type(t).__name__}, only tensors can be saved")
-        # a copy of each, because safetensors refuses tensors that share memory
-        copied[key.replace("_orig_mod.", "")] = t.detach().to("cpu", copy=True).contiguous()
-    return copied
 
 
 def _write(path: str | os.PathLike[str], data: bytes) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import safetensors
 from ..base import atomic
 from . import checks as weight_checks
 from . import torch_files
+from .state_dicts import CheckpointError
 
 _HEADER = 1 << 25  # bytes, at most, of the header of safetensors: a tensor takes about 120
 
@@ -51,6 +55,19 @@ def first_line(error: BaseException) -> str:
     """An error's message, short enough to stand in another one."""
     lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines() if line.strip()]
     return lines[0][:300].rstrip(".") if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def said_of(name: str | os.PathLike[str]) -> Iterator[None]:
+    """What is wrong, as a CheckpointError of one line that begins with a name."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{name}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{name}: {first_line(error)}") from error
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -29,11 +29,17 @@ def load(
     """The model of a folder or a repository; see ``ImageInterface.from_pretrained``."""
     if not isinstance(name, str | os.PathLike):
         raise TypeError(f"from_pretrained: 'user/name' or a folder is wanted, got a {type(name).__name__}")
+    if not isinstance(revision, str | None):
+        raise TypeError(f"revision: a text is wanted, got {shown(revision)}")
     if os.path.isdir(name):
         if revision is not None:
             raise ValueError(f"revision: {os.fspath(name)} is a folder, which has none; leave {shown(revision)} out")
         folder = Path(name)
     elif isinstance(name, str):
+        if hub.is_address(name):
+            raise checkpoints.UnknownModelError(
+                f"{name}: 'user/name' is wanted here, without hf://, and revision=...; liif_fast.load takes addresses"
+            )
         folder = hub.fetch(name, revision=revision, **options)
     else:
         raise checkpoints.UnknownModelError(f"{os.fspath(name)}: there is no such folder")

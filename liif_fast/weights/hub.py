@@ -26,7 +26,8 @@ from .files import first_line
 from .state_dicts import CheckpointError, UnknownModelError
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-_ADDRESS = re.compile(r"hf://(?P<name>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>\S+))?")
+_NAME = r"[^/@\s]+/[^/@\s]+"
+_ADDRESS = re.compile(rf"hf://(?P<name>{_NAME})(?:@(?P<revision>\S+))?")
 _LOG_IN = "where it asks who you are: hf auth login"
 
 
@@ -115,8 +116,13 @@ def push(name: str, writing: Writing, **options: Any) -> str:
         options: of ``ModelHubMixin.push_to_hub``.
 
     Raises:
-        ImportError: without the client. CheckpointError: no network, no right to write it, or no such name.
+        ImportError: without the client. TypeError, UnknownModelError: another name. CheckpointError: no network, or no
+            right to write it.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"push_to_hub: 'user/name' is wanted, got {shown(name)}")
+    if not re.fullmatch(_NAME, name):
+        raise UnknownModelError(f"push_to_hub: 'user/name' is wanted, got {shown(name)}")
     kind = _kind()
     with _errors(name):
         return str(kind.of(writing).push_to_hub(name, **options))
@@ -141,7 +147,10 @@ def _kind() -> Any:
             return folder
 
         def _save_pretrained(self, save_directory: Path) -> None:
-            self.writing.write(save_directory / WEIGHTS)
+            weights = save_directory / WEIGHTS
+            if weights.is_symlink():  # as in the client's cache: the file is of other commits too
+                weights.unlink()
+            self.writing.write(weights)
 
         def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
             data = client.ModelCardData(

@@ -1,4 +1,4 @@
-"""Whether a file can hold a model: it keeps a spec and weights, and what these do not build would be lost."""
+"""What a file keeps of a model: a spec, weights and normalisation; whether anything else would be lost."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..base.methods import replaced
 from ..registry import make
+from .sets import State
+from .state_dicts import CheckpointError, DataNorm, check_data_norm
 
 
 def check(model: nn.Module) -> dict[str, Any]:
@@ -65,3 +67,20 @@ def _parts(model: nn.Module) -> dict[str, nn.Module]:
 
 def _original(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def data_norm_of(model: nn.Module) -> DataNorm | None:
+    """The normalisation of its images; None: the default."""
+    data_norm = getattr(model, "data_norm", None)
+    return None if data_norm is None else check_data_norm(data_norm)
+
+
+def state_of(model: nn.Module) -> State:
+    """The state dict on the CPU, contiguous, without names that torch.compile put in."""
+    copied = {}
+    for key, t in model.state_dict().items():
+        if not isinstance(t, Tensor):
+            raise CheckpointError(f"{key} of the state dict is a {type(t).__name__}, only tensors can be saved")
+        # a copy of each, because safetensors refuses tensors that share memory
+        copied[key.replace("_orig_mod.", "")] = t.detach().to("cpu", copy=True).contiguous()
+    return copied

@@ -107,6 +107,18 @@ def test_a_state_dict_without_its_file(spandrel, image, kind):
     same(spandrel.ModelLoader().load_from_state_dict(state), model, image)
 
 
+def test_a_state_dict_that_is_changed_after_it_was_read_is_what_counts(spandrel, tmp_path, image):
+    model, path, loader = small(), tmp_path / "model.safetensors", spandrel.ModelLoader()
+    model.data_norm = {"inp": {"sub": [0.4], "div": [0.3]}, "gt": {"sub": [0.1], "div": [0.5]}}
+    model.save(path)
+    state = loader.load_state_dict_from_file(path)
+    small().save(path)  # another one, after that
+    state["imnet.layers.4.bias"] = model.imnet.layers[4].bias.data.add_(0.25)
+    same(loader.load_from_state_dict(state), model, image)
+    path.unlink()
+    same(loader.load_from_state_dict(state), model, image)
+
+
 def test_any_scale_through_the_descriptor(load, tmp_path, image):
     model = small()
     model.save(tmp_path / "model.safetensors")
@@ -175,7 +187,8 @@ def test_files_of_other_architectures_stay_theirs(spandrel, load, tmp_path, name
 
 def test_no_other_architecture_takes_a_liif(spandrel, data_dir):
     state = spandrel.ModelLoader().load_state_dict_from_file(data_dir / "weights" / "edsr-baseline-liif.pth")
-    found = [[a.architecture.id for a in spandrel.MAIN_REGISTRY if a.detect(s)] for s in (state, state["sd"])]
+    official = {"name": "liif", "args": {}, "sd": dict(state)}  # without its file
+    found = [[a.architecture.id for a in spandrel.MAIN_REGISTRY if a.detect(s)] for s in (state, official)]
     assert found == [["LIIF"], ["LIIF"]]
 
 

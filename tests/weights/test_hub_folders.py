@@ -90,6 +90,18 @@ def test_a_card_that_is_there_stays_and_that_is_said(folder, model):
     assert (folder / "README.md").read_text(encoding="utf-8") == "mine"
 
 
+def test_a_file_of_the_cache_is_not_written_through_its_link(folder, tmp_path):
+    (tmp_path / "snapshot").mkdir()
+    for name in FILES:
+        (tmp_path / "snapshot" / name).symlink_to(folder / name)
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    other = small()
+    with pytest.warns(CheckpointNote, match="stays as it is"):
+        other.save_pretrained(tmp_path / "snapshot")
+    assert {name: (folder / name).read_bytes() for name in FILES} == before
+    same(liif_fast.LIIF.from_pretrained(tmp_path / "snapshot"), other)
+
+
 def test_a_quantized_model_and_a_baseline(client, model, tmp_path):
     quantized = model.quantize(torch.rand(3, 8, 8))
     quantized.save_pretrained(tmp_path / "int8")
@@ -223,6 +235,10 @@ def test_wrong_arguments(client, folder, model, tmp_path):
         (lambda: liif_fast.LIIF.from_pretrained(3), TypeError, "'user/name' or a folder is wanted"),
         (lambda: liif_fast.LIIF.from_pretrained(tmp_path / "no"), UnknownModelError, "there is no such folder"),
         (lambda: liif_fast.LIIF.from_pretrained("a/b/c"), UnknownModelError, "nor can a repository be called so"),
+        (lambda: liif_fast.LIIF.from_pretrained("hf://a/b"), UnknownModelError, "'user/name' is wanted here, without"),
+        (lambda: liif_fast.LIIF.from_pretrained("a/b", revision=3), TypeError, "revision: a text is wanted, got 3"),
+        (lambda: model.push_to_hub(None), TypeError, "push_to_hub: 'user/name' is wanted, got None"),
+        (lambda: model.push_to_hub("name"), UnknownModelError, "push_to_hub: 'user/name' is wanted, got 'name'"),
         (lambda: liif_fast.load("hf://name"), UnknownModelError, "hf://user/name is wanted"),
         (lambda: liif_fast.load("hf://a/b/c"), UnknownModelError, "hf://user/name is wanted"),
         (lambda: model.save_pretrained(tmp_path / "x", figures=[1]), TypeError, "figures: a mapping"),
