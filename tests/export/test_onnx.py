@@ -257,10 +257,14 @@ def test_an_encoder_that_cannot_be_traced_is_one_line(tmp_path):
 
 def test_an_encoder_that_halves_says_so(tmp_path):
     class Half(nn.Module):
-        out_dim = 12
+        out_dim = 4
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 2, stride=2)
 
         def forward(self, x):
-            return nn.functional.pixel_unshuffle(x, 2)
+            return self.conv(x)
 
     model = liif_fast.LIIF(Half(), {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [8]}}).eval()
     with pytest.raises(ValueError, match=r"^fixed: other sides than 13x17 are wanted: .*$"):
