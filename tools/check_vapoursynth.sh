@@ -21,4 +21,4 @@ fi
 
 export PYTHONPATH=$PWD
 "$python" -c 'import torch, vapoursynth; print(f"VapourSynth R{vapoursynth.__version__.release_major}, torch {torch.__version__}")'
-"$python" -m pytest -q -p no:cacheprovider "$@" tests/integrations/test_vapoursynth.py
+"$python" -m pytest -q -p no:cacheprovider "$@" tests/integrations/test_vapoursynth*.py
