@@ -69,7 +69,7 @@ def to_onnx(
         size: (height, width) of every result, or scale: a whole number of times the image's (any number where that is
             ``fixed``). The file has no input ``size`` then.
         dtype: of the weights and products, float32 or float16.
-        opset: of the standard operators, 18 or later.
+        opset: of the standard operators, 18 or as much later as the package onnx converts to.
 
     Equivalent to: ``model.upscale(image, size=size, point=True)`` or ``model.query(feat, coord, cell)``.
 
@@ -93,6 +93,8 @@ def to_onnx(
         except Exception as error:  # an operator of somebody's encoder, say, that has no form there
             raise RuntimeError(f"export: torch.onnx cannot translate this model: {first_line(error)}") from error
     assert made is not None  # it is written by ``save``
+    if (written := made.model.opset_imports.get("")) != opset:  # torch leaves what it cannot convert as it is
+        raise ValueError(f"opset: this onnx does not convert to {opset}; {written} can be had")
     made.model.producer_name, made.model.producer_version, made.model.doc_string = "liif_fast", VERSION, asked.about
     with atomic.replacing(path) as scratch:
         made.save(scratch)
@@ -203,12 +205,14 @@ def _traced(asked: _Asked) -> torch.export.ExportedProgram:
 def _undisturbed() -> Iterator[None]:
     """Without what the exporters say of their own insides, and without a caller's autocast and default device, which
     they would write."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), torch.autocast("cpu", enabled=False), torch.device("cpu"):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

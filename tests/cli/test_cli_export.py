@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import command
 import numpy as np
 import pytest
 import torch
@@ -14,12 +15,7 @@ from liif_fast.cli.main import main
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}}
-    imnet = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}}
-    torch.manual_seed(0)
-    path = tmp_path / "tiny.safetensors"
-    liif_fast.make({"name": "liif", "args": {"encoder_spec": encoder, "imnet_spec": imnet}}).save(path)
-    return str(path)
+    return str(command.small_model(tmp_path))
 
 
 @pytest.mark.long

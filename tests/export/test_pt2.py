@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from export.test_onnx import small
+from onnx_files import small
 
 from liif_fast import export
 
