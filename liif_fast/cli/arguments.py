@@ -17,8 +17,8 @@ from . import export_arguments, reporting, size_arguments, spellings, video_argu
 
 SCALE = 4.0  # without --scale, --size, --fit and --fill
 _DTYPE = (
-    "of the computation (%(default)s: half precision on CUDA; float32 on a CPU, but bfloat16 for LIIF, as for the "
-    "encoder beside int8, where the CPU has matrix units (AMX): said with the loss)"
+    "of the computation (%(default)s: half precision on CUDA; float32 on a CPU, but bfloat16 for LIIF where it has "
+    "matrix units (AMX); the encoder beside int8 is bfloat16 where the CPU is faster at it: said with the loss)"
 )
 _CORES = "Pictures are done one after the other, each on all cores (OMP_NUM_THREADS=N: on fewer): --jobs is not needed."
 # options of other programs

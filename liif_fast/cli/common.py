@@ -22,6 +22,7 @@ __all__ = ["REBUILD", "cpu_dtype", "device", "dtype", "load", "models"]
 REBUILD = (
     "with a C++ compiler, pip install --no-cache-dir --force-reinstall --no-deps --no-build-isolation . makes them"
 )
+_LOSS = "on Set5 and Set14 at most {} dB below float32 (x2 to x4, EDSR-baseline-LIIF)"
 
 
 def device(name: str) -> torch.device:
@@ -56,27 +57,28 @@ def dtype(name: str, device: torch.device, model: Any) -> torch.dtype:
 
 
 def cpu_dtype() -> tuple[torch.dtype, str]:
-    """What a LIIF on this CPU is computed in by --dtype auto, and its encoder by int8; and why."""
-    found = precision.int8_encoder_dtype("cpu")
-    if found == torch.float32:
-        forced = os.environ.get("LIIF_FAST_MATMUL") == "float32"
-        return found, "LIIF_FAST_MATMUL=float32" if forced else "this processor has no matrix units (AMX) for bfloat16"
-    return found, (
-        "this processor multiplies it by matrix units (AMX); on Set5 and Set14 at most 0.007 dB below float32, with "
-        "int8 0.013 (x2 to x4, EDSR-baseline-LIIF)"
-    )
+    """What a LIIF on this CPU is computed in by --dtype auto; and why."""
+    if torch.bfloat16 in precision.MATRIX_UNITS_CPU:
+        return torch.bfloat16, f"this processor multiplies it by matrix units (AMX); {_LOSS.format(0.007)}"
+    forced = os.environ.get("LIIF_FAST_MATMUL") == "float32"
+    why = "LIIF_FAST_MATMUL=float32" if forced else "this processor has no matrix units (AMX) for bfloat16"
+    return torch.float32, why
 
 
 def _note(name: str, device: torch.device, model: Any) -> str | None:
     """What to say where --dtype gives another result on this processor than on most."""
-    found, why = cpu_dtype()
-    if found == torch.float32 or device.type != "cpu" or not isinstance(model, LIIF):
+    if device.type != "cpu" or not isinstance(model, LIIF):
         return None
-    if name in ("auto", "int8") and isinstance(model, QuantizedLIIF):
-        return f"int8 beside an encoder in bfloat16: {why}; --dtype float32 for one in float32"
-    if name == "int8":
-        return f"int8 beside an encoder in bfloat16: {why}; LIIF_FAST_MATMUL=float32 for one in float32"
-    return f"bfloat16: {why}; --dtype float32 for the exact result" if name == "auto" else None
+    quantized = isinstance(model, QuantizedLIIF) and name in ("auto", "int8")
+    if quantized or name == "int8":
+        if precision.int8_encoder_dtype("cpu") == torch.float32:
+            return None
+        cure = "--dtype float32" if quantized else "LIIF_FAST_MATMUL=float32"
+        why = f"this processor multiplies it faster; with int8 {_LOSS.format(0.013)}"
+        return f"int8 beside an encoder in bfloat16: {why}; {cure} for one in float32"
+    found, why = cpu_dtype()
+    exact = found == torch.float32 or name != "auto"
+    return None if exact else f"bfloat16: {why}; --dtype float32 for the exact result"
 
 
 def load(args: argparse.Namespace, model: str | None = None) -> tuple[Any, torch.dtype]:

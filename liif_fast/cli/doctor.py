@@ -44,6 +44,7 @@ def facts() -> dict[str, Any]:
             "encoder": [_short(d) for d in (torch.float32, *precision.FAST_HALF_CPU)],
             "dtype": _short(chosen),
             "why": why,
+            "int8_encoder": _short(precision.int8_encoder_dtype("cpu")),
         },
         "cuda": {
             "built_with": torch.version.cuda,
@@ -98,8 +99,8 @@ def text(facts: dict[str, Any]) -> str:
         "packages: " + ", ".join(f"{k} {v or 'not installed'}" for k, v in facts["packages"].items()),
         f"compiled library: {facts['library']}",
         f"cpu: {facts['cpu']['threads']} threads, {facts['cpu']['capability']}; kernels: {facts['cpu']['kernels']}",
-        f"cpu: encoders run fast in {', '.join(facts['cpu']['encoder'])}; LIIF by --dtype auto, and the encoder beside "
-        f"int8, in {facts['cpu']['dtype']}: {facts['cpu']['why']}",
+        f"cpu: encoders run fast in {', '.join(facts['cpu']['encoder'])}; beside int8 in "
+        f"{facts['cpu']['int8_encoder']}; LIIF by --dtype auto in {facts['cpu']['dtype']}: {facts['cpu']['why']}",
         f"cuda: torch built with {facts['cuda']['built_with'] or 'none'}; "
         f"devices: {', '.join(facts['cuda']['devices']) or 'none'}; fused kernel: {facts['cuda']['fused_kernel']}",
     ]

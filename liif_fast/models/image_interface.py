@@ -45,7 +45,7 @@ class ImageInterface(nn.Module):
                 worth the border around it is raised (to 64 for the encoders of liif_fast, to 32 for those that see
                 less). Other models than LIIF compute large images in strips of rows with "auto".
             dtype: of the computation: float32 (default), bfloat16 or float16; coordinates are float32 in all. int8, of
-                LIIF only: ``quantize(image)`` first, whose encoder is bfloat16 on CPUs with matrix units for it (AMX).
+                LIIF only: ``quantize(image)`` first, whose encoder is bfloat16 on CPUs that multiply it faster.
             progress: called with the share of the output that is done, in parts that add up to 1.
 
         A tensor's may be compiled, as one graph (``torch.compile(model.upscale, fullgraph=True)``), and a module that

@@ -2,7 +2,7 @@
 
 Activations are unsigned, with one scale for each layer from a calibration; weights signed, with one scale for each
 output channel; sums exact. ``int8`` is the exact specification. The rest stays in floating point: in float32, but where
-a CPU's matrix units multiply bfloat16, ``upscale``, ``render`` and the calibration have the encoder in that, unless a
+a CPU multiplies bfloat16 faster, ``upscale``, ``render`` and the calibration have the encoder in that, unless a
 ``dtype`` or autocast says otherwise.
 """
 

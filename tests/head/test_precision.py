@@ -49,7 +49,8 @@ def test_what_a_processor_multiplies_fast(cpuinfo, words, fast, matrix):
     products = BFLOAT16 if fast else torch.float32
     assert precision.matmul_dtype(BFLOAT16, "cpu") == products
     assert precision.matmul_dtype(FLOAT16, "cpu") == torch.float32
-    assert precision.int8_encoder_dtype("cpu") == (BFLOAT16 if matrix else torch.float32)
+    assert precision.int8_encoder_dtype("cpu") == products
+    assert (BFLOAT16 in precision.MATRIX_UNITS_CPU) is matrix
     assert precision.int8_encoder_dtype("cuda") == torch.float32
     with torch.autocast("cpu", dtype=BFLOAT16), precision.fastest_autocast("cpu"):
         assert torch.is_autocast_enabled("cpu") is fast

@@ -101,6 +101,18 @@ def test_as_it_comes_elsewhere(tiny):
     torch.testing.assert_close(ours, want, rtol=1e-5, atol=1e-6)  # sums in another order
 
 
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_an_arrays_strides_are_those_of_a_dense_tensor(tiny, dtype):
+    """numpy's pictures, as a batch of one: oneDNN reads the stride of the batch, too."""
+    model, strides = tiny().eval(), []
+    model.encoder.register_forward_pre_hook(lambda m, given: strides.append(given[0].stride()))
+    picture = torch.rand(7, 9, 3)
+    model.upscale(picture.numpy(), scale=2, dtype=dtype)
+    with torch.no_grad():
+        model.gen_feat(picture.permute(2, 0, 1).unsqueeze(0))
+    assert strides == [(189, 1, 27, 3)] * 2
+
+
 def test_vmap_knows_no_other_layout(seen):
     model, layouts = seen
     inp = torch.rand(3, 1, 3, 7, 9)

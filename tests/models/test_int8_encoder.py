@@ -1,4 +1,4 @@
-"""The encoder beside 8-bit layers: bfloat16 where a CPU's matrix units multiply it, else float32. The facts about the
+"""The encoder beside 8-bit layers: bfloat16 where a CPU multiplies it faster, else float32. The facts about the
 processor are replaced, so that it holds on any."""
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Maps(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def processor(monkeypatch, amx: bool) -> None:
-    """This one has matrix units for bfloat16, or has not, but runs it fast as AMD's does."""
-    monkeypatch.setattr(precision, "FAST_HALF_CPU", (BFLOAT16,))
-    monkeypatch.setattr(precision, "MATRIX_UNITS_CPU", (BFLOAT16,) if amx else ())
+def processor(monkeypatch, fast: bool) -> None:
+    """This one multiplies bfloat16 faster than float32, or does not."""
+    monkeypatch.setattr(precision, "FAST_HALF_CPU", (BFLOAT16,) if fast else ())
+    monkeypatch.setattr(precision, "MATRIX_UNITS_CPU", ())
 
 
 @pytest.fixture
@@ -68,18 +68,18 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("amx", [True, False])
-def test_bfloat16_where_matrix_units_multiply_it(model, monkeypatch, way, amx):
-    processor(monkeypatch, amx)
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_where_it_is_faster(model, monkeypatch, way, fast):
+    processor(monkeypatch, fast)
     with Maps() as maps:
         got = WAYS[way](model)
-    assert set(Stub.seen) == {BFLOAT16 if amx else FLOAT32}
+    assert set(Stub.seen) == {BFLOAT16 if fast else FLOAT32}
     assert len(Stub.seen) >= 2, "the calibration's crops, and the image"
-    assert set(maps.seen) == {BFLOAT16 if amx else FLOAT32}
+    assert set(maps.seen) == {BFLOAT16 if fast else FLOAT32}
     assert got.dtype == FLOAT32
     processor(monkeypatch, False)
     other = WAYS[way](model)
-    assert torch.equal(got, other) is not amx
+    assert torch.equal(got, other) is not fast
     # two roundings to bfloat16's 2^-9, of which 8-bit steps may make one of 1/255 of the largest activation
     assert (got - other).abs().max() <= 0.03 * (other.max() - other.min())
 
@@ -102,7 +102,7 @@ def test_what_is_asked_for_is_given(model, monkeypatch):
 def test_models_that_say_their_precision_keep_it(model, monkeypatch):
     processor(monkeypatch, True)
     quantized = model.quantize(IMAGE)
-    with torch.autocast("cpu", dtype=torch.float16):  # computed in float32, as without AMX
+    with torch.autocast("cpu", dtype=torch.float16):  # computed in float32
         Stub.seen.clear()
         quantized.render(IMAGE, SIZE)
     assert Stub.seen == [FLOAT32]
@@ -147,9 +147,9 @@ def test_near_float32_on_set5(official, data_dir, monkeypatch):
     from liif_fast.quality.evaluate import evaluate
 
     found = {}
-    for amx in (True, False):
-        processor(monkeypatch, amx)
-        found[amx] = evaluate(
+    for fast in (True, False):
+        processor(monkeypatch, fast)
+        found[fast] = evaluate(
             lambda x, size: official.upscale(x, size=size, dtype=torch.int8), data_dir / "benchmark" / "Set5", 4
         ).psnr
     assert 0 < found[False] - found[True] <= 0.006
