@@ -79,11 +79,11 @@ def _axis_spans(grid: Grid, axis: int, side: int, within: Span) -> list[tuple[Sp
         hidden = max(0, low - 1), min(n, high + 2)
         if spans and spans[-1][1] == hidden:  # far outside of the image all read its border
             out = spans.pop()[0][0], out[1]
-        spans.append((out, hidden, _with_halo(hidden, n, grid.halo, grid.align)))
+        spans.append((out, hidden, with_halo(hidden, n, grid.halo, grid.align)))
     return spans
 
 
-def _with_halo(hidden: Span, n: int, halo: int, align: int) -> Span:
+def with_halo(hidden: Span, n: int, halo: int, align: int) -> Span:
     """Input pixels from which an encoder makes the map's ``hidden``."""
     start, stop = max(0, hidden[0] - halo), min(n, hidden[1] + halo)
     start, stop = start // align * align, min(n, -(-stop // align) * align)

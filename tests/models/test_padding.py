@@ -121,7 +121,7 @@ def test_tiles_keep_the_windows(model, size, tile):
 def test_the_alignment_is_needed(model, monkeypatch):
     image = torch.rand(1, 3, 61, 45)
     whole = model.upscale(image, scale=1.7, tile=0)
-    monkeypatch.setattr(tiles, "_with_halo", lambda hidden, n, halo, align: (max(0, hidden[0] - halo),
+    monkeypatch.setattr(tiles, "with_halo", lambda hidden, n, halo, align: (max(0, hidden[0] - halo),
                                                                              min(n, hidden[1] + halo)))  # fmt: skip
     tiled = torch.empty_like(whole)
     with torch.no_grad():
