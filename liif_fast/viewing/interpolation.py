@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+_TIE = 1e-9  # pixels: a centre on the border of two is the second one's, whatever the roundings
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in a picture's pixels
 
 
@@ -19,7 +20,7 @@ def nearest(image: Image.Image, box: Box, size: tuple[int, int]) -> np.ndarray:
     """The pixels in which the centres of the result's lie."""
     left, top, right, bottom = _inside(image, box)
     rows, cols = (
-        np.minimum((start + (np.arange(count) + 0.5) * (end - start) / count).astype(int), n - 1)
+        np.minimum((start + (np.arange(count) + 0.5) * (end - start) / count + _TIE).astype(int), n - 1)
         for start, end, count, n in zip((top, left), (bottom, right), size, image.size[::-1], strict=True)
     )
     (first_row, last_row), (first, last) = ((int(index[0]), int(index[-1]) + 1) for index in (rows, cols))
