@@ -6,9 +6,9 @@
 
 ``LIIF`` is the module to train with, ``functional`` its head as functions, ``reference`` the specification.
 
-The rooms, each of which imports only those after it: ``cli``, ``integrations``, ``upscaling``, ``training``,
-``quality``, ``data``, ``models``, ``head``, ``weights``, ``images``, ``base``; ``registry``, ``sizes`` and
-``distributed`` are for all. Each says in its ``__init__`` what lives there.
+The rooms, each of which imports only those after it: ``cli``, ``integrations``, ``export``, ``video``, ``viewing``,
+``upscaling``, ``training``, ``quality``, ``data``, ``models``, ``head``, ``weights``, ``images``, ``base``;
+``registry``, ``sizes`` and ``distributed`` are for all. Each says in its ``__init__`` what lives there.
 """
 
 # ruff: noqa: E402

@@ -1,5 +1,5 @@
 """The command ``liif-fast``. Start with ``main``: it parses (``arguments``, without torch), imports one command's
-module (``upscale``, ``video``, ``evaluate``, ``compare``, ``train``, ``tune``, ``doctor``) and runs it.
+module (``upscale``, ``video``, ``view``, ``evaluate``, ``compare``, ``train``, ``tune``, ``doctor``) and runs it.
 
 ``common`` is what commands share, ``reporting`` all that is printed. May import everything; nothing imports it.
 """

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from ..base.version import VERSION
 from ..quality.compare_files import FILES
 from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS
-from . import export_arguments, reporting, size_arguments, spellings, video_arguments
+from . import export_arguments, reporting, size_arguments, spellings, train_arguments, video_arguments, view_arguments
 
 SCALE = 4.0  # without --scale, --size, --fit and --fill
 _DTYPE = (
@@ -104,6 +104,12 @@ def parser() -> argparse.ArgumentParser:
     video_arguments.add(p)
     _model(p)
 
+    p = commands.add_parser("view", help="a page on which photos are looked at at any scale, methods beside each other")
+    p.set_defaults(command="view")
+    view_arguments.add(p)
+    _import(p)
+    _debug(p)
+
     p = commands.add_parser("eval", help="PSNR and SSIM of a model on a data set")
     p.set_defaults(command="evaluate")
     p.add_argument("--data", metavar="DIR", help="folder with HR/ (and LR_bicubic/XS/), or of images")
@@ -120,7 +126,9 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("train", help="train a model as a configuration file says, alone or under torchrun")
     p.set_defaults(command="train")
-    _train(p)
+    train_arguments.add(p)
+    _import(p)
+    _debug(p)
 
     p = commands.add_parser(
         "tune", help="measure the fused kernel's configurations on a CUDA card and keep the fastest"
@@ -276,23 +284,3 @@ def _compare(p: argparse.ArgumentParser) -> None:
         "--scales-plot", nargs="?", const=PLOT, metavar="S,S,...", help=f"PSNR by scale, too (no value: {PLOT})"
     )
     p.add_argument("--crops", type=int, default=4, help="in crops.png for each folder and scale (%(default)s)")
-
-
-def _train(p: argparse.ArgumentParser) -> None:
-    p.add_argument("config", metavar="CONFIG", help="a YAML file in the form of the official repository's")
-    p.add_argument("--save", metavar="DIR", help="folder of the run (default: save/_CONFIG, as the official one)")
-    p.add_argument("--name", help="name of the folder inside save/, in place of _CONFIG")
-    p.add_argument("--tag", help="put behind the folder's name")
-    p.add_argument(
-        "--resume", action="store_true", help="go on from the folder's newest whole checkpoint, if there is one"
-    )
-    p.add_argument("--overwrite", action="store_true", help="delete the run in the folder, and start anew")
-    p.add_argument(
-        "--minutes", type=float, metavar="M", help="save and stop after so long, with exit code 0; --resume goes on"
-    )
-    p.add_argument(
-        "--dry-run", action="store_true", help="check everything, say what would happen (1: data are missing)"
-    )
-    p.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda, ... (%(default)s)")
-    _import(p)
-    _debug(p)

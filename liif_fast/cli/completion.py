@@ -7,7 +7,8 @@ import argparse
 from . import arguments, reporting
 from .errors import UsageError
 
-_FILES = ("INPUT", "IN", "OUT", "FILE", "DIR", "CONFIG", "MODULE", "[NAME=]MODEL")  # what these stand for in usage
+# what these stand for in usage
+_FILES = ("INPUT", "IN", "PHOTO", "OUT", "FILE", "DIR", "CONFIG", "MODULE", "[NAME=]MODEL")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
-"""The command ``liif-fast``: upscale, video, eval, compare, train, tune, export, models, info, completion, doctor.
+"""The command ``liif-fast``: upscale, video, view, eval, compare, train, tune, export, models, info, completion and
+doctor.
 
 Exit codes: 0 all, 1 some failed (or results could not be written on standard output), 2 usage (a configuration too),
-130 interrupted (not ``upscale --watch``, which is ended so), 143 and 129 ended by SIGTERM and SIGHUP.
+130 interrupted (not ``upscale --watch`` and ``view``, which are ended so), 143 and 129 ended by SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ def test_fill_is_the_middle_of_what_covers(said, tmp_path):
         ("photo.png -s 2 --sufix _big", "--sufix: no such option; --suffix?"),
         ("photo.png -s 2 --frobnicate", "--frobnicate: no such option"),
         ("upscal photo.png -s 2", "upscal: no such command or file; upscale?"),
-        ("foto", "foto: no such command or file: one of upscale, video, eval, compare, train, tune, export, models, "
-            "info, completion, doctor, or image files"),
+        ("foto", "foto: no such command or file: one of upscale, video, view, eval, compare, train, tune, export, "
+            "models, info, completion, doctor, or image files"),
         ("doctor photo.png", "photo.png: is one argument too many"),
         ("eval --scle 2", "--scle: no such option; --scale?"),
         ("", "image files or a command are wanted: liif-fast photo.jpg -s 2"),

@@ -17,6 +17,7 @@ ROOMS = (
     "integrations",
     "export",
     "video",
+    "viewing",
     "upscaling",
     "training",
     "quality",

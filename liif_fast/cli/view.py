@@ -1,0 +1,152 @@
+"""``liif-fast view``: what its arguments mean, and how the command begins and ends."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import socket
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from .. import distributed
+from ..base import interruption
+from ..head import ops
+from ..models.liif import LIIF
+from ..viewing.work import Work
+from ..weights import hub, pretrained
+from . import common, reporting
+from .errors import UsageError
+from .view_arguments import MODEL
+
+ENDING = 10.0  # seconds for the thread that draws, inside of another program
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve the page as the arguments of ``liif-fast view`` say, until Ctrl-C; returns the exit code."""
+    _check(args)
+    with _listening(args.port) as listening:
+        desk = _desk(args)
+        work = Work()
+        try:
+            work.put(lambda pause: desk.begin())
+            _serve(args, desk, work, listening)
+        except KeyboardInterrupt:
+            interruption.over()
+            reporting.say("stopped")
+        except SystemExit as stop:  # other signals
+            _end(work, stop.code if isinstance(stop.code, int) else 1)
+            raise
+        except Exception:
+            work.close()
+            raise
+        _end(work, 0)
+    return 0
+
+
+def _serve(args: argparse.Namespace, desk: Any, work: Work, listening: socket.socket) -> None:
+    from ..viewing import protocol, server  # with what they need, while the photo is being encoded
+
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    reporting.result(address)
+    reporting.say("Ctrl-C ends it")
+    if args.browser and _has_screen():
+        threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+    protocol.Server(server.Site(desk, work)).listen(listening)
+
+
+def _end(work: Work, code: int) -> None:
+    """End the thread that draws, and the process where it is this command's: the thread may be in a long call of torch's,
+    which Python's own end would wait for, or crash."""
+    interruption.over()
+    if interruption.guard():
+        os._exit(reporting.finish(code))
+    work.close(ENDING)
+
+
+def _has_screen() -> bool:
+    """Without one a browser for terminals would be opened, over what the command says."""
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in screens)
+
+
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise UsageError(f"--port {port}: {error.strerror or error}; leave it out for a free one") from error
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What is wrong without reading a file; UsageError."""
+    if distributed.world() > 1:
+        raise UsageError("view: runs in one process; leave torchrun out")
+    for name in (*args.inputs, *args.truth):
+        if not name:
+            raise UsageError("PHOTO and --truth: names of files are wanted, got an empty one")
+        if os.path.isdir(name):
+            raise UsageError(f"{name}: is a folder; name the files in it, e.g. {os.path.join(name, '*.jpg')}")
+        if not os.path.lexists(name):
+            raise UsageError(f"{name}: no such file; check the name")
+    if args.truth and len(args.truth) != len(args.inputs):
+        raise UsageError(f"--truth: one file for each PHOTO is wanted, got {len(args.truth)} for {len(args.inputs)}")
+    if not 0 <= args.port <= 65535:
+        raise UsageError(f"--port {args.port}: 0 to 65535 is wanted, 0 for a free one")
+    if args.memory is not None and args.memory < 1:
+        raise UsageError(f"--memory {args.memory}: a number of MiB above 0 is wanted")
+    if args.max_pixels < 1:
+        raise UsageError(f"--max-pixels {args.max_pixels}: a number above 0 is wanted")
+    if not all(map(importlib.util.find_spec, ("starlette", "uvicorn", "h11"))):
+        raise UsageError("the page needs starlette and uvicorn: pip install 'starlette>=0.40' 'uvicorn>=0.30'")
+
+
+def _desk(args: argparse.Namespace) -> Any:
+    """What draws, with all models and the first photo."""
+    if args.dtype == "auto" and common.device(args.device).type == "cpu":
+        args.dtype = "int8" if ops.CPU_KERNELS else "float32"
+    files = args.model or [MODEL]
+    models = [_model(args, name, file) for name, file in zip(_names(files), files, strict=True)]
+    from ..viewing.desk import Desk
+
+    given = {} if args.memory is None else dict.fromkeys(("memory", "tiles"), args.memory << 20)
+    return Desk(
+        list(map(Path, args.inputs)),
+        models,
+        list(map(Path, args.truth)),
+        max_pixels=args.max_pixels,
+        command=_command(args, files),
+        **given,
+    )
+
+
+def _model(args: argparse.Namespace, name: str, file: str) -> tuple[str, LIIF, Any]:
+    model, dtype = common.load(args, file)
+    if not isinstance(model, LIIF):
+        kind = f"a {type(model).__name__}"
+        if scale := getattr(model, "scale", None):
+            kind += f", which enlarges by {scale} only"
+        raise UsageError(f"--model {file}: is {kind}; a LIIF is wanted, which has pixels at any scale")
+    return name, model, dtype
+
+
+def _names(files: list[str]) -> list[str]:
+    """What the page calls the models: each otherwise, and not as the page's own methods."""
+    names: list[str] = []
+    for file in files:
+        known = file in pretrained.names() or hub.is_address(file)
+        name = file.rpartition("/")[2] if known else Path(file).stem
+        taken, alike = {"bicubic", "nearest", "truth", *names}, 1
+        while (name if alike == 1 else f"{name} ({alike})") in taken:
+            alike += 1
+        names.append(name if alike == 1 else f"{name} ({alike})")
+    return names
+
+
+def _command(args: argparse.Namespace, files: list[str]) -> list[list[str]]:
+    """For each model the arguments of ``liif-fast upscale`` by which it computes as the page does."""
+    imports = [part for name in args.imports for part in ("--import", name)]
+    device = [] if args.device == "auto" else ["--device", args.device]
+    return [["-m", file, *device, "--dtype", args.dtype, *imports] for file in files]

@@ -1,0 +1,120 @@
+"""A page's server in a thread of the test's process, and raw requests to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import fake_desk
+
+from liif_fast.viewing import protocol, server, work
+
+FILES = {"view.html": "<!doctype html>", "view.js": "let x", "view.css": "a {}", "icon.svg": "<svg/>"}
+VIEW = {"photo": 0, "method": 0, "scale": 2, "x": 4, "y": 2, "width": 12, "height": 8}
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def line(self) -> str:
+        """Of an error: it is one line of plain text."""
+        text = self.body.decode()
+        assert self.headers["content-type"] == "text/plain; charset=utf-8"
+        assert len(text.splitlines()) == 1
+        return text
+
+
+class Served(NamedTuple):
+    port: int
+    desk: fake_desk.Desk
+    work: work.Work
+    server: protocol.Server
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def send(self, *lines: str, host: str | None = "127.0.0.1") -> Answer:
+        """The answer to the head of a request, on a connection of its own."""
+        with self.connect() as connection:
+            connection.sendall(head(*lines, host=host))
+            return answer(connection)
+
+    def get(self, path: str, *more: str, **query) -> Answer:
+        return self.send(f"GET {address(path, **query)} HTTP/1.1", *more)
+
+    def connections(self) -> int:
+        return len(self.server.server_state.connections)
+
+
+def address(path: str, **query) -> str:
+    return path + ("?" + "&".join(f"{name}={value}" for name, value in query.items()) if query else "")
+
+
+def head(*lines: str, host: str | None = "127.0.0.1") -> bytes:
+    hosts = [] if host is None else [f"Host: {host}"]
+    return "".join(line + "\r\n" for line in (*lines, *hosts, "")).encode("latin-1")
+
+
+def answer(connection: socket.socket) -> Answer:
+    """The next answer on a connection; ConnectionError if it is closed before the answer is whole."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += _more(connection)
+    top, _, body = got.partition(b"\r\n\r\n")
+    status, *lines = top.decode("latin-1").split("\r\n")
+    assert status.startswith("HTTP/1.1 ")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    while "content-length" in headers and len(body) < int(headers["content-length"]):
+        body += _more(connection)
+    return Answer(int(status.split(" ")[1]), headers, body)
+
+
+def _more(connection: socket.socket) -> bytes:
+    data = connection.recv(1 << 16)
+    if not data:
+        raise ConnectionError("closed")
+    return data
+
+
+@contextlib.contextmanager
+def served(photos: list[Path], truths: list[Path] | None = None, most: int = work.WAITING) -> Iterator[Served]:
+    page = photos[0].parent / "page"
+    page.mkdir(exist_ok=True)
+    for name, text in FILES.items():
+        (page / name).write_text(text)
+    desk = fake_desk.Desk(photos, [("tiny", None, None)], truths or ())
+    jobs = work.Work(most)
+    where = socket.create_server(("127.0.0.1", 0))
+    http = protocol.Server(server.Site(desk, jobs, page))
+    port, thread = where.getsockname()[1], threading.Thread(target=http.listen, args=[where], daemon=True)
+    thread.start()
+    until(lambda: http.started)
+    try:
+        yield Served(port, desk, jobs, http)
+    finally:
+        desk.hold.set()
+        http.end()
+        assert jobs.close(20)
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def until(condition, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it has not come"
+        time.sleep(0.005)
+
+
+def json_of(found: Answer):
+    assert found.status == 200, found.body
+    return json.loads(found.body)
