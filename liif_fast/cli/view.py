@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import os
 import socket
@@ -12,10 +13,14 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import distributed
 from ..base import interruption
 from ..head import ops
 from ..models.liif import LIIF
+from ..sizes import MAX_PIXELS
+from ..viewing.desk import Desk, Shown
 from ..viewing.work import Work
 from ..weights import hub, pretrained
 from . import common, reporting
@@ -47,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(args: argparse.Namespace, desk: Any, work: Work, listening: socket.socket) -> None:
+def _serve(args: argparse.Namespace, desk: Desk, work: Work, listening: socket.socket) -> None:
     from ..viewing import protocol, server  # with what they need, while the photo is being encoded
 
     address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
@@ -103,33 +108,35 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("the page needs starlette and uvicorn: pip install 'starlette>=0.40' 'uvicorn>=0.30'")
 
 
-def _desk(args: argparse.Namespace) -> Any:
+def _desk(args: argparse.Namespace) -> Desk:
     """What draws, with all models and the first photo."""
-    if args.dtype == "auto" and common.device(args.device).type == "cpu":
-        args.dtype = "int8" if ops.CPU_KERNELS else "float32"
     files = args.model or [MODEL]
     models = [_model(args, name, file) for name, file in zip(_names(files), files, strict=True)]
-    from ..viewing.desk import Desk
-
-    given = {} if args.memory is None else dict.fromkeys(("memory", "tiles"), args.memory << 20)
-    return Desk(
-        list(map(Path, args.inputs)),
-        models,
-        list(map(Path, args.truth)),
-        max_pixels=args.max_pixels,
-        command=_command(args, files),
-        **given,
-    )
+    room = {} if args.memory is None else {"memory": args.memory << 20, "tiles": args.memory << 18}
+    photos, truths = map(Path, args.inputs), map(Path, args.truth)
+    return Desk(list(photos), models, list(truths), max_pixels=args.max_pixels, **room)
 
 
-def _model(args: argparse.Namespace, name: str, file: str) -> tuple[str, LIIF, Any]:
+def _model(args: argparse.Namespace, name: str, file: str) -> Shown:
+    given, args = args.dtype, copy.copy(args)
+    if given == "auto" and common.device(args.device).type == "cpu":
+        args.dtype = "int8" if ops.CPU_KERNELS else "float32"
     model, dtype = common.load(args, file)
     if not isinstance(model, LIIF):
         kind = f"a {type(model).__name__}"
         if scale := getattr(model, "scale", None):
             kind += f", which enlarges by {scale} only"
         raise UsageError(f"--model {file}: is {kind}; a LIIF is wanted, which has pixels at any scale")
-    return name, model, dtype
+    if dtype == torch.int8:
+        try:
+            model.quantize()
+        except ValueError as error:
+            if given != "auto":
+                raise UsageError(f"--dtype int8: {file}: {error}") from error
+            dtype = torch.float32
+            reporting.say(f"note: {file}: float32, as 8-bit layers are for liif_fast's own MLP")
+    kind = str(dtype).removeprefix("torch.")
+    return Shown(name, model, dtype, kind, _command(args, file, kind))
 
 
 def _names(files: list[str]) -> list[str]:
@@ -145,8 +152,9 @@ def _names(files: list[str]) -> list[str]:
     return names
 
 
-def _command(args: argparse.Namespace, files: list[str]) -> list[list[str]]:
-    """For each model the arguments of ``liif-fast upscale`` by which it computes as the page does."""
+def _command(args: argparse.Namespace, file: str, dtype: str) -> list[str]:
+    """The arguments of ``liif-fast upscale`` by which a model computes as the page does."""
     imports = [part for name in args.imports for part in ("--import", name)]
     device = [] if args.device == "auto" else ["--device", args.device]
-    return [["-m", file, *device, "--dtype", args.dtype, *imports] for file in files]
+    limit = [] if args.max_pixels == MAX_PIXELS else ["--max-pixels", str(args.max_pixels)]
+    return ["-m", file, *device, "--dtype", dtype, *limit, *imports]

@@ -34,7 +34,12 @@ def add(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--port", type=int, default=0, metavar="N", help="0: a free one (%(default)s)")
     p.add_argument("--no-browser", dest="browser", action="store_false", help="only print the page's address")
-    p.add_argument("--memory", type=int, metavar="MIB", help="for a photo's features and for drawn tiles, each")
+    p.add_argument(
+        "--memory",
+        type=int,
+        metavar="MIB",
+        help="that is kept of a photo's features (1024); of drawn tiles a quarter of that; beside models and photo",
+    )
     p.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="refuse larger photos (%(default)s)")
     p.add_argument("--device", default="auto", help="auto, cpu, gpu, cuda, cuda:1, mps, ... (%(default)s)")
     p.add_argument(
