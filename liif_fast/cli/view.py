@@ -11,7 +11,6 @@ import sys
 import threading
 import webbrowser
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -64,8 +63,8 @@ def _serve(args: argparse.Namespace, desk: Desk, work: Work, listening: socket.s
 
 
 def _end(work: Work, code: int) -> None:
-    """End the thread that draws, and the process where it is this command's: the thread may be in a long call of torch's,
-    which Python's own end would wait for, or crash."""
+    """End the thread that draws, and the process where it is the command's own: that thread may be in a long call of
+    torch, which Python's own end would wait for, or crash."""
     interruption.over()
     if interruption.guard():
         os._exit(reporting.finish(code))
