@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
 import os
 import socket
 import sys
 import threading
 import webbrowser
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from .. import distributed
 from ..base import interruption
 from ..head import ops
 from ..models.liif import LIIF
-from ..viewing.work import Work
+from ..viewing.work import Dropped, Work
 from ..weights import hub, pretrained
 from . import common, reporting
 from .errors import UsageError
@@ -28,11 +30,13 @@ ENDING = 10.0  # seconds for the thread that draws, inside of another program
 def run(args: argparse.Namespace) -> int:
     """Serve the page as the arguments of ``liif-fast view`` say, until Ctrl-C; returns the exit code."""
     _check(args)
+    if args.debug:
+        logging.getLogger("liif_fast.viewing").addHandler(_Traces())
     with _listening(args.port) as listening:
         desk = _desk(args)
         work = Work()
         try:
-            work.put(lambda pause: desk.begin())
+            work.put(lambda pause: desk.begin()).add_done_callback(_begun)
             _serve(args, desk, work, listening)
         except KeyboardInterrupt:
             interruption.over()
@@ -58,8 +62,22 @@ def _serve(args: argparse.Namespace, desk: Any, work: Work, listening: socket.so
     protocol.Server(server.Site(desk, work)).listen(listening)
 
 
+class _Traces(logging.Handler):
+    """What went wrong in the midst of an answer, beside the line that is said of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            reporting.trace(record.exc_info[1])
+
+
+def _begun(future: Future[Any]) -> None:
+    error = None if future.cancelled() else future.exception()
+    if error is not None and not isinstance(error, Dropped):
+        reporting.say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+
+
 def _end(work: Work, code: int) -> None:
-    """End the thread that draws, and the process where it is this command's: the thread may be in a long call of torch's,
+    """End the thread that draws, and the process if it is this command's: the thread may be in a long call of torch's,
     which Python's own end would wait for, or crash."""
     interruption.over()
     if interruption.guard():

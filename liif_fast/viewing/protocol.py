@@ -62,10 +62,14 @@ class Protocol(H11Protocol):
             self._await_head()
 
     def send_400_response(self, msg: str) -> None:
+        if not self.idle:  # it went wrong behind the head: nobody waits for another answer
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         try:
-            super().send_400_response(msg)
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in _refusal(msg.encode())))
         except h11.LocalProtocolError:  # an answer has been begun
             self.transport.abort()
+        self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -157,6 +161,17 @@ class Server(uvicorn.Server):
             connection.transport.abort()
         for task in list(self.server_state.tasks):
             task.cancel()
+
+
+def _refusal(line: bytes) -> tuple[h11.Response, h11.Data, h11.EndOfMessage]:
+    """Of what is no HTTP."""
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(line)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"connection", b"close"),
+    ]
+    return h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(line), h11.EndOfMessage()
 
 
 def _stop(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
