@@ -28,10 +28,14 @@ class Protocol(H11Protocol):
     _since = 0.0  # when it became idle
 
     @property
+    def answered(self) -> bool:
+        """Whether all requests have been."""
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
     def idle(self) -> bool:
-        """Whether no request is being answered."""
-        answered = self.cycle is None or self.cycle.response_complete
-        return answered and not self.transport.get_write_buffer_size()
+        """Whether the client has all answers, too."""
+        return self.answered and not self.transport.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -45,24 +49,24 @@ class Protocol(H11Protocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        if self._head is None and self.idle:
+        if self._head is None and self.answered:
             self._await_head()
         try:
             super().data_received(data)
         except Exception as error:  # in h11's words: the client is at fault
             self.logger.debug("%s", error)
             self.transport.abort()
-        if not self.idle:
+        if not self.answered:
             self._head = _stop(self._head)
 
     def on_response_complete(self) -> None:
         self._since = self.loop.time()
         super().on_response_complete()  # begins with the next request, if it has come
-        if self._head is None and self.cycle.response_complete and self.conn.trailing_data[0]:
+        if self._head is None and self.answered and self.conn.trailing_data[0]:
             self._await_head()
 
     def send_400_response(self, msg: str) -> None:
-        if not self.idle:  # it went wrong behind the head: nobody waits for another answer
+        if not self.answered:  # it went wrong behind the head: nobody waits for another answer
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         try:
