@@ -81,9 +81,10 @@ def products(request, monkeypatch) -> torch.dtype:
 
 @pytest.fixture
 def no_matrix_units(monkeypatch) -> None:
-    """As on a CPU without AMX, where the command computes in float32 and says nothing of it."""
+    """As on a CPU that is slower in bfloat16, where the command computes in float32 and says nothing of it."""
     from liif_fast.head import precision
 
+    monkeypatch.setattr(precision, "FAST_HALF_CPU", ())
     monkeypatch.setattr(precision, "MATRIX_UNITS_CPU", ())
 
 

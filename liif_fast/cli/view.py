@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.util
+import logging
 import os
 import socket
 import sys
 import threading
 import webbrowser
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +23,7 @@ from ..head import ops
 from ..models.liif import LIIF
 from ..sizes import MAX_PIXELS
 from ..viewing.desk import Desk, Shown
-from ..viewing.work import Work
+from ..viewing.work import Dropped, Work
 from ..weights import hub, pretrained
 from . import common, reporting
 from .errors import UsageError
@@ -32,11 +35,13 @@ ENDING = 10.0  # seconds for the thread that draws, inside of another program
 def run(args: argparse.Namespace) -> int:
     """Serve the page as the arguments of ``liif-fast view`` say, until Ctrl-C; returns the exit code."""
     _check(args)
+    if args.debug:
+        logging.getLogger("liif_fast.viewing").addHandler(_Traces())
     with _listening(args.port) as listening:
         desk = _desk(args)
         work = Work()
         try:
-            work.put(lambda pause: desk.begin())
+            work.put(lambda pause: desk.begin()).add_done_callback(_begun)
             _serve(args, desk, work, listening)
         except KeyboardInterrupt:
             interruption.over()
@@ -60,6 +65,20 @@ def _serve(args: argparse.Namespace, desk: Desk, work: Work, listening: socket.s
     if args.browser and _has_screen():
         threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
     protocol.Server(server.Site(desk, work)).listen(listening)
+
+
+class _Traces(logging.Handler):
+    """What went wrong in the midst of an answer, beside the line that is said of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            reporting.trace(record.exc_info[1])
+
+
+def _begun(future: Future[Any]) -> None:
+    error = None if future.cancelled() else future.exception()
+    if error is not None and not isinstance(error, Dropped):
+        reporting.say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
 
 
 def _end(work: Work, code: int) -> None:

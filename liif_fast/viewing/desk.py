@@ -108,7 +108,7 @@ class Desk:
         Raises:
             ViewError: there is no such view. images.ImageError: its photo cannot be read.
         """
-        self._check(view)
+        self.check(view)
         if max(view.width, view.height) > LARGEST_TILE:
             raise ViewError(f"width, height: at most {LARGEST_TILE} are drawn at once")
         found = self._drawn.get(view)
@@ -124,7 +124,7 @@ class Desk:
         Raises:
             ViewError: there is no such view, or no truth of it. Whatever ``pause`` raises.
         """
-        self._check(view)
+        self.check(view)
         truth, picture = self._open.truth, self._open.picture
         if truth is None:
             raise ViewError("photo: no ground truth of it is given")
@@ -170,7 +170,7 @@ class Desk:
         Raises:
             ViewError: there is no such view. Whatever ``pause``, which is called between pieces, and ``upscale`` raise.
         """
-        self._check(view)
+        self.check(view)
         picture, shown = self._open.picture, self._shown(view.method)
         if shown is not None:
             return saving.enlarged(picture.photo, shown.model, shown.dtype, view.window(), size, pause)
@@ -183,7 +183,7 @@ class Desk:
         Raises:
             ViewError: there is no such view, or its method is no model.
         """
-        self._check(view)
+        self.check(view)
         shown = self._shown(view.method)
         if shown is None:
             raise ViewError("method: of a model there is a command, of no other")
@@ -191,7 +191,8 @@ class Desk:
 
     # --- inside ---
 
-    def _check(self, view: View) -> None:
+    def check(self, view: View, size: tuple[int, int] | None = None) -> None:
+        """ViewError unless there is such a view. size: of a file of it, which may be any."""
         if not 0 <= view.method < len(self._kinds):
             raise ViewError(f"method: 0 to {len(self._kinds) - 1} is wanted, got {view.method}")
         picture = self._at(view.photo).picture

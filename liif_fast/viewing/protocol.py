@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,10 +31,14 @@ class Protocol(H11Protocol):
     _since = 0.0  # when it became idle
 
     @property
+    def answered(self) -> bool:
+        """Whether all requests have been."""
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
     def idle(self) -> bool:
-        """Whether no request is being answered."""
-        answered = self.cycle is None or self.cycle.response_complete
-        return answered and not self.transport.get_write_buffer_size()
+        """Whether the client has all answers, too."""
+        return self.answered and not self.transport.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -45,27 +52,31 @@ class Protocol(H11Protocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        if self._head is None and self.idle:
+        if self._head is None and self.answered:
             self._await_head()
         try:
             super().data_received(data)
         except Exception as error:  # in h11's words: the client is at fault
             self.logger.debug("%s", error)
             self.transport.abort()
-        if not self.idle:
+        if not self.answered:
             self._head = _stop(self._head)
 
     def on_response_complete(self) -> None:
         self._since = self.loop.time()
         super().on_response_complete()  # begins with the next request, if it has come
-        if self._head is None and self.cycle.response_complete and self.conn.trailing_data[0]:
+        if self._head is None and self.answered and self.conn.trailing_data[0]:
             self._await_head()
 
     def send_400_response(self, msg: str) -> None:
+        if not self.answered:  # it went wrong behind the head: nobody waits for another answer
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         try:
-            super().send_400_response(msg)
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in _refusal(msg.encode())))
         except h11.LocalProtocolError:  # an answer has been begun
             self.transport.abort()
+        self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -138,7 +149,8 @@ class Server(uvicorn.Server):
     async def main_loop(self) -> None:
         """uvicorn's own looks ten times a second whether it should end."""
         try:
-            await self._end.wait()
+            with _signals_between_steps(asyncio.get_running_loop()):
+                await self._end.wait()
         finally:
             self._close()
 
@@ -157,6 +169,36 @@ class Server(uvicorn.Server):
             connection.transport.abort()
         for task in list(self.server_state.tasks):
             task.cancel()
+
+
+def _refusal(line: bytes) -> tuple[h11.Response, h11.Data, h11.EndOfMessage]:
+    """Of what is no HTTP."""
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(line)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"connection", b"close"),
+    ]
+    return h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(line), h11.EndOfMessage()
+
+
+@contextlib.contextmanager
+def _signals_between_steps(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Handlers of signals run as steps of the loop: what they raise ends it. Within an answer it would be taken for a
+    fault of that (uvicorn catches all), and before the loop goes to sleep for nothing."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield  # Windows' loop cannot; in other threads Python handles none
+        return
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler, number, None)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 def _stop(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:

@@ -57,14 +57,14 @@ def _parameters(query: bytes, names: tuple[str, ...]) -> dict[str, str]:
     for part in query.decode("latin-1").split("&") if query else ():
         name, _, value = part.partition("=")
         if name not in names:
-            wanted = f"{', '.join(names)} are wanted" if names else "none is wanted"
+            wanted = f"wanted: {', '.join(names)}" if names else "none is wanted"
             raise ViewError(f"{named(name, 40) or 'a part without a name'}: no such parameter; {wanted}")
         if name in given:
             raise ViewError(f"{name}: is given twice, once is wanted")
         given[name] = value
     for name in names:
         if name not in given:
-            raise ViewError(f"{name}: is missing; {', '.join(names)} are wanted")
+            raise ViewError(f"{name}: is missing; wanted: {', '.join(names)}")
     return given
 
 

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..base.shown import named
 from ..images.photo import ImageError
 from . import queries
-from .view import ViewError
+from .view import View, ViewError
 from .work import Cancelled, Dropped, Pause, Urgency, Work
 
 if TYPE_CHECKING:
@@ -120,27 +120,37 @@ class Site:
 
     async def _tile(self, query: bytes) -> Response:
         view = queries.tile(query)
-        pixels = await self._done(lambda pause: self.desk.tile(view), Urgency.TILE, ("tile", view))
+        pixels = await self._drawn(lambda pause: self.desk.tile(view), Urgency.TILE, view)
         return _Pieces(pixels, media_type="application/octet-stream", headers=HEADERS)
 
     async def _psnr(self, query: bytes) -> Response:
         view = queries.view(query)
-        psnr = await self._done(lambda pause: self.desk.psnr(view, pause), Urgency.PSNR, ("psnr", view))
+        psnr = await self._drawn(lambda pause: self.desk.psnr(view, pause), Urgency.PSNR, view)
         return _json({"psnr": psnr if math.isfinite(psnr) else None})
 
     async def _command(self, query: bytes) -> Response:
         view, size = queries.file(query)
-        line = await self._done(lambda pause: self.desk.command(view, size), Urgency.NOW, ("command", view, size))
-        return _text(200, line)
+        return _text(200, await self._drawn(lambda pause: self.desk.command(view, size), Urgency.NOW, view, size))
 
     async def _save(self, query: bytes) -> Response:
         view, size = queries.file(query)
-        png = await self._done(lambda pause: self.desk.save(view, size, pause), Urgency.SAVE, ("save", view, size))
+        png = await self._drawn(lambda pause: self.desk.save(view, size, pause), Urgency.SAVE, view, size)
         stem = Path(self.desk.state()["photos"][view.photo]["name"]).stem
         plain = re.sub(r"[^A-Za-z0-9._-]", "_", stem)
         whole = quote(f"{stem}_view.png", safe="", errors="replace")
         name = f"attachment; filename=\"{plain}_view.png\"; filename*=UTF-8''{whole}"
         return _Pieces(png, media_type="image/png", headers={**HEADERS, "Content-Disposition": name})
+
+    async def _drawn(
+        self, do: Callable[[Pause], Any], urgency: Urgency, view: View, size: tuple[int, int] | None = None
+    ) -> Any:
+        """What the worker makes of a view that there is."""
+
+        def checked(pause: Pause) -> Any:
+            self.desk.check(view, size)
+            return do(pause)
+
+        return await self._done(checked, urgency, (urgency, view, size))
 
     async def _done(self, do: Callable[[Pause], Any], urgency: Urgency, key: Hashable) -> Any:
         """What the worker makes; who stops waiting cancels it."""

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from viewing.test_desk import MODEL, drawn, nothing, smooth
+from desks import MODEL, drawn, nothing, smooth
 
 from liif_fast.viewing.desk import Desk, Shown
 from liif_fast.viewing.view import View

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import fake_desk
 
 from liif_fast.viewing import protocol, server, work
+from liif_fast.viewing.desk import Shown
 
 FILES = {"view.html": "<!doctype html>", "view.js": "let x", "view.css": "a {}", "icon.svg": "<svg/>"}
 VIEW = {"photo": 0, "method": 0, "scale": 2, "x": 4, "y": 2, "width": 12, "height": 8}
@@ -91,7 +92,7 @@ def served(photos: list[Path], truths: list[Path] | None = None, most: int = wor
     page.mkdir(exist_ok=True)
     for name, text in FILES.items():
         (page / name).write_text(text)
-    desk = fake_desk.Desk(photos, [("tiny", None, None)], truths or ())
+    desk = fake_desk.Desk(photos, [Shown("tiny", None, None)], truths or ())
     jobs = work.Work(most)
     where = socket.create_server(("127.0.0.1", 0))
     http = protocol.Server(server.Site(desk, jobs, page))

@@ -4,51 +4,22 @@ from __future__ import annotations
 
 import io
 import math
-import shlex
 
 import numpy as np
 import pytest
 import torch
+from desks import BICUBIC, HEIGHT, MODEL, NEAREST, TRUTH, WIDTH, desk_of, drawn, nothing, smooth, whole
 from PIL import Image, ImageCms
 
-from liif_fast.cli import main as cli
 from liif_fast.images.files import ImageError
 from liif_fast.quality.metrics import psnr
-from liif_fast.viewing.desk import Desk, Shown
 from liif_fast.viewing.view import View, ViewError, extent, least_scale
-from liif_fast.weights import checkpoints
-
-WIDTH, HEIGHT = 40, 30
-BICUBIC, NEAREST, MODEL, TRUTH = range(4)
-
-
-def smooth(size: tuple[int, int], mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """A picture of few details."""
-    noise = np.random.default_rng(seed).integers(0, 256, (8, 10, 4), dtype=np.uint8)
-    return Image.fromarray(noise).convert(mode).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
 def file(tmp_path):
     smooth((WIDTH, HEIGHT)).save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
-
-
-def desk_of(model, *files, dtype=torch.float32, **options) -> Desk:
-    return Desk(files, [Shown("tiny", model, dtype, "float32", ("-m", "tiny.safetensors"))], **options)
-
-
-def drawn(desk: Desk, view: View) -> np.ndarray:
-    return np.frombuffer(desk.tile(view), np.uint8).reshape(view.height, view.width, 4)
-
-
-def whole(desk: Desk, scale: float, method: int = MODEL) -> np.ndarray:
-    width, height = extent(WIDTH, scale), extent(HEIGHT, scale)
-    return drawn(desk, View(0, method, scale, 0, 0, width, height))
-
-
-def nothing() -> None:
-    """No pause."""
 
 
 @pytest.mark.parametrize("scale", [2, 3, 1, 0.5, 4.3])
@@ -255,63 +226,3 @@ def test_a_truth_that_lost_its_last_rows_in_the_reduction(tiny, file, tmp_path):
     smooth((4 * WIDTH + 3, 4 * HEIGHT + 2)).save(tmp_path / "truth.png")
     desk = desk_of(tiny(), file, truths=[tmp_path / "truth.png"])
     assert desk.photo(0)["truth"] == {"width": 163, "height": 122}
-
-
-# --- files and commands ---
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_the_command_makes_the_file(model_file, tmp_path, monkeypatch, dtype, mode):
-    file = tmp_path / "a photo's.png"
-    smooth((WIDTH, HEIGHT), mode).save(file)
-    model = checkpoints.load(model_file)
-    arguments = ("-m", str(model_file), "--dtype", dtype, "--device", "cpu")
-    desk = Desk([file], [Shown("small", model, getattr(torch, dtype), "", arguments)])
-    monkeypatch.chdir(tmp_path)
-    # a view of whole numbers; one of such that need 17 digits; one of a hundredth of a pixel; enlarged and reduced
-    for view, size in (
-        (View(0, MODEL, 2, 10, 20, 30, 40), (40, 30)),
-        (View(0, MODEL, 3.7, 11, 23, 31, 17), (34, 62)),
-        (View(0, MODEL, 1000, 12345, 6789, 10, 10), (50, 50)),
-        (View(0, MODEL, 0.7, 3, 2, 20, 15), (15, 20)),
-    ):
-        saved = desk.save(view, size, nothing)
-        name, *words = shlex.split(desk.command(view, size))
-        assert name == "liif-fast"
-        assert cli.main([*words, "--overwrite"]) == 0
-        assert (tmp_path / "a photo's_view.png").read_bytes() == saved
-        assert Image.open(io.BytesIO(saved)).size == size[::-1]
-
-
-def test_what_is_saved_is_what_is_seen(tiny, file, truth):
-    desk = desk_of(tiny().eval(), file, truths=[truth])
-    view = View(0, 0, 2.5, 11, 7, 60, 50)
-    for method in (BICUBIC, NEAREST, MODEL, TRUTH):
-        seen = drawn(desk, view._replace(method=method))[..., :3].astype(int)
-        saved = Image.open(io.BytesIO(desk.save(view._replace(method=method), (50, 60), nothing)))
-        assert np.abs(np.asarray(saved.convert("RGB")) - seen).max() <= 1
-
-
-def test_of_interpolation_there_is_no_command(tiny, file):
-    desk = desk_of(tiny(), file)
-    with pytest.raises(ViewError, match="of a model there is a command, of no other"):
-        desk.command(View(0, BICUBIC, 2, 0, 0, 5, 5), (5, 5))
-
-
-def test_an_8_bit_model_is_calibrated_for_each_photo(tiny, tmp_path):
-    files = [tmp_path / "dark.png", tmp_path / "bright.png"]
-    smooth((WIDTH, HEIGHT)).point(lambda v: v // 16).save(files[0])
-    smooth((WIDTH, HEIGHT)).save(files[1])
-    quantized = tiny().eval().quantize()
-    desk = desk_of(quantized, *files)
-    view = View(1, MODEL, 2, 0, 0, 40, 40)
-    desk.tile(view._replace(photo=0))
-    seen = drawn(desk, view)
-    saved = desk.save(view, (40, 40), nothing)
-    assert not quantized.calibrated, "the model itself stays as it came"
-    fresh = quantized.quantize(Image.open(files[1]))
-    want = fresh.upscale(Image.open(files[1]), size=(40, 40), window=view.window(), dtype=torch.float32)
-    want = np.asarray(want).astype(int)
-    assert np.abs(seen[..., :3] - want).max() <= 2
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(saved))), want)
