@@ -67,20 +67,19 @@ def head(*lines: str, host: str | None = "127.0.0.1") -> bytes:
 
 def answer(connection: socket.socket) -> Answer:
     """The next answer on a connection; ConnectionError if it is closed before the answer is whole."""
-    got = b""
-    while b"\r\n\r\n" not in got:
-        got += _more(connection)
-    top, _, body = got.partition(b"\r\n\r\n")
-    status, *lines = top.decode("latin-1").split("\r\n")
+    top, body = b"", b""
+    while not top.endswith(b"\r\n\r\n"):
+        top += _more(connection, 1)  # what follows is the next one's
+    status, *lines = top.decode("latin-1").strip().split("\r\n")
     assert status.startswith("HTTP/1.1 ")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     while "content-length" in headers and len(body) < int(headers["content-length"]):
-        body += _more(connection)
+        body += _more(connection, int(headers["content-length"]) - len(body))
     return Answer(int(status.split(" ")[1]), headers, body)
 
 
-def _more(connection: socket.socket) -> bytes:
-    data = connection.recv(1 << 16)
+def _more(connection: socket.socket, most: int) -> bytes:
+    data = connection.recv(min(most, 1 << 16))
     if not data:
         raise ConnectionError("closed")
     return data
