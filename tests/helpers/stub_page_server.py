@@ -29,6 +29,14 @@ FILES = {
 METHODS = ["bicubic", "nearest", "red", "green", "truth"]
 
 
+def paint(path: Path, size: tuple[int, int], blocks: int = 2, mode: str = "RGB") -> Path:
+    """Write a picture with colours everywhere; returns its path."""
+    width, height = (max(1, n // blocks) for n in size)
+    noise = np.random.default_rng(size[0]).integers(0, 256, (height, width, len(mode)), dtype=np.uint8)
+    Image.fromarray(noise, mode).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
 class PageServer:
     """``address``; ``asked`` and ``gone``: views of tiles that came, and those whose client left before its answer."""
 
@@ -154,7 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
             self.send_header("X-Content-Type-Options", "nosniff")
-            policy = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'"
+            policy = (
+                "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'"
+            )
             self.send_header("Content-Security-Policy", policy)
             if disposition:
                 self.send_header("Content-Disposition", disposition)

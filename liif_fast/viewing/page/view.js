@@ -496,6 +496,7 @@ function makeStrip() {
     const [canvas, label, text] = ["canvas", "b", "span"].map((tag) => figure.querySelector(tag));
     canvas.setAttribute("aria-label", `${name} at the pointer`);
     label.textContent = label.title = name;
+    canvas.width = 0; // until it is measured nothing is asked for
     return [{ figure, canvas, text, method, pen: canvas.getContext("2d") }];
   });
   $("strip").replaceChildren(...strip.cells.map((cell) => cell.figure));
@@ -738,7 +739,7 @@ const sizes = new ResizeObserver((entries) => {
   for (const { target, contentRect, devicePixelContentBoxSize: box } of entries) {
     const width = devicePixels(contentRect.width, box?.[0].inlineSize);
     const height = devicePixels(contentRect.height, box?.[0].blockSize);
-    if (target.width === width && target.height === height) continue;
+    if (!width || !height || (target.width === width && target.height === height)) continue; // 0: folded away
     Object.assign(target, { width, height });
     if (target === canvas) resized(width, height, width / contentRect.width);
   }
@@ -871,7 +872,8 @@ $("theme").onclick = () => {
 
 const waiting = [];
 const still = () => photo !== null && !resting && !fading && missing().every(({ rank }) => rank > 1);
-const settled = () => still() && !frame && !strip.resting && missing().length === 0;
+const measured = () => !strip.open || strip.cells.every((cell) => cell.canvas.width);
+const settled = () => still() && !frame && !strip.resting && measured() && missing().length === 0;
 
 function tellSettled() {
   if (waiting.length && settled()) waiting.splice(0).forEach((tell) => tell());
