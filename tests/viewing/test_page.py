@@ -31,7 +31,9 @@ def zoom_in(viewer, scale: int) -> dict:
     return viewer.settle()
 
 
-def test_it_begins_with_the_whole_photo(viewer):
+def test_it_begins_with_the_whole_photo(visit, server):
+    before = len(server.asked)
+    viewer = visit()
     state = viewer.state()
     assert (state["photo"], state["left"], state["right"], state["fit"]) == (0, BICUBIC, RED, True)
     canvas, seen = state["canvas"], state["visible"]
@@ -39,6 +41,9 @@ def test_it_begins_with_the_whole_photo(viewer):
     assert (seen["x"], seen["y"]) == (0, 0)
     assert canvas["width"] == seen["width"] or canvas["height"] == seen["height"]
     assert viewer.difference() <= 1
+    views = [view for view in server.asked[before:] if view.method == BICUBIC and view.scale == state["scale"]]
+    area = sum(view.width * view.height for view in views)
+    assert area <= seen["width"] * seen["height"]  # the window's size was known before anything was asked for
     assert viewer.page.title() == "photo.png – liif-fast view"
     assert (viewer.text("#left-name"), viewer.text("#right-name")) == ("bicubic", "red")
 

@@ -209,6 +209,11 @@ def test_a_large_photo(visit, tmp_path):
         viewer.settle()
         assert viewer.difference() <= 1
         assert viewer.text("#psnr") == ""  # there is no truth
+        for _ in range(30):
+            viewer.mouse.wheel(0, 100)
+        viewer.wait(lambda: viewer.state()["fit"])
+        canvas, seen = viewer.settle()["canvas"], viewer.state()["visible"]
+        assert canvas["width"] == seen["width"] or canvas["height"] == seen["height"]
         assert len(viewer.page.locator(".cell").all()) == 4
     finally:
         server.close()

@@ -65,7 +65,8 @@ function zoom(level, x, y, exact) {
   if (!photo || !pane.width) return;
   const [fit, least] = [fitting(), Math.min(fitting(), 1)];
   view.level = exact ? Math.log2(exact) : clamp(level, Math.log2(least), Math.log2(largest));
-  const scale = exact ?? clamp(2 ** (Math.round(view.level * STEPS) / STEPS), least, largest);
+  const grid = 2 ** (Math.round(view.level * STEPS) / STEPS);
+  const scale = exact ?? (view.level <= Math.log2(least) ? least : clamp(grid, least, largest));
   if (anchor?.x !== x || anchor?.y !== y)
     anchor = { x, y, u: (view.x + x) / view.scale, v: (view.y + y) / view.scale };
   const other = scale !== view.scale;
@@ -129,7 +130,6 @@ const plans = new Map(); // how a scale is cut into tiles
 const flights = new Map(); // key -> AbortController
 const failed = new Set(); // keys not to be asked for until the view changes
 let preview = null; // the whole photo, small
-let again = 0; // a timer
 let tick = 0; // drawings so far
 
 // Tiles begin at the corner of the view in which their scale was first looked at, and divide it evenly: that view asks
@@ -186,7 +186,7 @@ function missing() {
   const rank = (method) => (QUICK.has(methods[method].kind) ? 0 : 1);
   for (const [method, side] of [[view.left, sideOf(true)], [view.right, sideOf(false)]])
     if (side.width > 0) for (const r of covering(side, cut)) add(method, r, rank(method));
-  if (strip.open && !strip.resting)
+  if (strip.open)
     for (const cell of strip.cells)
       for (const r of covering(partOf(cell), cut)) add(cell.method, r, rank(cell.method) + 2);
   return [...list.values()].sort((a, b) => a.rank - b.rank || a.far - b.far);
@@ -203,7 +203,7 @@ function pump() {
       stop.abort();
     }
   for (const job of list) {
-    if (flights.size >= FLIGHTS) break;
+    if (flights.size >= FLIGHTS || (job.rank > 1 && strip.resting)) break;
     if (!flights.has(job.key) && !failed.has(job.key)) ask(job);
   }
 }
@@ -229,7 +229,7 @@ async function ask({ key, method, r }) {
       say(error.message, true);
       trouble = true;
     }
-    later(error.status === 503 ? AGAIN.dropped : AGAIN.failed);
+    setTimeout(() => failed.delete(key) && pump(), error.status === 503 ? AGAIN.dropped : AGAIN.failed);
   } finally {
     if (flights.get(key) === stop) flights.delete(key);
   }
@@ -241,14 +241,6 @@ async function pictured(bytes, r) {
   let solid = true;
   for (let i = 3; i < bytes.length && solid; i += 4) solid = bytes[i] === 255;
   return { ...r, solid, bitmap: await createImageBitmap(new ImageData(bytes, r.width, r.height)) };
-}
-
-function later(wait) {
-  clearTimeout(again);
-  again = setTimeout(() => {
-    failed.clear();
-    pump();
-  }, wait);
 }
 
 function keep(key, tile) {
@@ -490,14 +482,13 @@ function partOf(cell) {
 }
 
 function makeStrip() {
-  strip.cells = methods.flatMap(({ name, kind }, method) => {
-    if (kind === "truth" && !photo.truth) return [];
+  strip.cells = methods.map(({ name }, method) => {
     const figure = $("cell").content.firstElementChild.cloneNode(true);
     const [canvas, label, text] = ["canvas", "b", "span"].map((tag) => figure.querySelector(tag));
     canvas.setAttribute("aria-label", `${name} at the pointer`);
     label.textContent = label.title = name;
     canvas.width = 0; // until it is measured nothing is asked for
-    return [{ figure, canvas, text, method, pen: canvas.getContext("2d") }];
+    return { figure, canvas, text, method, pen: canvas.getContext("2d") };
   });
   $("strip").replaceChildren(...strip.cells.map((cell) => cell.figure));
   document.documentElement.style.setProperty("--methods", strip.cells.length);
@@ -794,7 +785,6 @@ async function openPhoto(index) {
     put($("notes"), facts.notes.join(" · "));
     document.title = `${names[index]} – liif-fast view`;
     say("");
-    makeStrip();
     begin();
   } catch (error) {
     if (stop.signal.aborted) return;
@@ -849,6 +839,7 @@ async function start() {
   $("photos").hidden = names.length < 2;
   $("copy").disabled = model < 0;
   showMethods();
+  makeStrip(); // before the canvas is measured: it takes room from it
   watchSize(canvas);
   await openPhoto(0);
 }
