@@ -2,8 +2,10 @@
 // canvas shows the part of it whose top left pixel is (view.x, view.y), one lattice pixel on one pixel of the screen.
 
 const SIDE = 256; // largest side of a tile
+const LEAST = 96; // smallest, but for the picture's border: the view may grow later
 const KEPT = 96 * 2 ** 20; // bytes of tiles that are kept
-const FLIGHTS = 6; // requests under way: a browser opens no more connections to one place
+const FLIGHTS = 6; // tiles under way: a browser opens no more connections to one place
+const SLOW = 4; // of them a model's: quick ones need not wait behind them
 const STEPS = 64; // scales in an octave
 const FADE = 150; // ms in which a tile appears
 const REST = { zoom: 70, strip: 120, psnr: 300 }; // ms of quiet before anything is asked for
@@ -46,13 +48,13 @@ function visible() {
 }
 
 // An origin that keeps the picture in view: in the middle where it is smaller than the canvas. (|| 0: not -0)
-function held(origin, n, room) {
+function bounded(origin, n, room) {
   return n <= room ? Math.ceil((n - room) / 2) || 0 : clamp(Math.round(origin), 0, n - room);
 }
 
 function place(x, y) {
-  view.x = held(x, columns(), pane.width);
-  view.y = held(y, rows(), pane.height);
+  view.x = bounded(x, columns(), pane.width);
+  view.y = bounded(y, rows(), pane.height);
 }
 
 // ---- Moving
@@ -133,12 +135,12 @@ let preview = null; // the whole photo, small
 let tick = 0; // drawings so far
 
 // Tiles begin at the corner of the view in which their scale was first looked at, and divide it evenly: that view asks
-// for its own pixels and no others. Their number is even, so half a view is whole tiles.
+// for its own pixels and no others. Their number is even, so that half a view is whole tiles.
 function plan(make = false) {
   const key = `${view.photo} ${view.scale}`;
   if (!plans.has(key) && make) {
     const { x, y, width, height } = visible();
-    const part = (n) => Math.ceil(n / (2 * Math.ceil(n / (2 * SIDE))));
+    const part = (n) => Math.max(Math.ceil(n / (n <= SIDE ? 1 : 2 * Math.ceil(n / (2 * SIDE)))), LEAST);
     plans.set(key, { x, y, width: part(width), height: part(height) });
     if (plans.size > 64) plans.delete(plans.keys().next().value);
   }
@@ -170,7 +172,7 @@ function sideOf(left) {
   return { x: view.x + from, y: view.y, width: to - from, height: pane.height };
 }
 
-// Tiles that are missing, the most urgent first: quick ones, models, what only the strip shows; near ones first.
+// Tiles that are missing, the most urgent and nearest first. Rank: 0 quick ones, 1 models, 2 and 3 the same of the strip.
 function missing() {
   if (!photo || resting || !pane.width) return [];
   const cut = plan(true);
@@ -203,7 +205,8 @@ function pump() {
       stop.abort();
     }
   for (const job of list) {
-    if (flights.size >= FLIGHTS || (job.rank > 1 && strip.resting)) break;
+    if (job.rank > 1 && strip.resting) break;
+    if (flights.size >= (job.rank % 2 ? SLOW : FLIGHTS)) continue;
     if (!flights.has(job.key) && !failed.has(job.key)) ask(job);
   }
 }
@@ -753,8 +756,8 @@ function resized(width, height, ratio) {
   Object.assign(pane, { width, height, ratio: ratio || 1 });
   pointer = anchor = null;
   if (!photo || !width) return;
-  if (view.fit) return begin();
-  place(u * view.scale - width / 2, v * view.scale - height / 2);
+  if (view.fit) begin();
+  else place(u * view.scale - width / 2, v * view.scale - height / 2);
   rest();
 }
 
