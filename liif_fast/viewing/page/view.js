@@ -172,7 +172,7 @@ function sideOf(left) {
   return { x: view.x + from, y: view.y, width: to - from, height: pane.height };
 }
 
-// Tiles that are missing, the most urgent and nearest first. Rank: 0 quick ones, 1 models, 2 and 3 the same of the strip.
+// Tiles that are missing, the most urgent and nearest first. Rank: 0 quick ones, 1 models; 2, 3 the same of the strip.
 function missing() {
   if (!photo || resting || !pane.width) return [];
   const cut = plan(true);
