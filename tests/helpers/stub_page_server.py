@@ -29,6 +29,14 @@ FILES = {
 METHODS = ["bicubic", "nearest", "red", "green", "truth"]
 
 
+def paint(path: Path, size: tuple[int, int], blocks: int = 2, mode: str = "RGB") -> Path:
+    """Write a picture with colours everywhere; returns its path."""
+    width, height = (max(1, n // blocks) for n in size)
+    noise = np.random.default_rng(size[0]).integers(0, 256, (height, width, len(mode)), dtype=np.uint8)
+    Image.fromarray(noise, mode).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
 class PageServer:
     """``address``; ``asked`` and ``gone``: views of tiles that came, and those whose client left before its answer."""
 
@@ -109,6 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the browser leaves when it likes
+            super().handle()
+
     def do_GET(self) -> None:
         path, owner = urlsplit(self.path), self.owner
         query = dict(parse_qsl(path.query))
@@ -141,11 +153,19 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(b"refused by the test\n", "text/plain", status=owner.refused[view.method])
         if METHODS[view.method] in {"red", "green"}:
             while not owner.free.wait(0.02):
-                if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
+                if self.left():
                     owner.gone.append(view)
                     self.close_connection = True
                     return None
         return self.answer(owner.render(view).tobytes(), "application/octet-stream")
+
+    def left(self) -> bool:
+        if not select.select([self.connection], [], [], 0)[0]:
+            return False
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except ConnectionError:
+            return True
 
     def answer(self, body: bytes, kind: str, disposition: str = "", status: int = 200) -> None:
         with contextlib.suppress(ConnectionError):

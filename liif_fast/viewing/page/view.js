@@ -2,8 +2,10 @@
 // canvas shows the part of it whose top left pixel is (view.x, view.y), one lattice pixel on one pixel of the screen.
 
 const SIDE = 256; // largest side of a tile
+const LEAST = 96; // smallest, but for the picture's border: the view may grow later
 const KEPT = 96 * 2 ** 20; // bytes of tiles that are kept
-const FLIGHTS = 6; // requests under way: a browser opens no more connections to one place
+const FLIGHTS = 6; // tiles under way: a browser opens no more connections to one place
+const SLOW = 4; // of them a model's: quick ones need not wait behind them
 const STEPS = 64; // scales in an octave
 const FADE = 150; // ms in which a tile appears
 const REST = { zoom: 70, strip: 120, psnr: 300 }; // ms of quiet before anything is asked for
@@ -46,13 +48,13 @@ function visible() {
 }
 
 // An origin that keeps the picture in view: in the middle where it is smaller than the canvas. (|| 0: not -0)
-function held(origin, n, room) {
+function bounded(origin, n, room) {
   return n <= room ? Math.ceil((n - room) / 2) || 0 : clamp(Math.round(origin), 0, n - room);
 }
 
 function place(x, y) {
-  view.x = held(x, columns(), pane.width);
-  view.y = held(y, rows(), pane.height);
+  view.x = bounded(x, columns(), pane.width);
+  view.y = bounded(y, rows(), pane.height);
 }
 
 // ---- Moving
@@ -65,7 +67,8 @@ function zoom(level, x, y, exact) {
   if (!photo || !pane.width) return;
   const [fit, least] = [fitting(), Math.min(fitting(), 1)];
   view.level = exact ? Math.log2(exact) : clamp(level, Math.log2(least), Math.log2(largest));
-  const scale = exact ?? clamp(2 ** (Math.round(view.level * STEPS) / STEPS), least, largest);
+  const grid = 2 ** (Math.round(view.level * STEPS) / STEPS);
+  const scale = exact ?? (view.level <= Math.log2(least) ? least : clamp(grid, least, largest));
   if (anchor?.x !== x || anchor?.y !== y)
     anchor = { x, y, u: (view.x + x) / view.scale, v: (view.y + y) / view.scale };
   const other = scale !== view.scale;
@@ -129,16 +132,15 @@ const plans = new Map(); // how a scale is cut into tiles
 const flights = new Map(); // key -> AbortController
 const failed = new Set(); // keys not to be asked for until the view changes
 let preview = null; // the whole photo, small
-let again = 0; // a timer
 let tick = 0; // drawings so far
 
 // Tiles begin at the corner of the view in which their scale was first looked at, and divide it evenly: that view asks
-// for its own pixels and no others. Their number is even, so half a view is whole tiles.
+// for its own pixels and no others. Their number is even, so that half a view is whole tiles.
 function plan(make = false) {
   const key = `${view.photo} ${view.scale}`;
   if (!plans.has(key) && make) {
     const { x, y, width, height } = visible();
-    const part = (n) => Math.ceil(n / (2 * Math.ceil(n / (2 * SIDE))));
+    const part = (n) => Math.max(Math.ceil(n / (n <= SIDE ? 1 : 2 * Math.ceil(n / (2 * SIDE)))), LEAST);
     plans.set(key, { x, y, width: part(width), height: part(height) });
     if (plans.size > 64) plans.delete(plans.keys().next().value);
   }
@@ -170,7 +172,7 @@ function sideOf(left) {
   return { x: view.x + from, y: view.y, width: to - from, height: pane.height };
 }
 
-// Tiles that are missing, the most urgent first: quick ones, models, what only the strip shows; near ones first.
+// Tiles that are missing, the most urgent and nearest first. Rank: 0 quick ones, 1 models; 2, 3 the same of the strip.
 function missing() {
   if (!photo || resting || !pane.width) return [];
   const cut = plan(true);
@@ -186,7 +188,7 @@ function missing() {
   const rank = (method) => (QUICK.has(methods[method].kind) ? 0 : 1);
   for (const [method, side] of [[view.left, sideOf(true)], [view.right, sideOf(false)]])
     if (side.width > 0) for (const r of covering(side, cut)) add(method, r, rank(method));
-  if (strip.open && !strip.resting)
+  if (strip.open)
     for (const cell of strip.cells)
       for (const r of covering(partOf(cell), cut)) add(cell.method, r, rank(cell.method) + 2);
   return [...list.values()].sort((a, b) => a.rank - b.rank || a.far - b.far);
@@ -203,7 +205,8 @@ function pump() {
       stop.abort();
     }
   for (const job of list) {
-    if (flights.size >= FLIGHTS) break;
+    if (job.rank > 1 && strip.resting) break;
+    if (flights.size >= (job.rank % 2 ? SLOW : FLIGHTS)) continue;
     if (!flights.has(job.key) && !failed.has(job.key)) ask(job);
   }
 }
@@ -229,7 +232,7 @@ async function ask({ key, method, r }) {
       say(error.message, true);
       trouble = true;
     }
-    later(error.status === 503 ? AGAIN.dropped : AGAIN.failed);
+    setTimeout(() => failed.delete(key) && pump(), error.status === 503 ? AGAIN.dropped : AGAIN.failed);
   } finally {
     if (flights.get(key) === stop) flights.delete(key);
   }
@@ -241,14 +244,6 @@ async function pictured(bytes, r) {
   let solid = true;
   for (let i = 3; i < bytes.length && solid; i += 4) solid = bytes[i] === 255;
   return { ...r, solid, bitmap: await createImageBitmap(new ImageData(bytes, r.width, r.height)) };
-}
-
-function later(wait) {
-  clearTimeout(again);
-  again = setTimeout(() => {
-    failed.clear();
-    pump();
-  }, wait);
 }
 
 function keep(key, tile) {
@@ -490,13 +485,13 @@ function partOf(cell) {
 }
 
 function makeStrip() {
-  strip.cells = methods.flatMap(({ name, kind }, method) => {
-    if (kind === "truth" && !photo.truth) return [];
+  strip.cells = methods.map(({ name }, method) => {
     const figure = $("cell").content.firstElementChild.cloneNode(true);
     const [canvas, label, text] = ["canvas", "b", "span"].map((tag) => figure.querySelector(tag));
     canvas.setAttribute("aria-label", `${name} at the pointer`);
     label.textContent = label.title = name;
-    return [{ figure, canvas, text, method, pen: canvas.getContext("2d") }];
+    canvas.width = 0; // until it is measured nothing is asked for
+    return { figure, canvas, text, method, pen: canvas.getContext("2d") };
   });
   $("strip").replaceChildren(...strip.cells.map((cell) => cell.figure));
   document.documentElement.style.setProperty("--methods", strip.cells.length);
@@ -738,7 +733,7 @@ const sizes = new ResizeObserver((entries) => {
   for (const { target, contentRect, devicePixelContentBoxSize: box } of entries) {
     const width = devicePixels(contentRect.width, box?.[0].inlineSize);
     const height = devicePixels(contentRect.height, box?.[0].blockSize);
-    if (target.width === width && target.height === height) continue;
+    if (!width || !height || (target.width === width && target.height === height)) continue; // 0: folded away
     Object.assign(target, { width, height });
     if (target === canvas) resized(width, height, width / contentRect.width);
   }
@@ -761,8 +756,8 @@ function resized(width, height, ratio) {
   Object.assign(pane, { width, height, ratio: ratio || 1 });
   pointer = anchor = null;
   if (!photo || !width) return;
-  if (view.fit) return begin();
-  place(u * view.scale - width / 2, v * view.scale - height / 2);
+  if (view.fit) begin();
+  else place(u * view.scale - width / 2, v * view.scale - height / 2);
   rest();
 }
 
@@ -793,7 +788,6 @@ async function openPhoto(index) {
     put($("notes"), facts.notes.join(" · "));
     document.title = `${names[index]} – liif-fast view`;
     say("");
-    makeStrip();
     begin();
   } catch (error) {
     if (stop.signal.aborted) return;
@@ -848,6 +842,7 @@ async function start() {
   $("photos").hidden = names.length < 2;
   $("copy").disabled = model < 0;
   showMethods();
+  makeStrip(); // before the canvas is measured: it takes room from it
   watchSize(canvas);
   await openPhoto(0);
 }
@@ -871,7 +866,8 @@ $("theme").onclick = () => {
 
 const waiting = [];
 const still = () => photo !== null && !resting && !fading && missing().every(({ rank }) => rank > 1);
-const settled = () => still() && !frame && !strip.resting && missing().length === 0;
+const measured = () => !strip.open || strip.cells.every((cell) => cell.canvas.width);
+const settled = () => still() && !frame && !strip.resting && measured() && missing().length === 0;
 
 function tellSettled() {
   if (waiting.length && settled()) waiting.splice(0).forEach((tell) => tell());
