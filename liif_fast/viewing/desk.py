@@ -1,4 +1,6 @@
-"""Where photos are looked at: what of which photo is wanted, drawn and kept. For one thread; ``state`` for any."""
+"""Where photos are looked at: what of which photo is wanted, drawn and kept. For one thread; ``state`` and what is
+``at_once`` for any.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ class _Open(NamedTuple):
     number: int
     picture: Picture
     truth: Picture | None
-    layers: dict[int, Layer]
+    layers: dict[int, Layer]  # of models, as far as they have been looked at
 
 
 class Desk:
@@ -91,9 +93,22 @@ class Desk:
 
     def photo(self, photo: int) -> dict[str, Any]:
         """Its size in pixels, upright, that of its truth, and what is to be said of it."""
-        found = self._at(photo)
-        truth = None if found.truth is None else _sides(found.truth)
-        return {**_sides(found.picture), "notes": found.picture.notes, "truth": truth}
+        return _facts(self._at(photo))
+
+    # --- what any thread may ask for, while another one draws ---
+
+    def photo_at_once(self, photo: int) -> dict[str, Any] | None:
+        """``photo`` of the one that is being looked at; None: it is another."""
+        found = self._open
+        return _facts(found) if found.number == photo else None
+
+    def tile_at_once(self, view: View) -> bytes | None:
+        """``tile`` without a model, of the photo that is being looked at; None: it is another, or by a model."""
+        found = self._open
+        if found.number != view.photo or not 0 <= view.method < len(self._kinds) or self._shown(view.method):
+            return None
+        self._check_place(view, found.picture)
+        return self._interpolated(view.method, found).draw(_place(view, found.picture)).tobytes()
 
     # --- what is drawn ---
 
@@ -109,11 +124,9 @@ class Desk:
             ViewError: there is no such view. images.ImageError: its photo cannot be read.
         """
         self.check(view)
-        if max(view.width, view.height) > LARGEST_TILE:
-            raise ViewError(f"width, height: at most {LARGEST_TILE} are drawn at once")
         found = self._drawn.get(view)
         if found is None:
-            found = self._layer(view.method).draw(self._place(view)).tobytes()
+            found = self._layer(view.method).draw(_place(view, self._open.picture)).tobytes()
             self._drawn.put(view, found, len(found))
         return found
 
@@ -174,8 +187,7 @@ class Desk:
         picture, shown = self._open.picture, self._shown(view.method)
         if shown is not None:
             return saving.enlarged(picture.photo, shown.model, shown.dtype, view.window(), size, pause)
-        layer: Any = self._layer(view.method)
-        return saving.interpolated(layer, picture, view.window(), size)
+        return saving.interpolated(self._interpolated(view.method, self._open), picture, view.window(), size)
 
     def command(self, view: View, size: tuple[int, int]) -> str:
         """The command line that makes the file of ``save``.
@@ -195,7 +207,9 @@ class Desk:
         """ViewError unless there is such a view. size: of a file of it, which may be any."""
         if not 0 <= view.method < len(self._kinds):
             raise ViewError(f"method: 0 to {len(self._kinds) - 1} is wanted, got {view.method}")
-        picture = self._at(view.photo).picture
+        self._check_place(view, self._at(view.photo).picture)
+
+    def _check_place(self, view: View, picture: Picture) -> None:
         least = least_scale(picture.size)
         if not least * (1 - 1e-9) <= view.scale <= LARGEST_SCALE:
             raise ViewError(f"scale: {least:g} to {LARGEST_SCALE:g} is wanted, got {view.scale:g}")
@@ -204,10 +218,6 @@ class Desk:
             raise ViewError("view: x and y from 0, width and height from 1 are wanted")
         if view.x + view.width > width or view.y + view.height > height:
             raise ViewError(f"view: at this scale the photo has {width}x{height} pixels, and these are beyond")
-
-    def _place(self, view: View) -> Place:
-        height, width = (n * view.scale for n in self._open.picture.size)
-        return Place((height, width), (view.y, view.x), (view.height, view.width))
 
     def _at(self, photo: int) -> _Open:
         """The photo of that number, read if it is another than the last one: of that nothing is kept but tiles."""
@@ -230,19 +240,29 @@ class Desk:
         return self.models[method - 2] if self._kinds[method] == "model" else None
 
     def _layer(self, method: int) -> Layer:
-        layers = self._open.layers
-        if method not in layers:
-            layers[method] = self._made(method)
-        return layers[method]
+        found, shown = self._open, self._shown(method)
+        if shown is None:
+            return self._interpolated(method, found)
+        if method not in found.layers:
+            found.layers[method] = Enlarged(found.picture, shown.model, shown.dtype, self._features)
+        return found.layers[method]
 
-    def _made(self, method: int) -> Layer:
-        shown, kind = self._shown(method), self._kinds[method]
-        if shown is not None:
-            return Enlarged(self._open.picture, shown.model, shown.dtype, self._features)
-        if kind == "truth":
-            assert self._open.truth is not None
-            return Interpolated(self._open.truth, interpolation.bicubic)
-        return Interpolated(self._open.picture, getattr(interpolation, kind))
+    def _interpolated(self, method: int, found: _Open) -> Interpolated:
+        kind = self._kinds[method]
+        if kind != "truth":
+            return Interpolated(found.picture, getattr(interpolation, kind))
+        assert found.truth is not None
+        return Interpolated(found.truth, interpolation.bicubic)
+
+
+def _place(view: View, picture: Picture) -> Place:
+    height, width = (n * view.scale for n in picture.size)
+    return Place((height, width), (view.y, view.x), (view.height, view.width))
+
+
+def _facts(found: _Open) -> dict[str, Any]:
+    truth = None if found.truth is None else _sides(found.truth)
+    return {**_sides(found.picture), "notes": found.picture.notes, "truth": truth}
 
 
 def _sides(picture: Picture) -> dict[str, int]:

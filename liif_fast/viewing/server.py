@@ -12,6 +12,7 @@ import logging
 import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent / "page"
 PIECE = 1 << 17  # bytes of an answer that are written at once, and that a slow client must take in a time
+QUICK = 2  # threads for what takes milliseconds
 SAVES = 5  # files that are computed, sent or waited for at once; the next one is refused
 # whatever gets into the page cannot load or send anything elsewhere, and no other page can show or read ours
 _POLICY = (
@@ -68,6 +70,7 @@ class Site:
     def __init__(self, desk: Desk, work: Work, page: Path = PAGE) -> None:
         self.desk, self.work = desk, work
         self._saving, self._saves = asyncio.Lock(), 0
+        self._quick = ThreadPoolExecutor(QUICK, "liif_fast.viewing.quick")
         answers = {
             "/": _Path(_file(page / "view.html", "text/html")),
             "/view.js": _Path(_file(page / "view.js", "text/javascript")),
@@ -116,11 +119,16 @@ class Site:
 
     async def _photo(self, query: bytes) -> Response:
         photo = queries.photo(query)
+        if (facts := self.desk.photo_at_once(photo)) is not None:
+            return _json(facts)
         return _json(await self._done(lambda pause: self.desk.photo(photo), Urgency.NOW, ("photo", photo)))
 
     async def _tile(self, query: bytes) -> Response:
         view = queries.tile(query)
-        pixels = await self._drawn(lambda pause: self.desk.tile(view), Urgency.TILE, view)
+        loop = asyncio.get_running_loop()  # the worker may be busy for long
+        pixels = await loop.run_in_executor(self._quick, self.desk.tile_at_once, view)
+        if pixels is None:
+            pixels = await self._drawn(lambda pause: self.desk.tile(view), Urgency.TILE, view)
         return _Pieces(pixels, media_type="application/octet-stream", headers=HEADERS)
 
     async def _psnr(self, query: bytes) -> Response:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import fake_desk
 
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
 class Served(NamedTuple):
     port: int
-    desk: fake_desk.Desk
+    desk: Any
     work: work.Work
     server: protocol.Server
 
@@ -86,12 +86,15 @@ def _more(connection: socket.socket, most: int) -> bytes:
 
 
 @contextlib.contextmanager
-def served(photos: list[Path], truths: list[Path] | None = None, most: int = work.WAITING) -> Iterator[Served]:
+def served(
+    photos: list[Path], truths: list[Path] | None = None, most: int = work.WAITING, desk: Any = None
+) -> Iterator[Served]:
+    """desk: None: a fake one."""
     page = photos[0].parent / "page"
     page.mkdir(exist_ok=True)
     for name, text in FILES.items():
         (page / name).write_text(text)
-    desk = fake_desk.Desk(photos, [Shown("tiny", None, None)], truths or ())
+    desk = desk or fake_desk.Desk(photos, [Shown("tiny", None, None)], truths or ())
     jobs = work.Work(most)
     where = socket.create_server(("127.0.0.1", 0))
     http = protocol.Server(server.Site(desk, jobs, page))
@@ -101,7 +104,8 @@ def served(photos: list[Path], truths: list[Path] | None = None, most: int = wor
     try:
         yield Served(port, desk, jobs, http)
     finally:
-        desk.hold.set()
+        if isinstance(desk, fake_desk.Desk):
+            desk.hold.set()
         http.end()
         assert jobs.close(20)
         thread.join(20)

@@ -22,6 +22,12 @@ def file(tmp_path):
     return tmp_path / "photo.png"
 
 
+@pytest.fixture
+def truth(tmp_path):
+    smooth((4 * WIDTH, 4 * HEIGHT)).save(tmp_path / "truth.png")
+    return tmp_path / "truth.png"
+
+
 @pytest.mark.parametrize("scale", [2, 3, 1, 0.5, 4.3])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA"])
 def test_the_pixels_of_upscale(tiny, tmp_path, scale, mode):
@@ -124,7 +130,6 @@ def test_a_photo_that_cannot_be_read(tiny, file, tmp_path):
         ({"width": 0}, r"^view: x and y from 0"),
         ({"width": 81}, r"^view: at this scale the photo has 80x60 pixels, and these are beyond$"),
         ({"y": 51}, r"^view: at this scale the photo has 80x60 pixels"),
-        ({"scale": 100, "width": 513}, r"^width, height: at most 512 are drawn at once$"),
     ],
 )
 def test_refused(tiny, file, change, message):
@@ -142,13 +147,21 @@ def test_the_least_scale_is_one(tiny, file):
     assert desk.tile(View(0, BICUBIC, least, 0, 0, 1, 1))
 
 
+def test_any_thread_gets_what_is_at_hand(tiny, file, truth):
+    """Interpolation of the photo that is open, while its features are being made."""
+    desk = desk_of(tiny().eval(), file, file, truths=[truth, truth])
+    for method in (BICUBIC, NEAREST, TRUTH):
+        view = View(0, method, 2.5, 11, 7, 60, 50)
+        assert desk.tile_at_once(view) == desk.tile(view)
+    assert desk.photo_at_once(0) == desk.photo(0)
+    for other in (View(0, MODEL, 2, 0, 0, 5, 5), View(1, BICUBIC, 2, 0, 0, 5, 5), View(0, 9, 2, 0, 0, 5, 5)):
+        assert desk.tile_at_once(other) is None
+    assert desk.photo_at_once(1) is None
+    with pytest.raises(ViewError, match="these are beyond"):
+        desk.tile_at_once(View(0, BICUBIC, 2, 0, 0, 81, 5))
+
+
 # --- ground truth ---
-
-
-@pytest.fixture
-def truth(tmp_path):
-    smooth((4 * WIDTH, 4 * HEIGHT)).save(tmp_path / "truth.png")
-    return tmp_path / "truth.png"
 
 
 @pytest.mark.parametrize("method", [BICUBIC, NEAREST, MODEL])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import command
 import pytest
+import torch
 
 pytest.importorskip("starlette", reason="the package starlette is not installed")
 pytest.importorskip("uvicorn", reason="the package uvicorn is not installed")
@@ -23,7 +24,8 @@ pytest.importorskip("uvicorn", reason="the package uvicorn is not installed")
 from hostile_requests import Request, requests
 from served import VIEW, Served, json_of, served, until
 
-from liif_fast.viewing import protocol
+from liif_fast.viewing import protocol, server
+from liif_fast.viewing.desk import Desk, Shown
 
 SECRET = b"what nobody named"
 COUNT, AT_ONCE = 1000, 200
@@ -32,10 +34,11 @@ _TOP = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [A-Za-z ]*\r\n((?:[a-z-]+: [ -~]*
 
 
 @pytest.fixture
-def site(tmp_path):
+def site(tmp_path, tiny):
     (tmp_path / "secret.txt").write_bytes(SECRET)
     photo = command.photo(tmp_path / "photo.png", size=(140, 100))
-    with served([photo], [photo]) as found:
+    shown = Shown("tiny", tiny().eval(), torch.float32, "", ("-m", "tiny.safetensors"))
+    with served([photo], desk=Desk([photo], [shown], [photo], memory=2 << 20, tiles=1 << 20)) as found:
         yield found
 
 
@@ -57,6 +60,8 @@ def test_hostile_requests(site, tmp_path, capfd, caplog, monkeypatch):
     until(lambda: _kept() == before)
     assert not site.work._by_key
     assert _memory() - memory < MEMORY
+    for room in (site.desk._features, site.desk._drawn):
+        assert 0 < room.held <= room.size
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
     assert [record.getMessage() for record in caplog.records] == []
@@ -65,7 +70,9 @@ def test_hostile_requests(site, tmp_path, capfd, caplog, monkeypatch):
 def _kept() -> tuple[int, int]:
     """Threads, and open files where they can be counted."""
     files = Path("/proc/self/fd")
-    return threading.active_count(), len(os.listdir(files)) if files.is_dir() else 0
+    quick = sum(thread.name.startswith("liif_fast.viewing.quick") for thread in threading.enumerate())
+    assert quick <= server.QUICK
+    return threading.active_count() - quick, len(os.listdir(files)) if files.is_dir() else 0
 
 
 def _memory() -> int:
