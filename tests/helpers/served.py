@@ -87,13 +87,18 @@ def _more(connection: socket.socket, most: int) -> bytes:
 
 @contextlib.contextmanager
 def served(
-    photos: list[Path], truths: list[Path] | None = None, most: int = work.WAITING, desk: Any = None
+    photos: list[Path],
+    truths: list[Path] | None = None,
+    most: int = work.WAITING,
+    desk: Any = None,
+    page: Path | None = None,
 ) -> Iterator[Served]:
-    """desk: None: a fake one."""
-    page = photos[0].parent / "page"
-    page.mkdir(exist_ok=True)
-    for name, text in FILES.items():
-        (page / name).write_text(text)
+    """desk: None: a fake one. page: folder of its files; None: short ones."""
+    if page is None:
+        page = photos[0].parent / "page"
+        page.mkdir(exist_ok=True)
+        for name, text in FILES.items():
+            (page / name).write_text(text)
     desk = desk or fake_desk.Desk(photos, [Shown("tiny", None, None)], truths or ())
     jobs = work.Work(most)
     where = socket.create_server(("127.0.0.1", 0))
