@@ -194,8 +194,9 @@ def measured(args: argparse.Namespace, file: Path) -> dict[str, float]:
         page = browser.new_page()
         with command(file, args.dtype) as (server, address, _):
             looking = Looking(page, address)
-            looking.fit()
             looking.models()
+            looking.fit()
+            looking.settle()
             worst, views = 0.0, []
             for x, y, turns, way in ((500, 400, 5, 1), (300, 300, 5, 1), (700, 500, 8, 1), (200, 600, 12, 1),
                                      (512, 384, 9, -1), (100, 100, 7, -1)):  # fmt: skip

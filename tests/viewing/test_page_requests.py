@@ -8,6 +8,7 @@ from PIL import Image
 from stub_page_server import PageServer, paint
 
 BICUBIC, NEAREST, RED, GREEN, TRUTH = range(5)
+LARGE = {"width": 1400, "height": 1000}  # a view of many tiles
 REFUSALS = "Failed to load resource"  # Chromium says that itself
 
 
@@ -18,16 +19,16 @@ def accept(viewer) -> None:
     viewer.complaints.clear()
 
 
-def test_what_is_not_looked_at_any_more_is_given_up(viewer):
+def test_what_is_not_looked_at_any_more_is_given_up(visit):
+    viewer = visit(viewport=LARGE)
     server = viewer.server
     viewer.point_at(200, 150)
     with server.held():
-        before = len(server.asked)
+        before, gone = len(server.asked), len(server.gone)
         for _ in range(8):
             viewer.mouse.wheel(0, -100)
         viewer.wait(lambda: sum(view.method == RED for view in server.asked[before:]) >= 4)
         asked = {view for view in server.asked[before:] if view.method == RED}
-        gone = len(server.gone)
         for _ in range(8):
             viewer.mouse.wheel(0, 100)
         viewer.wait(lambda: asked <= set(server.gone[gone:]))
@@ -50,7 +51,8 @@ def test_scales_that_pass_by_are_not_asked_for(viewer):
     assert {view.scale for view in viewer.server.asked[before:]} == {state["scale"]}
 
 
-def test_models_leave_connections_to_what_is_quick(viewer):
+def test_models_leave_connections_to_what_is_quick(visit):
+    viewer = visit(viewport=LARGE)
     before = len(viewer.server.asked)
 
     def held() -> int:
@@ -70,7 +72,7 @@ def test_models_leave_connections_to_what_is_quick(viewer):
 
 
 def test_the_nearest_come_first(visit):
-    viewer = visit(viewport={"width": 1400, "height": 1000})
+    viewer = visit(viewport=LARGE)
     viewer.press("s")
     for _ in range(6):
         viewer.press("+")
@@ -89,6 +91,9 @@ def test_the_nearest_come_first(visit):
 
 def test_a_tile_that_was_dropped_is_asked_for_again(viewer):
     server = viewer.server
+    viewer.press("s")
+    viewer.press("+")
+    viewer.settle()
     server.refused[GREEN] = 503
     viewer.page.select_option("#left", str(GREEN))
     before = len(server.asked)
@@ -103,6 +108,7 @@ def test_a_tile_that_was_dropped_is_asked_for_again(viewer):
 def test_a_failure_is_said_in_one_line_and_tried_again_when_the_view_moves(viewer):
     server = viewer.server
     viewer.press("s")
+    viewer.press("+")
     viewer.settle()
     server.refused[GREEN] = 500
     viewer.page.select_option("#left", str(GREEN))

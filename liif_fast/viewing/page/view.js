@@ -1,14 +1,15 @@
 // The page of `liif-fast view`. A photo of W x H pixels at scale s is a lattice of extent(W) x extent(H) pixels; the
 // canvas shows the part of it whose top left pixel is (view.x, view.y), one lattice pixel on one pixel of the screen.
 
-const SIDE = 256; // largest side of a tile
+const SIDE = 384; // largest side of a tile
 const LEAST = 96; // smallest, but for the picture's border: the view may grow later
 const KEPT = 96 * 2 ** 20; // bytes of tiles that are kept
 const FLIGHTS = 6; // tiles under way: a browser opens no more connections to one place
-const SLOW = 4; // of them a model's: quick ones need not wait behind them
+const MOST_ALIKE = 4; // of them of models, and of quick ones: neither waits behind the other
 const STEPS = 64; // scales in an octave
-const FADE = 150; // ms in which a tile appears
-const REST = { zoom: 70, strip: 120, psnr: 300 }; // ms of quiet before anything is asked for
+const FADE = 100; // ms in which a tile appears
+const NEAR = 4; // times a scale
+const REST = { zoom: 60, strip: 120, psnr: 300 }; // ms of quiet before anything is asked for
 const AGAIN = { dropped: 100, failed: 5000 }; // ms before a tile is asked for once more
 const MOST_SAVED = 2 ** 26; // pixels
 const QUICK = new Set(["bicubic", "nearest", "truth"]); // no other method needs to stand in for them
@@ -115,6 +116,7 @@ function rest() {
   resting = setTimeout(() => {
     resting = 0;
     changed();
+    pump();
   }, REST.zoom);
 }
 
@@ -172,6 +174,13 @@ function sideOf(left) {
   return { x: view.x + from, y: view.y, width: to - from, height: pane.height };
 }
 
+// Whether a method's tiles of a scale that is near lie under all of a part: stretched, they are sharper than bicubic.
+function known(method, { x, y, width, height }) {
+  const near = others(method, { x, y, width, height }).filter((tile) => tile.scale >= view.scale / NEAR).map(scaled);
+  const within = (u, v) => near.some(([l, t, r, b]) => u >= l && u < r && v >= t && v < b);
+  return [0, 0.5, 1].every((i) => [0, 0.5, 1].every((j) => within(x + i * (width - 1), y + j * (height - 1))));
+}
+
 // Tiles that are missing, the most urgent and nearest first. Rank: 0 quick ones, 1 models; 2, 3 the same of the strip.
 function missing() {
   if (!photo || resting || !pane.width) return [];
@@ -183,7 +192,7 @@ function missing() {
     if (tiles.has(key) || (list.get(key)?.rank ?? 9) <= rank) return;
     const far = Math.hypot(r.x + r.width / 2 - view.x - eye.x, r.y + r.height / 2 - view.y - eye.y);
     list.set(key, { key, method, r, rank, far });
-    if (bicubic >= 0 && !QUICK.has(methods[method].kind)) add(bicubic, r, rank - 1);
+    if (bicubic >= 0 && !QUICK.has(methods[method].kind) && !known(method, r)) add(bicubic, r, rank - 1);
   };
   const rank = (method) => (QUICK.has(methods[method].kind) ? 0 : 1);
   for (const [method, side] of [[view.left, sideOf(true)], [view.right, sideOf(false)]])
@@ -198,7 +207,7 @@ function missing() {
 function pump() {
   const list = missing();
   const keys = new Set(list.map((job) => job.key));
-  for (const [key, stop] of flights)
+  for (const [key, { stop }] of flights)
     if (!keys.has(key)) {
       flights.delete(key);
       stats.aborted += 1;
@@ -206,7 +215,9 @@ function pump() {
     }
   for (const job of list) {
     if (job.rank > 1 && strip.resting) break;
-    if (flights.size >= (job.rank % 2 ? SLOW : FLIGHTS)) continue;
+    const slow = !QUICK.has(methods[job.method].kind);
+    const alike = [...flights.values()].filter((other) => other.slow === slow).length;
+    if (flights.size >= FLIGHTS || alike >= MOST_ALIKE) continue;
     if (!flights.has(job.key) && !failed.has(job.key)) ask(job);
   }
 }
@@ -214,14 +225,14 @@ function pump() {
 async function ask({ key, method, r }) {
   const stop = new AbortController();
   const { photo, scale } = view;
-  flights.set(key, stop);
+  flights.set(key, { stop, slow: !QUICK.has(methods[method].kind) });
   stats.asked += 1;
   try {
     const answer = await get(`/tile?${query(method, r)}`, stop.signal);
     const bytes = new Uint8ClampedArray(await answer.arrayBuffer());
     const tile = await pictured(bytes, r);
     if (stop.signal.aborted) return tile.bitmap.close();
-    keep(key, { ...tile, photo, method, scale, born: performance.now() });
+    news.push(keep(key, { ...tile, photo, method, scale, born: performance.now() }));
     stats.got += 1;
     stats.pixels += r.width * r.height;
     if (trouble) say("");
@@ -234,9 +245,9 @@ async function ask({ key, method, r }) {
     }
     setTimeout(() => failed.delete(key) && pump(), error.status === 503 ? AGAIN.dropped : AGAIN.failed);
   } finally {
-    if (flights.get(key) === stop) flights.delete(key);
+    if (flights.get(key)?.stop === stop) flights.delete(key);
   }
-  schedule();
+  schedule(false, false);
   pump();
 }
 
@@ -247,7 +258,8 @@ async function pictured(bytes, r) {
 }
 
 function keep(key, tile) {
-  tiles.set(key, { ...tile, tick });
+  tile.tick = tick;
+  tiles.set(key, tile);
   weight += tile.width * tile.height * 4;
   for (const [old, { bitmap, width, height, tick: used }] of tiles) {
     if (weight <= KEPT || used === tick) break; // never what is on the screen
@@ -255,6 +267,7 @@ function keep(key, tile) {
     tiles.delete(old);
     bitmap.close();
   }
+  return tile;
 }
 
 // The answer to a request, or an Error with its one line.
@@ -273,40 +286,61 @@ async function get(path, signal) {
 
 // ---- Drawing
 
+// Only what is new is drawn again: a browser without a graphics card draws by the processors that the models need.
 let frame = 0;
-let fading = false;
+let fadeTimer = 0;
+let clock = 0; // of the drawing in hand
+let news = []; // tiles that came since the last drawing, or still fade in
+const stale = { canvas: true, strip: true }; // to be drawn as a whole
 
-function schedule() {
+function schedule(canvas = true, strip = true) {
+  stale.canvas ||= canvas;
+  stale.strip ||= strip;
   frame ||= requestAnimationFrame(draw);
 }
 
 function draw() {
   frame = 0;
-  fading = false;
   tick += 1;
+  clock = performance.now();
   if (!photo || !pane.width) return;
+  news = news.filter((tile) => tile.photo === view.photo && tile.scale === view.scale);
   for (const left of [true, false]) {
     const side = sideOf(left);
-    paint(pen, left ? view.left : view.right, side, side.x - view.x);
+    paint(pen, left ? view.left : view.right, side, side.x - view.x, stale.canvas ? null : news);
   }
-  if (strip.open) for (const cell of strip.cells) paint(cell.pen, cell.method, partOf(cell), 0);
+  if (strip.open)
+    for (const cell of strip.cells) paint(cell.pen, cell.method, partOf(cell), 0, stale.strip ? null : news);
+  stale.canvas = stale.strip = false;
+  news = news.filter((tile) => seen(tile) < 1);
   pump();
   showReadout();
   measure();
-  if (fading) schedule();
+  if (news.length)
+    fadeTimer ||= setTimeout(() => {
+      fadeTimer = 0;
+      schedule(false, false);
+    }, FADE / 2);
   tellSettled();
 }
 
-// A method's picture of a part of the lattice, at column `left` of a canvas: the best that is there.
-function paint(pen, method, part, left) {
+// A method's picture of a part of the lattice, at column `left` of a canvas: the best that is there. Of what `tiles`
+// cover, unless all is to be drawn (null).
+function paint(pen, method, part, left, tiles) {
   if (part.width <= 0) return;
+  const own = present(method, part);
+  if (tiles && !tiles.length) return;
   pen.save();
   pen.beginPath();
   pen.rect(left, 0, part.width, part.height);
   pen.clip();
-  pen.clearRect(left, 0, part.width, part.height);
   pen.translate(left - part.x, -part.y);
-  const own = present(method, part);
+  if (tiles) {
+    pen.beginPath();
+    for (const { x, y, width, height } of tiles) pen.rect(x, y, width, height);
+    pen.clip();
+  }
+  pen.clearRect(part.x, part.y, part.width, part.height);
   if (!own.whole) {
     if (preview) stretch(pen, preview, [0, 0, columns(), rows()]);
     const layers = method === bicubic || bicubic < 0 ? [method] : [bicubic, method];
@@ -337,13 +371,12 @@ function present(method, part) {
 }
 
 function seen(tile) {
-  return calm.matches ? 1 : clamp((performance.now() - tile.born) / FADE, 0, 1);
+  return calm.matches ? 1 : clamp((clock - tile.born) / FADE, 0, 1);
 }
 
 function exact(pen, tile) {
   const share = seen(tile);
-  if (share < 1) fading = true;
-  else if (!tile.solid) pen.clearRect(tile.x, tile.y, tile.width, tile.height);
+  if (share === 1 && !tile.solid) pen.clearRect(tile.x, tile.y, tile.width, tile.height);
   pen.globalAlpha = share;
   pen.imageSmoothingEnabled = false;
   pen.drawImage(tile.bitmap, tile.x, tile.y);
@@ -470,7 +503,7 @@ function measure() {
       say(error.message, true);
     }
     psnr.stop = null;
-    schedule();
+    schedule(false, false);
   }, REST.psnr);
 }
 
@@ -507,12 +540,12 @@ function fold(open = !strip.open) {
 
 function point(at) {
   pointer = at;
-  schedule();
+  schedule(false);
   if (!strip.open) return;
   clearTimeout(strip.resting);
   strip.resting = setTimeout(() => {
     strip.resting = 0;
-    schedule();
+    schedule(false, false);
     pump();
   }, REST.strip);
 }
@@ -738,6 +771,7 @@ const sizes = new ResizeObserver((entries) => {
     if (target === canvas) resized(width, height, width / contentRect.width);
   }
   cancelAnimationFrame(frame);
+  stale.canvas = stale.strip = true;
   draw(); // at once: a canvas of another size is empty
 });
 
@@ -865,7 +899,7 @@ $("theme").onclick = () => {
 // ---- For tests, and for consoles
 
 const waiting = [];
-const still = () => photo !== null && !resting && !fading && missing().every(({ rank }) => rank > 1);
+const still = () => photo !== null && !resting && !news.length && missing().every(({ rank }) => rank > 1);
 const measured = () => !strip.open || strip.cells.every((cell) => cell.canvas.width);
 const settled = () => still() && !frame && !strip.resting && measured() && missing().length === 0;
 
@@ -877,7 +911,7 @@ window.liifView = {
   // What is shown: places in /state's lists, the scale, the lattice pixel at the canvas's top left, the canvas.
   state: () => ({ ...view, canvas: { ...pane }, visible: photo && visible(), pointer }),
   // Resolves when every tile that is seen is there and has appeared.
-  settled: () => new Promise((tell) => (waiting.push(tell), schedule())),
+  settled: () => new Promise((tell) => (waiting.push(tell), schedule(false, false))),
   // Tiles that were asked for, that came, that were given up; pixels that came.
   stats: () => ({ ...stats, kept: tiles.size, bytes: weight }),
 };
