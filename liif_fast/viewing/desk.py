@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..base.room import Room
+from ..head import sampling
 from ..models.liif import LIIF
 from ..sizes import MAX_PIXELS
 from . import interpolation, saving
@@ -199,6 +200,8 @@ class Desk:
         shown = self._shown(view.method)
         if shown is None:
             raise ViewError("method: of a model there is a command, of no other")
+        if self._open.picture.animated:
+            raise ViewError("photo: of an animation a command writes all frames, not this one; save the view")
         return saving.command(self.photos[view.photo], view.window(), size, shown.arguments)
 
     # --- inside ---
@@ -256,7 +259,7 @@ class Desk:
 
 
 def _place(view: View, picture: Picture) -> Place:
-    height, width = (n * view.scale for n in picture.size)
+    height, width = (sampling.snapped(n * view.scale) for n in picture.size)  # as those of a window are
     return Place((height, width), (view.y, view.x), (view.height, view.width))
 
 

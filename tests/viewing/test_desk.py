@@ -42,6 +42,19 @@ def test_the_pixels_of_upscale(tiny, tmp_path, scale, mode):
     assert np.abs(got[..., :3].astype(int) - want[..., :3])[want[..., 3] > 0].max() <= 1
 
 
+def test_a_scale_that_rounds_beyond_a_whole_number_of_pixels(tiny, tmp_path):
+    """As a page's scale at which the photo fits does: it is not reduced to one pixel more than ``upscale`` does."""
+    n, k = 58, 30
+    assert n * (k / n) > k
+    noise = np.random.default_rng(0).integers(0, 256, (n, n, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.png")
+    model = tiny().eval()
+    view = View(0, MODEL, k / n, 0, 0, k, k)
+    got = drawn(desk_of(model, tmp_path / "photo.png"), view)[..., :3].astype(int)
+    want = np.asarray(model.upscale(Image.fromarray(noise), size=(k, k), window=view.window())).astype(int)
+    assert np.abs(got - want).max() <= 1
+
+
 @pytest.mark.parametrize("method", [BICUBIC, NEAREST, MODEL])
 @pytest.mark.parametrize("scale", [3, 2.3, 0.7])
 def test_tiles_are_parts_of_the_whole(tiny, file, method, scale):
