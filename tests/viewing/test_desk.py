@@ -116,6 +116,33 @@ def test_of_another_photo_nothing_is_kept_but_tiles(tiny, tmp_path):
     assert (desk.photo(1)["height"], desk.photo(0)["height"]) == (HEIGHT + 1, HEIGHT)
 
 
+def test_a_file_that_has_been_replaced(tiny, tmp_path, monkeypatch):
+    """When it is read again nothing of the old one is shown beside the new one, or compared with it."""
+    files = [tmp_path / f"{name}.png" for name in "ab"]
+    for file in files:
+        smooth((WIDTH, HEIGHT)).save(file)
+    desk = desk_of(tiny().eval(), *files, truths=files)
+    view = View(0, MODEL, 2, 0, 0, 20, 20)
+    before = drawn(desk, view)
+    drawn(desk, view._replace(photo=1))
+    assert np.array_equal(drawn(desk, view), before)
+    smooth((WIDTH, HEIGHT), seed=1).save(files[0])
+    drawn(desk, view._replace(photo=1))
+    assert not np.array_equal(drawn(desk, view), before)
+
+    monkeypatch.setattr("liif_fast.viewing.desk.BLOCK", 16)
+    pauses = []
+
+    def replaced() -> None:
+        pauses.append(1)
+        if len(pauses) == 3:
+            smooth((WIDTH // 2, HEIGHT // 2)).save(files[0])
+            desk.photo(1)
+
+    with pytest.raises(ViewError, match=r"^photo: its file, or the truth's, is another than before; ask again$"):
+        desk.psnr(View(0, BICUBIC, 1, 0, 0, WIDTH, HEIGHT), replaced)
+
+
 def test_a_photo_that_cannot_be_read(tiny, file, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
