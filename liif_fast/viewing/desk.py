@@ -22,6 +22,7 @@ from .pictures import Picture, check_truth
 from .view import LARGEST_SCALE, LARGEST_TILE, View, ViewError, extent, least_scale
 
 BLOCK = 256  # pixels of a truth, side: what is compared at a time
+ENTRY = 1 << 10  # bytes that a tile takes beside its pixels: of one pixel there may be many
 MEMORY, TILES = 1 << 30, 256 << 20  # bytes kept: of features, and of what has been drawn
 
 
@@ -130,7 +131,7 @@ class Desk:
         found = self._drawn.get(name)
         if found is None:
             found = self._layer(view.method).draw(_place(view, self._open.picture)).tobytes()
-            self._drawn.put(name, found, len(found))
+            self._drawn.put(name, found, len(found) + ENTRY)
         return found
 
     def psnr(self, view: View, pause: Callable[[], None]) -> float:

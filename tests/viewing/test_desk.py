@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image, ImageCms
 
 from liif_fast.images.files import ImageError
 from liif_fast.quality.metrics import psnr
+from liif_fast.viewing.desk import ENTRY
 from liif_fast.viewing.view import View, ViewError, extent, least_scale
 
 
@@ -66,15 +68,29 @@ def test_tiles_are_parts_of_the_whole(tiny, file, method, scale):
 
 
 def test_what_was_drawn_is_kept_within_its_room(tiny, file, monkeypatch):
-    desk = desk_of(tiny().eval(), file, tiles=3 * 400)
+    desk = desk_of(tiny().eval(), file, tiles=3 * (400 + ENTRY))
     layer = desk._layer(MODEL)
     seen, draw = [], layer.draw
     monkeypatch.setattr(layer, "draw", lambda place: (seen.append(place), draw(place))[1])
     views = [View(0, MODEL, 2, x, 0, 10, 10) for x in (0, 10, 20, 30)]
     for view in (*views[:3], *views[:3], views[3], views[0], views[3]):
         desk.tile(view)
-        assert desk._drawn.held <= 3 * 400
+        assert desk._drawn.held <= 3 * (400 + ENTRY)
     assert len(seen) == 5, "the first one had gone"
+
+
+def test_tiles_of_one_pixel_are_counted_by_what_they_take(tiny, file, monkeypatch):
+    desk = desk_of(tiny().eval(), file, tiles=1 << 20)
+    pixel = np.zeros((1, 1, 4), np.uint8)
+    monkeypatch.setattr(desk._layer(MODEL), "draw", lambda place: pixel.copy())
+    views = [View(0, MODEL, 100, x, y, 1, 1) for y in range(20) for x in range(1000, 1100)]
+    tracemalloc.start()
+    for view in views:
+        desk.tile(view)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(desk._drawn._things) == (1 << 20) // (ENTRY + 4)
+    assert taken <= 1 << 20
 
 
 def test_sixteen_bits_are_shown_in_eight(tiny, tmp_path):
