@@ -28,7 +28,8 @@ class Room:
 
     def put(self, name: Hashable, thing: Any, size: int) -> None:
         """Keep ``thing``, of ``size`` bytes; what is larger than all the room is not kept."""
-        self.drop(lambda other: other == name)
+        if name in self._things:
+            self.held -= self._things.pop(name)[1]
         if size > self.size:
             return
         while self.held + size > self.size:

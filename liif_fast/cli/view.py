@@ -22,6 +22,7 @@ from ..base import interruption
 from ..head import ops
 from ..models.liif import LIIF
 from ..sizes import MAX_PIXELS
+from ..viewing import saving
 from ..viewing.desk import Desk, Shown
 from ..viewing.work import Dropped, Work
 from ..weights import hub, pretrained
@@ -175,4 +176,4 @@ def _command(args: argparse.Namespace, file: str, dtype: str) -> list[str]:
     imports = [part for name in args.imports for part in ("--import", name)]
     device = [] if args.device == "auto" else ["--device", args.device]
     limit = [] if args.max_pixels == MAX_PIXELS else ["--max-pixels", str(args.max_pixels)]
-    return ["-m", file, *device, "--dtype", dtype, *limit, *imports]
+    return ["-m", saving.word(file), *device, "--dtype", dtype, *limit, *imports]

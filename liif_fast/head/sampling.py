@@ -94,7 +94,7 @@ def window(in_size: Sequence[int], size: Sequence[int], part: Sequence[float]) -
         if length > n * _FARTHEST or not (abs(start) + n) / length * count < _MOST:
             raise ValueError(f"window: {start:g} and {length:g} are too far, too large or too small for {n} pixels")
     rows, cols = (
-        Axis(count, _snapped(count * n / length), _snapped(start * count / length))
+        Axis(count, snapped(count * n / length), snapped(start * count / length))
         for n, count, start, length in zip(in_size, size, part[:2], part[2:], strict=True)
     )
     return rows, cols
@@ -137,6 +137,7 @@ def reflected(coord: Tensor) -> Tensor:
     return torch.where(turned > 2, 4 - turned, turned) - 1
 
 
-def _snapped(x: float) -> float:
+def snapped(x: float) -> float:
+    """Without the roundings by which a length or a place in pixels may miss a whole number."""
     near = round(x)
     return near if abs(x - near) <= _SNAP * max(1, abs(x)) else x

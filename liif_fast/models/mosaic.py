@@ -42,7 +42,7 @@ class Mosaic:
         room: where blocks are kept; what does not fit is encoded again when it is needed.
 
     Raises:
-        ValueError: the whole image is one block that is larger than all the room.
+        ValueError: the whole image has to be one block, which is larger than all the room.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Mosaic:
         exact = tile_size.why_none(self.model) is None
         itemsize = 2 if self.dtype in HALF else 4
         needed = math.prod(self.size) * tile_size.bytes_per_pixel(self.model, itemsize)
-        if exact and needed > WHOLE:
-            return max(BLOCK, 2 * (tile_size.halo(self.model) or 0) // 16 * 16)
         channels = self.model.encoder.out_dim if self._head is None else self.model.hidden_width
         block = math.prod(self.size) * channels * itemsize
+        if exact and (needed > WHOLE or block > self.room.size):
+            return max(BLOCK, 2 * (tile_size.halo(self.model) or 0) // 16 * 16)
         if not self.own and block > self.room.size:
             raise ValueError(
                 f"image: {self.size[1]}x{self.size[0]} is encoded in one piece, of {block >> 20} MiB, and "

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..base.room import Room
+from ..head import sampling
 from ..models.liif import LIIF
 from ..sizes import MAX_PIXELS
 from . import interpolation, saving
@@ -21,6 +22,7 @@ from .pictures import Picture, check_truth
 from .view import LARGEST_SCALE, LARGEST_TILE, View, ViewError, extent, least_scale
 
 BLOCK = 256  # pixels of a truth, side: what is compared at a time
+ENTRY = 1 << 10  # bytes that a tile takes beside its pixels: of one pixel there may be many
 MEMORY, TILES = 1 << 30, 256 << 20  # bytes kept: of features, and of what has been drawn
 
 
@@ -43,6 +45,7 @@ class _Open(NamedTuple):
     """The photo that is being looked at."""
 
     number: int
+    files: tuple[Any, ...]  # which they were when they were read: others may stand there later
     picture: Picture
     truth: Picture | None
     layers: dict[int, Layer]  # of models, as far as they have been looked at
@@ -124,10 +127,11 @@ class Desk:
             ViewError: there is no such view. images.ImageError: its photo cannot be read.
         """
         self.check(view)
-        found = self._drawn.get(view)
+        name = (view, self._open.files)
+        found = self._drawn.get(name)
         if found is None:
             found = self._layer(view.method).draw(_place(view, self._open.picture)).tobytes()
-            self._drawn.put(view, found, len(found))
+            self._drawn.put(name, found, len(found) + ENTRY)
         return found
 
     def psnr(self, view: View, pause: Callable[[], None]) -> float:
@@ -138,7 +142,7 @@ class Desk:
             ViewError: there is no such view, or no truth of it. Whatever ``pause`` raises.
         """
         self.check(view)
-        truth, picture = self._open.truth, self._open.picture
+        files, truth, picture = self._open.files, self._open.truth, self._open.picture
         if truth is None:
             raise ViewError("photo: no ground truth of it is given")
         if picture.photo.alpha is not None or truth.photo.alpha is not None:
@@ -154,7 +158,8 @@ class Desk:
         for y in range(top // BLOCK * BLOCK, bottom, BLOCK):
             for x in range(left // BLOCK * BLOCK, right, BLOCK):
                 pause()
-                self._at(view.photo)  # what ran meanwhile may have opened another
+                if self._at(view.photo).files != files:  # what ran meanwhile may have opened another
+                    raise ViewError("photo: its file, or the truth's, is another than before; ask again")
                 difference = self._differences(view.method, y, x)
                 part = difference[max(0, top - y) : bottom - y, max(0, left - x) : right - x]
                 total += float(np.square(part, dtype=np.float64).sum())
@@ -163,7 +168,7 @@ class Desk:
 
     def _differences(self, method: int, y: int, x: int) -> np.ndarray:
         """Of a block of the truth's pixels from what a method makes of the photo there: ``[rows, columns, 3]``."""
-        name = ("differences", self._open.number, method, y, x)
+        name = ("differences", self._open.files, method, y, x)
         found = self._drawn.get(name)
         if found is None:
             truth = self._open.truth
@@ -199,6 +204,8 @@ class Desk:
         shown = self._shown(view.method)
         if shown is None:
             raise ViewError("method: of a model there is a command, of no other")
+        if self._open.picture.animated:
+            raise ViewError("photo: of an animation a command writes all frames, not this one; save the view")
         return saving.command(self.photos[view.photo], view.window(), size, shown.arguments)
 
     # --- inside ---
@@ -229,12 +236,13 @@ class Desk:
         return self._open
 
     def _opened(self, photo: int) -> _Open:
+        files = tuple(_which(each[photo]) for each in (self.photos, self.truths) if each)
         picture = Picture.read(self.photos[photo], self.max_pixels)
         truth = None
         if self.truths:
             truth = Picture.read(self.truths[photo], self.max_pixels)
             check_truth(picture.size, truth.size, str(self.truths[photo]))
-        return _Open(photo, picture, truth, {})
+        return _Open(photo, files, picture, truth, {})
 
     def _shown(self, method: int) -> Shown | None:
         return self.models[method - 2] if self._kinds[method] == "model" else None
@@ -255,8 +263,17 @@ class Desk:
         return Interpolated(found.truth, interpolation.bicubic)
 
 
+def _which(file: Path) -> tuple[str, int, int, int]:
+    """Another for a file that has been replaced or written anew."""
+    try:
+        found = file.stat()
+    except OSError:  # whoever reads it says why
+        return str(file), 0, 0, 0
+    return str(file), found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _place(view: View, picture: Picture) -> Place:
-    height, width = (n * view.scale for n in picture.size)
+    height, width = (sampling.snapped(n * view.scale) for n in picture.size)  # as those of a window are
     return Place((height, width), (view.y, view.x), (view.height, view.width))
 
 

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from ..images import files as images
+from ..images.outputs import ANIMATED
 from ..images.photo import Photo, convert_depth, fill_transparent
+from ..images.tiff import SEVERAL
 
 
 @dataclass
@@ -48,6 +50,11 @@ class Picture:
     def alpha(self) -> Image.Image | None:
         """Of 8 bits."""
         return None if self.photo.alpha is None else Image.fromarray(convert_depth(self.photo.alpha, np.uint8))
+
+    @property
+    def animated(self) -> bool:
+        """Whether ``liif-fast upscale`` makes a PNG of several frames of it; this is the first."""
+        return self.photo.format in ANIMATED and any(note.startswith(SEVERAL) for note in self.photo.notes)
 
     @property
     def notes(self) -> list[str]:

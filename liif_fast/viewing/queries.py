@@ -9,6 +9,7 @@ from .view import LARGEST_SCALE, LARGEST_TILE, View, ViewError
 
 LONGEST = 1024  # characters of a query
 LARGEST_SAVE = 1 << 26  # pixels of a file
+LARGEST_SIDE = 1 << 16  # of it: Pillow has 48 bytes for each column and row
 VIEW = ("photo", "method", "scale", "x", "y", "width", "height")
 SIZE = ("columns", "rows")
 _WHOLE = re.compile(r"[0-9]{1,12}")
@@ -34,6 +35,8 @@ def file(query: bytes) -> tuple[View, tuple[int, int]]:
     """Of ``/save`` and ``/command``: a visible part, and the (rows, columns) of the file."""
     given = _parameters(query, VIEW + SIZE)
     part, columns, rows = _view(given), _whole(given, "columns", 1), _whole(given, "rows", 1)
+    if max(rows, columns) > LARGEST_SIDE:
+        raise ViewError(f"columns={columns}, rows={rows}: at most {LARGEST_SIDE} are wanted")
     if rows * columns > LARGEST_SAVE:
         raise ViewError(f"columns={columns}, rows={rows}: at most {LARGEST_SAVE} pixels are wanted")
     return part, (rows, columns)

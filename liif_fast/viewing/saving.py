@@ -45,9 +45,14 @@ def interpolated(layer: Interpolated, picture: Picture, window: Window, size: Si
 def command(photo: Path, window: Window, size: Size, arguments: Sequence[str]) -> str:
     """The line that writes ``photo_view.png`` into the current folder."""
     top, left, height, width = map(_plain, window)
-    words = ["liif-fast", "upscale", str(photo), "--window", f"{left},{top},{width}x{height}"]
-    words += ["--size", f"{size[1]}x{size[0]}", *arguments, "-o", f"{photo.stem}_view.png"]
+    words = ["liif-fast", "upscale", word(str(photo)), "--window", f"{left},{top},{width}x{height}"]
+    words += ["--size", f"{size[1]}x{size[0]}", *arguments, "-o", word(f"{photo.stem}_view.png")]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def word(name: str) -> str:
+    """A name that is not taken for an option; ``Path`` takes the folder "." away."""
+    return os.path.join(".", name) if name.startswith("-") else name
 
 
 def _plain(x: float) -> str:

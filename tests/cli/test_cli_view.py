@@ -141,6 +141,13 @@ def test_what_the_desk_gets(said, desks, model_file, tmp_path, monkeypatch):
 
 
 @needs_server
+def test_the_page_s_command_names_a_model_that_looks_like_an_option(said, desks, model_file, tmp_path):
+    os.link(model_file, tmp_path / "-small.safetensors")
+    assert said("photo.png", "--model=-small.safetensors", "--dtype", "fp32")[0] == 0
+    assert desks[0].shown[0].arguments[:2] == ["-m", os.path.join(".", "-small.safetensors")]
+
+
+@needs_server
 @pytest.mark.parametrize("kernels", [True, False])
 def test_auto_is_int8_where_there_are_kernels(said, desks, model_file, monkeypatch, kernels):
     monkeypatch.setattr(ops, "CPU_KERNELS", kernels)

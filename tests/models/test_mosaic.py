@@ -148,6 +148,16 @@ def test_a_piece_larger_than_all_the_room_is_refused(tiny, monkeypatch):
         Mosaic(model, IMAGE, None, Room(1000))
 
 
+def test_what_is_larger_than_all_the_room_is_encoded_where_one_looks(tiny, monkeypatch):
+    """If it has exact tiles: little memory is no reason to refuse a photo."""
+    monkeypatch.setattr(mosaic, "BLOCK", 16)
+    model = tiny().eval()
+    looked_at = Mosaic(model, IMAGE, None, Room(1000))
+    assert looked_at.side == 16
+    want = Mosaic(model, IMAGE, None, LARGE).render(PLACES["all"])
+    torch.testing.assert_close(looked_at.render(PLACES["all"]), want, rtol=0, atol=2e-6)
+
+
 class Doubling(torch.nn.Module):
     """Not one of liif_fast's MLPs, so it does not fold."""
 

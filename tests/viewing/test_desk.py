@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image, ImageCms
 
 from liif_fast.images.files import ImageError
 from liif_fast.quality.metrics import psnr
+from liif_fast.viewing.desk import ENTRY
 from liif_fast.viewing.view import View, ViewError, extent, least_scale
 
 
@@ -42,6 +44,19 @@ def test_the_pixels_of_upscale(tiny, tmp_path, scale, mode):
     assert np.abs(got[..., :3].astype(int) - want[..., :3])[want[..., 3] > 0].max() <= 1
 
 
+def test_a_scale_that_rounds_beyond_a_whole_number_of_pixels(tiny, tmp_path):
+    """As a page's scale at which the photo fits does: it is not reduced to one pixel more than ``upscale`` does."""
+    n, k = 58, 30
+    assert n * (k / n) > k
+    noise = np.random.default_rng(0).integers(0, 256, (n, n, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.png")
+    model = tiny().eval()
+    view = View(0, MODEL, k / n, 0, 0, k, k)
+    got = drawn(desk_of(model, tmp_path / "photo.png"), view)[..., :3].astype(int)
+    want = np.asarray(model.upscale(Image.fromarray(noise), size=(k, k), window=view.window())).astype(int)
+    assert np.abs(got - want).max() <= 1
+
+
 @pytest.mark.parametrize("method", [BICUBIC, NEAREST, MODEL])
 @pytest.mark.parametrize("scale", [3, 2.3, 0.7])
 def test_tiles_are_parts_of_the_whole(tiny, file, method, scale):
@@ -53,15 +68,29 @@ def test_tiles_are_parts_of_the_whole(tiny, file, method, scale):
 
 
 def test_what_was_drawn_is_kept_within_its_room(tiny, file, monkeypatch):
-    desk = desk_of(tiny().eval(), file, tiles=3 * 400)
+    desk = desk_of(tiny().eval(), file, tiles=3 * (400 + ENTRY))
     layer = desk._layer(MODEL)
     seen, draw = [], layer.draw
     monkeypatch.setattr(layer, "draw", lambda place: (seen.append(place), draw(place))[1])
     views = [View(0, MODEL, 2, x, 0, 10, 10) for x in (0, 10, 20, 30)]
     for view in (*views[:3], *views[:3], views[3], views[0], views[3]):
         desk.tile(view)
-        assert desk._drawn.held <= 3 * 400
+        assert desk._drawn.held <= 3 * (400 + ENTRY)
     assert len(seen) == 5, "the first one had gone"
+
+
+def test_tiles_of_one_pixel_are_counted_by_what_they_take(tiny, file, monkeypatch):
+    desk = desk_of(tiny().eval(), file, tiles=1 << 20)
+    pixel = np.zeros((1, 1, 4), np.uint8)
+    monkeypatch.setattr(desk._layer(MODEL), "draw", lambda place: pixel.copy())
+    views = [View(0, MODEL, 100, x, y, 1, 1) for y in range(20) for x in range(1000, 1100)]
+    tracemalloc.start()
+    for view in views:
+        desk.tile(view)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(desk._drawn._things) == (1 << 20) // (ENTRY + 4)
+    assert taken <= 1 << 20
 
 
 def test_sixteen_bits_are_shown_in_eight(tiny, tmp_path):
@@ -101,6 +130,33 @@ def test_of_another_photo_nothing_is_kept_but_tiles(tiny, tmp_path):
     assert not np.array_equal(first[0], first[1])
     assert np.array_equal(again[0], again[2])
     assert (desk.photo(1)["height"], desk.photo(0)["height"]) == (HEIGHT + 1, HEIGHT)
+
+
+def test_a_file_that_has_been_replaced(tiny, tmp_path, monkeypatch):
+    """When it is read again nothing of the old one is shown beside the new one, or compared with it."""
+    files = [tmp_path / f"{name}.png" for name in "ab"]
+    for file in files:
+        smooth((WIDTH, HEIGHT)).save(file)
+    desk = desk_of(tiny().eval(), *files, truths=files)
+    view = View(0, MODEL, 2, 0, 0, 20, 20)
+    before = drawn(desk, view)
+    drawn(desk, view._replace(photo=1))
+    assert np.array_equal(drawn(desk, view), before)
+    smooth((WIDTH, HEIGHT), seed=1).save(files[0])
+    drawn(desk, view._replace(photo=1))
+    assert not np.array_equal(drawn(desk, view), before)
+
+    monkeypatch.setattr("liif_fast.viewing.desk.BLOCK", 16)
+    pauses = []
+
+    def replaced() -> None:
+        pauses.append(1)
+        if len(pauses) == 3:
+            smooth((WIDTH // 2, HEIGHT // 2)).save(files[0])
+            desk.photo(1)
+
+    with pytest.raises(ViewError, match=r"^photo: its file, or the truth's, is another than before; ask again$"):
+        desk.psnr(View(0, BICUBIC, 1, 0, 0, WIDTH, HEIGHT), replaced)
 
 
 def test_a_photo_that_cannot_be_read(tiny, file, tmp_path):

@@ -95,5 +95,8 @@ def test_sizes_of_files():
     assert queries.view(query(width="100000")).width == 100000
     with pytest.raises(ViewError, match=r"^columns=8193, rows=8192: at most 67108864 pixels are wanted"):
         queries.file(query(columns="8193", rows="8192"))
+    # Pillow's tables for each column would be gigabytes
+    with pytest.raises(ViewError, match=r"^columns=65537, rows=1: at most 65536 are wanted"):
+        queries.file(query(columns="65537", rows="1"))
     with pytest.raises(ViewError, match=r"^rows=0: a whole number from 1 on"):
         queries.file(query(columns="1", rows="0"))

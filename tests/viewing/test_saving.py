@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +52,31 @@ def test_the_command_makes_the_file(model_file, tmp_path, monkeypatch, dtype, mo
         assert cli.main([*words, "--overwrite"]) == 0
         assert (tmp_path / "a photo's_view.png").read_bytes() == saved
         assert Image.open(io.BytesIO(saved)).size == size[::-1]
+
+
+@pytest.mark.parametrize("name", ["-photo.png", "a[1].png", "@photo", "sky $HOME `x` \u65e5.png"])
+def test_names_that_are_taken_for_something_else(model_file, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    smooth((WIDTH, HEIGHT)).save(name, format="png")
+    arguments = ("-m", str(model_file), "--dtype", "float32", "--device", "cpu")
+    desk = Desk([Path(name)], [Shown("small", checkpoints.load(model_file), torch.float32, "", arguments)])
+    view, size = View(0, MODEL, 2, 10, 20, 30, 40), (40, 30)
+    words = shlex.split(desk.command(view, size))[1:]
+    assert cli.main(words) == 0
+    assert Path(f"{Path(name).stem}_view.png").read_bytes() == desk.save(view, size, nothing)
+
+
+def test_of_an_animation_there_is_no_command(tiny, tmp_path):
+    """It would write all frames; a view is of the first."""
+    frames = [smooth((WIDTH, HEIGHT), seed=seed) for seed in range(3)]
+    for suffix in ("gif", "png", "webp"):
+        file = tmp_path / f"photo.{suffix}"
+        frames[0].save(file, save_all=True, append_images=frames[1:], duration=100)
+        desk = desk_of(tiny().eval(), file)
+        with pytest.raises(ViewError, match="of an animation a command writes all frames"):
+            desk.command(View(0, MODEL, 2, 0, 0, 5, 5), (5, 5))
+    frames[0].save(tmp_path / "still.gif")
+    assert desk_of(tiny().eval(), tmp_path / "still.gif").command(View(0, MODEL, 2, 0, 0, 5, 5), (5, 5))
 
 
 def test_what_is_saved_is_what_is_seen(tiny, file, truth):

@@ -12,6 +12,7 @@ const NEAR = 4; // times a scale
 const REST = { zoom: 60, strip: 120, psnr: 300 }; // ms of quiet before anything is asked for
 const AGAIN = { dropped: 100, failed: 5000 }; // ms before a tile is asked for once more
 const MOST_SAVED = 2 ** 26; // pixels
+const LONGEST_SAVED = 2 ** 16; // side
 const QUICK = new Set(["bicubic", "nearest", "truth"]); // no other method needs to stand in for them
 
 const $ = (id) => document.getElementById(id);
@@ -679,8 +680,10 @@ function saveSize() {
   const part = visible();
   const width = $("save-width").valueAsNumber;
   const height = Math.max(1, Math.round((width * part.height) / part.width));
-  const fine = Number.isInteger(width) && width >= 1 && width * height <= MOST_SAVED;
-  $("save-width").setCustomValidity(fine ? "" : `a whole number is wanted, of at most ${MOST_SAVED} pixels in all`);
+  const small = width * height <= MOST_SAVED && Math.max(width, height) <= LONGEST_SAVED;
+  const fine = Number.isInteger(width) && width >= 1 && small;
+  const most = `${MOST_SAVED} pixels in all and ${LONGEST_SAVED} a side`;
+  $("save-width").setCustomValidity(fine ? "" : `a whole number is wanted, of at most ${most}`);
   put($("save-height"), fine ? `× ${height}` : "");
   $("save-copy").disabled = methods[$("save-method").value]?.kind !== "model";
   $("command").value = "";
