@@ -553,7 +553,8 @@ function point(at) {
 // ---- Pointer, wheel, keys
 
 const fingers = new Map(); // pointerId -> place on the canvas
-let grip = null; // what a drag or a pinch began with
+let grip = null; // what a drag or a pinch began with, and where it has left the view
+const where = () => [view.photo, view.scale, view.x, view.y].join(" ");
 
 function placeOf(event) {
   const box = canvas.getBoundingClientRect();
@@ -570,7 +571,7 @@ function hold() {
   const at = b ? { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 } : a;
   const apart = b && Math.max(Math.hypot(a.x - b.x, a.y - b.y), 1);
   const { level, scale, x, y } = view;
-  grip = { at, apart, level, x, y, u: (x + at.x) / scale, v: (y + at.y) / scale };
+  grip = { at, apart, level, x, y, u: (x + at.x) / scale, v: (y + at.y) / scale, left: where() };
 }
 
 function drag() {
@@ -592,8 +593,11 @@ canvas.addEventListener("pointermove", (event) => {
   const at = placeOf(event);
   if (fingers.size < 2) point(at);
   if (!fingers.has(event.pointerId)) return;
+  if (grip && grip.left !== where()) hold(); // the wheel, a key or another photo moved the view meanwhile
   fingers.set(event.pointerId, at);
-  if (grip) drag();
+  if (!grip) return;
+  drag();
+  grip.left = where();
 });
 for (const name of ["pointerup", "pointercancel"])
   canvas.addEventListener(name, (event) => {
