@@ -76,6 +76,22 @@ def test_nothing_is_cut_off(visit, width):
     assert viewer.difference() <= 1
 
 
+def test_nothing_is_left_beside_a_picture_that_is_smaller(viewer):
+    viewer.press("1")
+    viewer.point_at(300, 200)
+    for _ in range(12):  # tiles of one scale, stretched to the next one, may end beyond it
+        before = viewer.state()["scale"]
+        viewer.mouse.wheel(0, -52)
+        viewer.wait(lambda before=before: viewer.state()["scale"] != before)
+        state = viewer.settle()
+        shown = viewer.picture("#canvas", "RGBA")[..., 3].copy()
+        view = viewer.visible()
+        x, y = view.x - state["x"], view.y - state["y"]
+        assert (shown[y : y + view.height, x : x + view.width] == 255).all()
+        shown[y : y + view.height, x : x + view.width] = 0
+        assert shown.max() == 0
+
+
 def test_another_size_of_the_window(viewer):
     viewer.page.set_viewport_size({"width": 900, "height": 500})
     viewer.wait(lambda: viewer.state()["canvas"]["width"] > 700)

@@ -341,6 +341,9 @@ function paint(pen, method, part, left, tiles) {
     pen.clip();
   }
   pen.clearRect(part.x, part.y, part.width, part.height);
+  pen.beginPath();
+  pen.rect(0, 0, columns(), rows()); // what is stretched may end a pixel beyond, where no tile will cover it
+  pen.clip();
   if (!own.whole) {
     if (preview) stretch(pen, preview, [0, 0, columns(), rows()]);
     const layers = method === bicubic || bicubic < 0 ? [method] : [bicubic, method];
