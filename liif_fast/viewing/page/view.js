@@ -479,6 +479,16 @@ function colour(method, { x, y }) {
 
 const psnr = { key: "", known: new Map(), timer: 0, stop: null };
 
+// Whether the centre of a pixel of the truth is in the visible part: without one there is nothing to compare.
+function comparable() {
+  const { x, y, width, height } = visible();
+  const any = (from, length, n, whole) => {
+    const [low, high] = [from, from + length].map((k) => ((k / view.scale) * n) / whole - 0.5);
+    return Math.max(Math.ceil(low), 0) <= Math.min(Math.floor(high), n - 1);
+  };
+  return any(x, width, photo.truth.width, photo.width) && any(y, height, photo.truth.height, photo.height);
+}
+
 // PSNR of the visible part for both methods, when the view has come to rest.
 function measure() {
   if (!photo.truth) return put($("psnr"), "");
@@ -490,10 +500,11 @@ function measure() {
     psnr.stop?.abort();
     psnr.timer = psnr.stop = null;
   }
-  const texts = [view.left, view.right].map((method) => psnr.known.get(method) ?? "…");
+  const able = comparable();
+  const texts = [view.left, view.right].map((method) => psnr.known.get(method) ?? (able ? "…" : "–"));
   put($("psnr"), `PSNR ${texts.join(" | ")} dB`);
   const wanted = [view.left, view.right].find((method) => !psnr.known.has(method));
-  if (wanted === undefined || psnr.timer || psnr.stop || !still()) return;
+  if (!able || wanted === undefined || psnr.timer || psnr.stop || !still()) return;
   psnr.timer = setTimeout(async () => {
     psnr.timer = null;
     const stop = (psnr.stop = new AbortController());
