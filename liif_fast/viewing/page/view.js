@@ -334,25 +334,27 @@ function paint(pen, method, part, left, tiles) {
   pen.beginPath();
   pen.rect(left, 0, part.width, part.height);
   pen.clip();
-  pen.translate(left - part.x, -part.y);
+  pen.translate(left, 0); // and the part's place is subtracted here: a canvas counts to 2^24 only
   if (tiles) {
     pen.beginPath();
-    for (const { x, y, width, height } of tiles) pen.rect(x, y, width, height);
+    for (const { x, y, width, height } of tiles) pen.rect(x - part.x, y - part.y, width, height);
     pen.clip();
   }
-  pen.clearRect(part.x, part.y, part.width, part.height);
+  pen.clearRect(0, 0, part.width, part.height);
   pen.beginPath();
-  pen.rect(0, 0, columns(), rows()); // what is stretched may end a pixel beyond, where no tile will cover it
+  const [x, y] = [Math.max(-part.x, 0), Math.max(-part.y, 0)];
+  const [right, bottom] = [Math.min(columns() - part.x, part.width), Math.min(rows() - part.y, part.height)];
+  pen.rect(x, y, Math.max(right - x, 0), Math.max(bottom - y, 0)); // what is stretched may end beyond
   pen.clip();
   if (!own.whole) {
-    if (preview) stretch(pen, preview, [0, 0, columns(), rows()]);
+    if (preview) stretch(pen, preview, [0, 0, columns(), rows()], part);
     const layers = method === bicubic || bicubic < 0 ? [method] : [bicubic, method];
     for (const layer of layers) {
-      for (const tile of others(layer, part)) stretch(pen, tile, scaled(tile));
-      if (layer !== method) for (const tile of present(layer, part).found) exact(pen, tile);
+      for (const tile of others(layer, part)) stretch(pen, tile, scaled(tile), part);
+      if (layer !== method) for (const tile of present(layer, part).found) exact(pen, tile, part);
     }
   }
-  for (const tile of own.found) exact(pen, tile);
+  for (const tile of own.found) exact(pen, tile, part);
   pen.restore();
 }
 
@@ -377,12 +379,13 @@ function seen(tile) {
   return calm.matches ? 1 : clamp((clock - tile.born) / FADE, 0, 1);
 }
 
-function exact(pen, tile) {
+function exact(pen, tile, part) {
+  const [x, y] = [tile.x - part.x, tile.y - part.y];
   const share = seen(tile);
-  if (share === 1 && !tile.solid) pen.clearRect(tile.x, tile.y, tile.width, tile.height);
+  if (share === 1 && !tile.solid) pen.clearRect(x, y, tile.width, tile.height);
   pen.globalAlpha = share;
   pen.imageSmoothingEnabled = false;
-  pen.drawImage(tile.bitmap, tile.x, tile.y);
+  pen.drawImage(tile.bitmap, x, y);
   pen.globalAlpha = 1;
 }
 
@@ -408,11 +411,12 @@ function scaled({ x, y, width, height, scale }) {
   return [x, y, x + width, y + height].map((n) => Math.round((n * view.scale) / scale));
 }
 
-function stretch(pen, { bitmap, solid }, [left, top, right, bottom]) {
-  if (!solid) pen.clearRect(left, top, right - left, bottom - top);
+function stretch(pen, { bitmap, solid }, [left, top, right, bottom], { x, y }) {
+  const place = [left - x, top - y, right - left, bottom - top];
+  if (!solid) pen.clearRect(...place);
   pen.imageSmoothingEnabled = true;
   pen.imageSmoothingQuality = "medium";
-  pen.drawImage(bitmap, left, top, right - left, bottom - top);
+  pen.drawImage(bitmap, ...place);
 }
 
 // ---- What the page says
@@ -692,6 +696,7 @@ document.querySelector("header").addEventListener("change", (event) => release(e
 
 const saving = $("saving");
 let download = null; // AbortController
+let commanded = ""; // the query of the command that is shown, or waited for
 
 function saveSize() {
   const part = visible();
@@ -701,7 +706,7 @@ function saveSize() {
   $("save-width").setCustomValidity(fine ? "" : `a whole number is wanted, of at most ${MOST_SAVED} pixels in all`);
   put($("save-height"), fine ? `× ${height}` : "");
   $("save-copy").disabled = methods[$("save-method").value]?.kind !== "model";
-  $("command").value = "";
+  $("command").value = commanded = "";
   return { columns: width, rows: height };
 }
 
@@ -735,12 +740,14 @@ async function save() {
 async function copy() {
   const size = saveSize();
   if (!$("save-width").reportValidity()) return;
+  const path = (commanded = `/command?${query($("save-method").value, visible(), size)}`);
   try {
-    const line = (await (await get(`/command?${query($("save-method").value, visible(), size)}`)).text()).trim();
+    const line = (await (await get(path)).text()).trim();
+    if (commanded !== path) return; // it was of another size, or method
     $("command").value = line;
     say((await toClipboard(line)) ? "copied" : "the line is selected: copy it");
   } catch (error) {
-    say(error.message, true);
+    if (commanded === path) say(error.message, true);
   }
 }
 
