@@ -95,7 +95,7 @@ class Desk:
         return {"photos": photos, "methods": methods, "tile": LARGEST_TILE, "scale": LARGEST_SCALE}
 
     def photo(self, photo: int) -> dict[str, Any]:
-        """Its size in pixels, upright, that of its truth, and what is to be said of it."""
+        """Its size in pixels, upright, that of its truth if the two can be compared, and what is to be said of it."""
         return _facts(self._at(photo))
 
     # --- what any thread may ask for, while another one draws ---
@@ -145,7 +145,7 @@ class Desk:
         files, truth, picture = self._open.files, self._open.truth, self._open.picture
         if truth is None:
             raise ViewError("photo: no ground truth of it is given")
-        if picture.photo.alpha is not None or truth.photo.alpha is not None:
+        if not _opaque(self._open):
             raise ViewError("photo: transparent pictures are not compared")
         spans = [
             (max(0, math.ceil(start * n / m - 0.5)), min(n, math.floor((start + length) * n / m - 0.5) + 1))
@@ -277,8 +277,12 @@ def _place(view: View, picture: Picture) -> Place:
     return Place((height, width), (view.y, view.x), (view.height, view.width))
 
 
+def _opaque(found: _Open) -> bool:
+    return all(picture is None or picture.photo.alpha is None for picture in (found.picture, found.truth))
+
+
 def _facts(found: _Open) -> dict[str, Any]:
-    truth = None if found.truth is None else _sides(found.truth)
+    truth = None if found.truth is None or not _opaque(found) else _sides(found.truth)
     return {**_sides(found.picture), "notes": found.picture.notes, "truth": truth}
 
 

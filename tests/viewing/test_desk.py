@@ -295,3 +295,13 @@ def test_a_truth_that_lost_its_last_rows_in_the_reduction(tiny, file, tmp_path):
     smooth((4 * WIDTH + 3, 4 * HEIGHT + 2)).save(tmp_path / "truth.png")
     desk = desk_of(tiny(), file, truths=[tmp_path / "truth.png"])
     assert desk.photo(0)["truth"] == {"width": 163, "height": 122}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_transparent_picture_is_not_compared(tiny, file, truth, mode):
+    smooth((WIDTH, HEIGHT), "RGBA" if mode == "RGB" else "RGB").save(file)  # the one or the other
+    smooth((4 * WIDTH, 4 * HEIGHT), mode).save(truth)
+    desk = desk_of(tiny().eval(), file, truths=[truth])
+    assert desk.photo(0)["truth"] is None  # so that nobody asks
+    with pytest.raises(ViewError, match="transparent pictures are not compared"):
+        desk.psnr(View(0, MODEL, 2, 0, 0, 10, 10), nothing)

@@ -114,6 +114,27 @@ def test_dragging_stops_at_the_border(viewer):
     assert viewer.difference() <= 1
 
 
+@pytest.mark.parametrize("way", ["wheel", "key"])
+def test_what_moves_the_view_within_a_drag_is_not_undone(viewer, way):
+    zoom_in(viewer, 16)
+    viewer.point_at(300, 200)
+    viewer.mouse.down()
+    viewer.point_at(310, 205)
+    before = viewer.state()
+    if way == "wheel":
+        viewer.mouse.wheel(0, -100)
+    else:
+        viewer.press("ArrowRight")
+    viewer.wait(lambda: viewer.state()["x"] != before["x"])
+    moved = viewer.state()
+    viewer.point_at(320, 215)
+    viewer.wait(lambda: viewer.state()["x"] != moved["x"])
+    viewer.mouse.up()
+    state = viewer.settle()
+    assert (state["x"], state["y"]) == (moved["x"] - 10, moved["y"] - 10)
+    assert viewer.difference() <= 1
+
+
 def test_a_double_click_zooms(viewer):
     start = zoom_in(viewer, 8)
     left, top = viewer.box()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,45 @@ def test_nothing_is_cut_off(visit, width):
     assert canvas["width"] >= min(width, 700) * 0.7
     assert canvas["height"] >= 250
     assert viewer.difference() <= 1
+
+
+def test_a_low_window_scrolls(visit):
+    viewer = visit(viewport={"width": 640, "height": 360})
+    assert viewer.state()["canvas"]["height"] >= 200
+    viewer.page.locator("#position").scroll_into_view_if_needed()
+    assert viewer.page.evaluate("document.querySelector('#position').getBoundingClientRect().bottom <= innerHeight")
+
+
+@pytest.mark.parametrize("width", [360, 430, 560, 700])
+def test_the_canvas_keeps_its_size_whatever_is_said(visit, width):
+    viewer = visit(viewport={"width": width, "height": 740})
+    size = viewer.state()["canvas"]
+    viewer.point_at(90, 70)
+    viewer.wait(lambda: "…" not in viewer.text("#psnr"))
+    line = "second.png: " + "is damaged, " * 20
+    viewer.page.route("**/photo?photo=1", lambda route: route.fulfill(status=400, body=line))
+    viewer.press("]")
+    viewer.wait(lambda: viewer.text("#status") == line.strip())
+    viewer.settle()
+    assert viewer.state()["canvas"] == size
+    assert viewer.text("#status") == line.strip()  # a view drawn anew would have cleared it
+    viewer.complaints.clear()  # the browser's own, about the answer
+
+
+def test_nothing_is_left_beside_a_picture_that_is_smaller(viewer):
+    viewer.press("1")
+    viewer.point_at(300, 200)
+    for _ in range(12):  # tiles of one scale, stretched to the next one, may end beyond it
+        before = viewer.state()["scale"]
+        viewer.mouse.wheel(0, -52)
+        viewer.wait(lambda before=before: viewer.state()["scale"] != before)
+        state = viewer.settle()
+        shown = viewer.picture("#canvas", "RGBA")[..., 3].copy()
+        view = viewer.visible()
+        x, y = view.x - state["x"], view.y - state["y"]
+        assert (shown[y : y + view.height, x : x + view.width] == 255).all()
+        shown[y : y + view.height, x : x + view.width] = 0
+        assert shown.max() == 0
 
 
 def test_another_size_of_the_window(viewer):
@@ -180,6 +221,26 @@ def test_psnr_of_the_visible_part(viewer):
     viewer.wait(lambda: viewer.text("#psnr") == f"PSNR {psnr[0]:.2f} | {psnr[1]:.2f} dB")
     viewer.page.select_option("#right", str(TRUTH))
     viewer.wait(lambda: viewer.text("#psnr") == f"PSNR {psnr[0]:.2f} | ∞ dB")
+
+
+def test_psnr_is_not_asked_for_where_no_pixel_can_be_compared(visit):
+    viewer = visit(viewport={"width": 700, "height": 420})
+    for _ in range(24):
+        viewer.press("+")
+    state = viewer.settle()
+    assert state["scale"] == 1024
+    assert state["canvas"]["height"] < 512  # a pixel of the truth is larger
+    seen = set()
+    for _ in range(16):
+        viewer.press("ArrowDown")
+        state = viewer.settle()
+        low, high = (n / 512 - 0.5 for n in (state["y"], state["y"] + state["canvas"]["height"]))
+        if math.ceil(low) > math.floor(high):
+            assert viewer.text("#psnr") == "PSNR – | – dB"
+        else:
+            assert viewer.text("#psnr") != "PSNR – | – dB"
+        seen.add(viewer.text("#psnr") == "PSNR – | – dB")
+    assert seen == {True, False}
 
 
 def test_never_a_blank_while_models_work(viewer):

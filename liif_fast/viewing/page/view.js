@@ -335,22 +335,27 @@ function paint(pen, method, part, left, tiles) {
   pen.beginPath();
   pen.rect(left, 0, part.width, part.height);
   pen.clip();
-  pen.translate(left - part.x, -part.y);
+  pen.translate(left, 0); // and the part's place is subtracted here: a canvas counts to 2^24 only
   if (tiles) {
     pen.beginPath();
-    for (const { x, y, width, height } of tiles) pen.rect(x, y, width, height);
+    for (const { x, y, width, height } of tiles) pen.rect(x - part.x, y - part.y, width, height);
     pen.clip();
   }
-  pen.clearRect(part.x, part.y, part.width, part.height);
+  pen.clearRect(0, 0, part.width, part.height);
+  pen.beginPath();
+  const [x, y] = [Math.max(-part.x, 0), Math.max(-part.y, 0)];
+  const [right, bottom] = [Math.min(columns() - part.x, part.width), Math.min(rows() - part.y, part.height)];
+  pen.rect(x, y, Math.max(right - x, 0), Math.max(bottom - y, 0)); // what is stretched may end beyond
+  pen.clip();
   if (!own.whole) {
-    if (preview) stretch(pen, preview, [0, 0, columns(), rows()]);
+    if (preview) stretch(pen, preview, [0, 0, columns(), rows()], part);
     const layers = method === bicubic || bicubic < 0 ? [method] : [bicubic, method];
     for (const layer of layers) {
-      for (const tile of others(layer, part)) stretch(pen, tile, scaled(tile));
-      if (layer !== method) for (const tile of present(layer, part).found) exact(pen, tile);
+      for (const tile of others(layer, part)) stretch(pen, tile, scaled(tile), part);
+      if (layer !== method) for (const tile of present(layer, part).found) exact(pen, tile, part);
     }
   }
-  for (const tile of own.found) exact(pen, tile);
+  for (const tile of own.found) exact(pen, tile, part);
   pen.restore();
 }
 
@@ -375,12 +380,13 @@ function seen(tile) {
   return calm.matches ? 1 : clamp((clock - tile.born) / FADE, 0, 1);
 }
 
-function exact(pen, tile) {
+function exact(pen, tile, part) {
+  const [x, y] = [tile.x - part.x, tile.y - part.y];
   const share = seen(tile);
-  if (share === 1 && !tile.solid) pen.clearRect(tile.x, tile.y, tile.width, tile.height);
+  if (share === 1 && !tile.solid) pen.clearRect(x, y, tile.width, tile.height);
   pen.globalAlpha = share;
   pen.imageSmoothingEnabled = false;
-  pen.drawImage(tile.bitmap, tile.x, tile.y);
+  pen.drawImage(tile.bitmap, x, y);
   pen.globalAlpha = 1;
 }
 
@@ -406,11 +412,12 @@ function scaled({ x, y, width, height, scale }) {
   return [x, y, x + width, y + height].map((n) => Math.round((n * view.scale) / scale));
 }
 
-function stretch(pen, { bitmap, solid }, [left, top, right, bottom]) {
-  if (!solid) pen.clearRect(left, top, right - left, bottom - top);
+function stretch(pen, { bitmap, solid }, [left, top, right, bottom], { x, y }) {
+  const place = [left - x, top - y, right - left, bottom - top];
+  if (!solid) pen.clearRect(...place);
   pen.imageSmoothingEnabled = true;
   pen.imageSmoothingQuality = "medium";
-  pen.drawImage(bitmap, left, top, right - left, bottom - top);
+  pen.drawImage(bitmap, ...place);
 }
 
 // ---- What the page says
@@ -477,6 +484,16 @@ function colour(method, { x, y }) {
 
 const psnr = { key: "", known: new Map(), timer: 0, stop: null };
 
+// Whether the centre of a pixel of the truth is in the visible part: without one there is nothing to compare.
+function comparable() {
+  const { x, y, width, height } = visible();
+  const any = (from, length, n, whole) => {
+    const [low, high] = [from, from + length].map((k) => ((k / view.scale) * n) / whole - 0.5);
+    return Math.max(Math.ceil(low), 0) <= Math.min(Math.floor(high), n - 1);
+  };
+  return any(x, width, photo.truth.width, photo.width) && any(y, height, photo.truth.height, photo.height);
+}
+
 // PSNR of the visible part for both methods, when the view has come to rest.
 function measure() {
   if (!photo.truth) return put($("psnr"), "");
@@ -488,10 +505,11 @@ function measure() {
     psnr.stop?.abort();
     psnr.timer = psnr.stop = null;
   }
-  const texts = [view.left, view.right].map((method) => psnr.known.get(method) ?? "…");
+  const able = comparable();
+  const texts = [view.left, view.right].map((method) => psnr.known.get(method) ?? (able ? "…" : "–"));
   put($("psnr"), `PSNR ${texts.join(" | ")} dB`);
   const wanted = [view.left, view.right].find((method) => !psnr.known.has(method));
-  if (wanted === undefined || psnr.timer || psnr.stop || !still()) return;
+  if (!able || wanted === undefined || psnr.timer || psnr.stop || !still()) return;
   psnr.timer = setTimeout(async () => {
     psnr.timer = null;
     const stop = (psnr.stop = new AbortController());
@@ -554,7 +572,8 @@ function point(at) {
 // ---- Pointer, wheel, keys
 
 const fingers = new Map(); // pointerId -> place on the canvas
-let grip = null; // what a drag or a pinch began with
+let grip = null; // what a drag or a pinch began with, and where it has left the view
+const where = () => [view.photo, view.scale, view.x, view.y].join(" ");
 
 function placeOf(event) {
   const box = canvas.getBoundingClientRect();
@@ -571,7 +590,7 @@ function hold() {
   const at = b ? { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 } : a;
   const apart = b && Math.max(Math.hypot(a.x - b.x, a.y - b.y), 1);
   const { level, scale, x, y } = view;
-  grip = { at, apart, level, x, y, u: (x + at.x) / scale, v: (y + at.y) / scale };
+  grip = { at, apart, level, x, y, u: (x + at.x) / scale, v: (y + at.y) / scale, left: where() };
 }
 
 function drag() {
@@ -593,8 +612,11 @@ canvas.addEventListener("pointermove", (event) => {
   const at = placeOf(event);
   if (fingers.size < 2) point(at);
   if (!fingers.has(event.pointerId)) return;
+  if (grip && grip.left !== where()) hold(); // the wheel, a key or another photo moved the view meanwhile
   fingers.set(event.pointerId, at);
-  if (grip) drag();
+  if (!grip) return;
+  drag();
+  grip.left = where();
 });
 for (const name of ["pointerup", "pointercancel"])
   canvas.addEventListener(name, (event) => {
@@ -675,6 +697,7 @@ document.querySelector("header").addEventListener("change", (event) => release(e
 
 const saving = $("saving");
 let download = null; // AbortController
+let commanded = ""; // the query of the command that is shown, or waited for
 
 function saveSize() {
   const part = visible();
@@ -686,7 +709,7 @@ function saveSize() {
   $("save-width").setCustomValidity(fine ? "" : `a whole number is wanted, of at most ${most}`);
   put($("save-height"), fine ? `× ${height}` : "");
   $("save-copy").disabled = methods[$("save-method").value]?.kind !== "model";
-  $("command").value = "";
+  $("command").value = commanded = "";
   return { columns: width, rows: height };
 }
 
@@ -720,12 +743,14 @@ async function save() {
 async function copy() {
   const size = saveSize();
   if (!$("save-width").reportValidity()) return;
+  const path = (commanded = `/command?${query($("save-method").value, visible(), size)}`);
   try {
-    const line = (await (await get(`/command?${query($("save-method").value, visible(), size)}`)).text()).trim();
+    const line = (await (await get(path)).text()).trim();
+    if (commanded !== path) return; // it was of another size, or method
     $("command").value = line;
     say((await toClipboard(line)) ? "copied" : "the line is selected: copy it");
   } catch (error) {
-    say(error.message, true);
+    if (commanded === path) say(error.message, true);
   }
 }
 
