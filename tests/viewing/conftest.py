@@ -1,10 +1,23 @@
-"""A server of small photos, and windows of a browser on it."""
+"""Small photos, a server of them, and windows of a browser on it."""
 
 from __future__ import annotations
 
 import browser as browsers
 import pytest
+from desks import HEIGHT, WIDTH, smooth
 from stub_page_server import PageServer, paint
+
+
+@pytest.fixture
+def file(tmp_path):
+    smooth((WIDTH, HEIGHT)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def truth(tmp_path):
+    smooth((4 * WIDTH, 4 * HEIGHT)).save(tmp_path / "truth.png")
+    return tmp_path / "truth.png"
 
 
 @pytest.fixture(scope="module")

@@ -18,18 +18,6 @@ from liif_fast.viewing.desk import ENTRY
 from liif_fast.viewing.view import View, ViewError, extent, least_scale
 
 
-@pytest.fixture
-def file(tmp_path):
-    smooth((WIDTH, HEIGHT)).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
-
-
-@pytest.fixture
-def truth(tmp_path):
-    smooth((4 * WIDTH, 4 * HEIGHT)).save(tmp_path / "truth.png")
-    return tmp_path / "truth.png"
-
-
 @pytest.mark.parametrize("scale", [2, 3, 1, 0.5, 4.3])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA"])
 def test_the_pixels_of_upscale(tiny, tmp_path, scale, mode):

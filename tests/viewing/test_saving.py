@@ -18,18 +18,6 @@ from liif_fast.viewing.view import View, ViewError
 from liif_fast.weights import checkpoints
 
 
-@pytest.fixture
-def file(tmp_path):
-    smooth((WIDTH, HEIGHT)).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
-
-
-@pytest.fixture
-def truth(tmp_path):
-    smooth((4 * WIDTH, 4 * HEIGHT)).save(tmp_path / "truth.png")
-    return tmp_path / "truth.png"
-
-
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_the_command_makes_the_file(model_file, tmp_path, monkeypatch, dtype, mode):
