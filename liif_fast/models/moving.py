@@ -97,6 +97,7 @@ class Moving:
         """The frame ``[B, 3 or 1, H, W]`` enlarged; it is kept as well. alpha: as of ``Target``."""
         if self._begun and self._int8:  # calibrated on the first, as ``upscale`` does with each image
             self._model, chosen = self._given.quantize(frame), self._kind
+            self._dtype = whole_images.chosen_dtype(self._model, None, self.device)
             self._kind = self._kind_of(frame, chosen.plan) if chosen is not None and chosen.fits(frame) else None
         kind, self._begun = self._kind, False
         if kind is None or not kind.fits(frame):
