@@ -60,7 +60,7 @@ def test_ended_while_it_writes(client, model, tmp_path, name):
         image.load()
 
 
-PICTURES = 160  # seconds of work behind the last of these moments, however late a busy machine sees it
+PICTURES = 320  # seconds of work behind the last of these moments, however late a busy machine sees it
 # (what the process has mapped or written, seconds after that)
 MOMENTS = (
     ("libtorch_cpu", 0.0),
