@@ -16,7 +16,6 @@ from triton.runtime import interpreter
 from liif_fast.head.triton import render
 from liif_fast.head.triton.configs import Config
 
-
 TRIES = 5  # what does not wait may still come at the right time, on a busy machine
 
 
