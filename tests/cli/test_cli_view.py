@@ -230,17 +230,20 @@ def test_a_whole_process_ends_at_once(photo, model_file, number, code, work):
         list(map(str, given)), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment(),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    page = process.stdout.readline().strip()
-    assert urllib.request.urlopen(page + "state", timeout=20).status == 200
-    port = int(page.rpartition(":")[2].strip("/"))
-    with socket.create_connection(("127.0.0.1", port)) as client:  # that of a tile, or one that asks nothing
-        if work == "long":
-            client.sendall(f"GET {address('/tile', **VIEW)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            assert process.stdout.readline() == "begun\n"
-        began = time.monotonic()
-        process.send_signal(getattr(signal, number))
-        stdout, stderr = process.communicate(timeout=60)
-        seconds = time.monotonic() - began
+    try:
+        page = process.stdout.readline().strip()
+        assert urllib.request.urlopen(page + "state", timeout=20).status == 200
+        port = int(page.rpartition(":")[2].strip("/"))
+        with socket.create_connection(("127.0.0.1", port)) as client:  # that of a tile, or one that asks nothing
+            if work == "long":
+                client.sendall(f"GET {address('/tile', **VIEW)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                assert process.stdout.readline() == "begun\n"
+            began = time.monotonic()
+            process.send_signal(getattr(signal, number))
+            stdout, stderr = process.communicate(timeout=60)
+            seconds = time.monotonic() - began
+    finally:
+        process.kill()
     said = "liif-fast: Ctrl-C ends it\n" + ("liif-fast: stopped\n" if code == 0 else "")
     assert (process.returncode, stdout, stderr) == (code, "", said)
     assert seconds < 5  # at once, on a machine that does much else; the work alone takes longer
