@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             _end(work, stop.code if isinstance(stop.code, int) else 1)
             raise
         except Exception:
-            work.close()
+            work.close(ENDING)
             raise
         _end(work, 0)
     return 0

@@ -83,7 +83,8 @@ class Enlarged:
         self._weight = None
         if picture.photo.alpha is not None:
             self._alpha = _tensor(picture.photo.alpha[..., None])
-            self._weight = None if _constant(self._alpha) else self._alpha
+            alpha = picture.photo.alpha
+            self._weight = None if alpha.min() == alpha.max() else self._alpha
             self._models.append(_calibrated(model, dtype, self._alpha))
         self._whole: list[Mosaic | None] = [None, None]
 
@@ -129,10 +130,6 @@ def _calibrated(model: LIIF, dtype: torch.dtype, image: Tensor) -> LIIF:
 def _tensor(pixels: np.ndarray) -> Tensor:
     """``[H, W, C] -> [1, C, H, W]``"""
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).unsqueeze(0)
-
-
-def _constant(image: Tensor) -> bool:
-    return bool((image == image.flatten()[0]).all())
 
 
 def _rgba(colours: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
