@@ -173,4 +173,6 @@ def _head(model: LIIF) -> functional.Head:
         raise ValueError(f"export: {overrides.described(model, own)}, which a file of standard operators would lack")
     if (head := model.head()) is None:
         raise ValueError("export: this model's imnet is not liif_fast's MLP, or has been changed")
+    if not isinstance(head, functional.Head):
+        raise ValueError(f"export: the head of {type(model).__name__} is not written in standard operators; use .pt2")
     return head

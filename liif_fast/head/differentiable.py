@@ -13,6 +13,7 @@ from . import reference
 from .precision import as_geometry
 
 if TYPE_CHECKING:
+    from .fourier import FourierHead
     from .functional import Head
 
 
@@ -39,7 +40,7 @@ def query(
     return colours(h.relu().to(hidden.dtype), weight, head)
 
 
-def colours(h: Tensor, weight: Tensor, head: Head) -> Tensor:
+def colours(h: Tensor, weight: Tensor, head: Head | FourierHead) -> Tensor:
     """[B, Q, K, D], [B, Q, K] -> [B, Q, O]: hidden layers, output layer, blend."""
     for w, b in head.mlp:
         h = F.relu(F.linear(h, w, b))

@@ -39,6 +39,12 @@ def _backward(a: Arguments) -> int:
     return 2 * _position(a) + 3 * _hidden(a) + 2 * _output(a)
 
 
+def _fourier(a: Arguments) -> int:
+    """The angle's products, the phase's with a cell, and the coefficients'; cosines and sines count as nothing."""
+    frequencies = a["w_phase"][0]
+    return _rows(a) * frequencies * ((4 if a["cell"] is None else 8) + 2) + _hidden(a) + _output(a)
+
+
 def _counted(operator: Any, formula: Callable[[Arguments], int]) -> Callable[..., int]:
     schema = operator.default._schema.arguments
 
@@ -53,6 +59,7 @@ for _name, _formula in {
     "corner_gather": _position,
     "corner_gather_backward": _position,
     "render": _forward,
+    "render_fourier": _fourier,
     "render_int8": _forward,
     "decode": _forward,
     "decode_backward": _backward,

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import chain, convolution, differentiable, int8, reference, sampling, transforms
+from . import chain, convolution, differentiable, fourier, int8, reference, sampling, transforms
+from .fourier import FourierHead
 from .ops import CPU_KERNELS
 from .precision import HALF, as_geometry, fastest_autocast, geometry_dtype
 from .reference import make_coord
@@ -50,6 +51,9 @@ class Head(NamedTuple):
     b_out: Tensor  # [O]
 
 
+AnyHead: TypeAlias = Head | FourierHead
+
+
 def fold(layers: Sequence[tuple[Tensor, Tensor]], channels: int, feat_unfold: bool, cell_decode: bool) -> Head:
     """Split the first layer of an MLP over ``[feature, rel, cell]`` into a convolution and a rank-4 (or 2) term.
 
@@ -75,7 +79,7 @@ def fold(layers: Sequence[tuple[Tensor, Tensor]], channels: int, feat_unfold: bo
     return Head(w_conv, b_conv, w_pos, (), torch.cat([eye, -eye], 1), torch.zeros_like(b_first))
 
 
-def with_cell(head: Head, cell: Sequence[float]) -> Head:
+def with_cell(head: AnyHead, cell: Sequence[float]) -> AnyHead:
     """The head for queries that all have one cell, as on a grid: what that adds to the first layer is in its bias.
 
     Args:
@@ -83,11 +87,13 @@ def with_cell(head: Head, cell: Sequence[float]) -> Head:
 
     Equivalent to: ``head`` with this cell for every query; to this one, give none.
     """
+    if isinstance(head, FourierHead):
+        return head._replace(cell=(cell[0], cell[1]))
     w_y, w_x = head.w_pos.to(geometry_dtype(head.w_pos.dtype))[:, 2:].unbind(1)
     return head._replace(b_conv=(head.b_conv + (w_y * cell[0] + w_x * cell[1])).to(head.b_conv.dtype))
 
 
-def hidden_map(feat: Tensor, head: Head) -> Tensor:
+def hidden_map(feat: Tensor, head: AnyHead) -> Tensor:
     """The first layer once per feature pixel, before its ReLU: ``[B, C, H, W] -> [B, H, W, D]``, channels last.
 
     Under autocast the result has autocast's dtype; the products are in the precision that is fastest on this device.
@@ -132,7 +138,7 @@ def _looked_at(t: Tensor) -> bool:
 
 
 def query(
-    hidden: Tensor, head: Head, coord: Tensor, cell: Tensor | None = None, *, local_ensemble: bool = True
+    hidden: Tensor, head: AnyHead, coord: Tensor, cell: Tensor | None = None, *, local_ensemble: bool = True
 ) -> Tensor:
     """Colours at coordinates, with gradients for everything: ``[B, H, W, D], [B, Q, 2] -> [B, Q, O]``.
 
@@ -145,6 +151,8 @@ def query(
 
     Equivalent to: ``reference.liif(feat, coord, cell, mlp, local_ensemble=...)``, paper equations 2, 4 and 5.
     """
+    if isinstance(head, FourierHead):
+        return fourier.query(hidden, head, coord, cell, hidden.shape[1:3], (0, 0), local_ensemble)
     if transforms.active():
         return differentiable.query(hidden, head, coord, cell, hidden.shape[1:3], (0, 0), local_ensemble)
     coord, cell = as_geometry(hidden, coord, cell)
@@ -174,14 +182,14 @@ def uniform(hidden: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor,
     return hidden, w_pos, w_mlp, b_mlp, F.pad(head.w_out, (0, D - head.w_out.shape[1]))
 
 
-def render(hidden: Tensor, head: Head, coord: Tensor, cell: Tensor | None = None, **options: Any) -> Tensor:
+def render(hidden: Tensor, head: AnyHead, coord: Tensor, cell: Tensor | None = None, **options: Any) -> Tensor:
     """``query`` for inference, in one operator whose memory does not grow with Q; options as of ``renderer``."""
     return renderer(hidden, head, **options)(coord, cell)
 
 
 def renderer(
     hidden: Tensor,
-    head: Head,
+    head: AnyHead,
     *,
     size: Sequence[int] | None = None,
     origin: Sequence[int] = (0, 0),
@@ -199,6 +207,8 @@ def renderer(
             ``int8`` says. None: in floating point.
     """
     where = (hidden.shape[1:3] if size is None else size, origin, local_ensemble)
+    if isinstance(head, FourierHead):
+        return fourier.renderer(hidden, head, *where)
     if act_scale is None and transforms.active():
         cast = [(w.to(hidden.dtype), b.to(hidden.dtype)) for w, b in (*head.mlp, (head.w_out, head.b_out))]
         like = head._replace(mlp=tuple(cast[:-1]), w_out=cast[-1][0], b_out=cast[-1][1])

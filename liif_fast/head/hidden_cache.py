@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from . import transforms
-from .functional import Head, hidden_map
+from .functional import AnyHead, hidden_map
 from .kept import Kept
 
 
-def kept_hidden_map(kept: Kept, feat: Tensor, head: Head) -> Tensor:
+def kept_hidden_map(kept: Kept, feat: Tensor, head: AnyHead) -> Tensor:
     """``hidden_map(feat, head)``, from ``kept`` where features, weights and torch's settings have the same values."""
     if (
         torch.compiler.is_compiling()

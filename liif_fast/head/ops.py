@@ -35,6 +35,10 @@ _lib.define(
     "Tensor b_out, SymInt[2] size, SymInt[2] origin, bool ensemble=True) -> Tensor"
 )
 _lib.define(
+    "render_fourier(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_phase, Tensor w_mlp, Tensor b_mlp, "
+    "Tensor w_out, Tensor b_out, SymInt[2] size, SymInt[2] origin, bool ensemble=True) -> Tensor"
+)
+_lib.define(
     "decode(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp, Tensor w_out, "
     "Tensor b_out, bool ensemble=True) -> Tensor"
 )
@@ -81,6 +85,11 @@ def _(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
 
 @torch.library.register_fake("liif_fast::render", lib=_lib)
 def _(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
+    return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
+
+
+@torch.library.register_fake("liif_fast::render_fourier", lib=_lib)
+def _(hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
     return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
 
 
@@ -177,6 +186,7 @@ for _name, _gradient, _setup in (
     ("corner_gather", _gather_backward, _gather_setup),
     ("decode", _decode_gradient, _decode_setup),
     ("render", _unreachable, _no_gradient_setup),
+    ("render_fourier", _unreachable, _no_gradient_setup),
     ("render_int8", _unreachable, _no_gradient_setup),
     ("corner_gather_backward", _unreachable, _no_double_backward),
     ("decode_backward", _unreachable, _no_double_backward),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from . import int8
+from . import fourier, int8
 from .precision import matmul_dtype
 from .reference import corners
 
@@ -115,6 +115,26 @@ def _render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin
     return out
 
 
+def _render_fourier(hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
+    B, h, w, channels = hidden.shape
+    fourier.check(hidden, w_phase, w_out)
+    out = coord.new_empty(B, coord.shape[1], w_out.shape[0])
+    flat = hidden.reshape(B, h * w, channels)
+    layers = _layers(hidden, w_mlp, b_mlp)
+    dtype = matmul_dtype(hidden.dtype, hidden.device.type)
+    w_out, b_out = w_out.to(coord.dtype).t(), b_out.to(coord.dtype)
+    for b, s in _chunks(hidden, coord):
+        index, rel, weight = corners(coord[b, s], size, ensemble)
+        row = (index[..., 0] - origin[0]) * w + (index[..., 1] - origin[1])
+        sides = None if cell is None else times_size(cell[b, s], size).unsqueeze(-2).expand_as(rel).flatten(0, 1)
+        rows = flat[b].index_select(0, row.flatten())
+        x = fourier.features(rows, rel.flatten(0, 1), sides, w_phase.to(coord.dtype)).to(hidden.dtype).to(dtype)
+        for layer in layers:
+            x = _hidden_layer(x, *layer)
+        torch.addmm(b_out, _blend(x, weight), w_out, out=out[b, s])
+    return out
+
+
 def _decode(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, ensemble=True):
     return _render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, hidden.shape[1:3], (0, 0), ensemble)
 
@@ -154,5 +174,6 @@ PLAIN = {
     "render": _render,
     "decode": _decode,
     "decode_backward": _decode_backward,
+    "render_fourier": _render_fourier,
     "render_int8": int8.render_int8,
 }

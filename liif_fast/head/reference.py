@@ -1,4 +1,4 @@
-"""LIIF as the paper writes it: the specification that everything else is tested against.
+"""LIIF as the paper writes it, and LTE's head: the specification that everything else is tested against.
 
 Chen, Liu, Wang: "Learning Continuous Image Representation with Local Implicit Image Function", CVPR 2021
 (arXiv:2012.09161), equations 2 (feature unfolding), 4 (local ensemble) and 5 (cell decoding). Written for reading,
@@ -7,6 +7,7 @@ not for speed. Sizes: B images, Q queries each, K corners per query, C feature c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -102,6 +103,77 @@ def liif(
     total = torch.stack(areas).sum(0)
     # S_t is the area of the corner diagonally opposite, hence the reversed order
     return sum(pred * (area / total).unsqueeze(-1) for pred, area in zip(preds, reversed(areas), strict=True))
+
+
+def lte(
+    coef: Tensor,
+    freq: Tensor,
+    coord: Tensor,
+    cell: Tensor | None,
+    phase: Callable[[Tensor], Tensor],
+    imnet: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Colours by local texture estimation, before the image itself is added (``skip``).
+
+    Lee, Jin: "Local Texture Estimator for Implicit Representation Function", CVPR 2022 (arXiv:2111.08918), equation 5:
+    of a corner's coefficients A and frequencies F the MLP reads ``A * [cos(pi * (F . rel + h)), sin(...)]``, h = phase.
+
+    Args:
+        coef: ``[B, 2 F, H, W]``, of F cosines, then of F sines.
+        freq: ``[B, 2 F, H, W]``, for each cosine and sine along y and along x, one behind the other.
+        coord, cell: as for ``liif``; without a cell the phase is 0.
+        phase: ``[B * Q, 2]``, the cell in feature pixels, to ``[B * Q, F]``.
+        imnet: ``[B * Q, 2 F]`` to ``[B * Q, out_dim]``.
+
+    Returns:
+        ``[B, Q, out_dim]``.
+    """
+    map_size = coord.new_tensor(coef.shape[-2:])
+    index, rel, weight = corners(coord, coef.shape[-2:])
+    image = torch.arange(coef.shape[0], device=coef.device)[:, None]
+    shift = None if cell is None else phase((cell * map_size).flatten(0, 1)).unflatten(0, coord.shape[:2])
+    total: Any = 0
+    for k in range(4):
+        row, column = index[:, :, k].unbind(-1)
+        a, f = (t[image, :, row, column] for t in (coef, freq))  # [B, Q, 2 F]
+        angle = (f.unflatten(-1, (-1, 2)) * rel[:, :, k, None]).sum(-1)
+        angle = math.pi * (angle if shift is None else angle + shift)
+        inputs = a * torch.cat([angle.cos(), angle.sin()], -1)
+        total = total + imnet(inputs.flatten(0, 1)).unflatten(0, coord.shape[:2]) * weight[:, :, k, None]
+    return total
+
+
+def skip(image: Tensor, coord: Tensor, size: Sequence[int] | None = None, origin: Sequence[int] = (0, 0)) -> Tensor:
+    """An image between its pixels, bilinear, which LTE adds to its colours: ``[B, C, h, w], [B, Q, 2] -> [B, Q, C]``.
+
+    Args:
+        size, origin: ``image`` is the part of one of ``size`` that starts at ``origin`` and holds every pixel that the
+            coordinates lie between; None: the whole.
+
+    Equivalent to: ``F.grid_sample(image, coord.flip(-1).unsqueeze(1), "bilinear", "border", False)[:, :, 0].mT``, in
+    its roundings, so that parts have those of the whole.
+    """
+    h, w = image.shape[-2:]
+    low, high, share = [], [], []
+    for axis, n in enumerate((h, w) if size is None else size):
+        # of product and difference in one rounding, as grid_sample's kernels have it
+        at = ((coord[..., axis] + 1).double() * (n / 2) - 0.5).to(coord.dtype).clamp(0, n - 1)
+        floor = at.floor()
+        share.append(at - floor)
+        index = floor.nan_to_num(0).to(torch.int64)
+        # NaN is in the share; an index is inside whatever was asked
+        low.append((index - origin[axis]).clamp(0, (h, w)[axis] - 1))
+        high.append(((index + 1).clamp(max=n - 1) - origin[axis]).clamp(0, (h, w)[axis] - 1))
+    flat = image.flatten(2)  # [B, C, h * w]
+
+    def pixels(row: Tensor, column: Tensor) -> Tensor:
+        at = (row * w + column).unsqueeze(1).expand(-1, flat.shape[1], -1)
+        return flat.gather(2, at).transpose(1, 2)
+
+    (down, across) = (t.unsqueeze(-1) for t in share)
+    upper = pixels(low[0], low[1]) * ((1 - across) * (1 - down)) + pixels(low[0], high[1]) * (across * (1 - down))
+    lower = pixels(high[0], low[1]) * ((1 - across) * down) + pixels(high[0], high[1]) * (across * down)
+    return upper + lower
 
 
 def corners(

@@ -37,3 +37,15 @@ def check_features(feat: Tensor, channels: int, imnet: nn.Module | None) -> None
             f"feat is {feat.dtype} but the model's layers are {weight.dtype}: convert one of them with .to, or use "
             "torch.autocast"
         )
+
+
+def check_image(inp: Tensor | None, feat: Tensor, channels: int) -> Tensor:
+    """TypeError or ValueError unless ``inp`` is the images ``[B, channels, H, W]`` of these features."""
+    if not isinstance(inp, Tensor) or not inp.is_floating_point():
+        got = inp.dtype if isinstance(inp, Tensor) else type(inp).__name__
+        raise TypeError(f"inp: the images of feat, floating point [B, {channels}, H, W], are wanted, got {got}")
+    if inp.ndim != 4 or inp.shape[:2] != (len(feat), channels) or 0 in inp.shape[2:]:
+        raise ValueError(f"inp: shape [{len(feat)}, {channels}, H, W] is wanted, got {list(inp.shape)}")
+    if inp.device != feat.device:
+        raise ValueError(f"inp is on {inp.device} but feat is on {feat.device}: move it with .to({str(feat.device)!r})")
+    return inp

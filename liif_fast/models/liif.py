@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +49,8 @@ class LIIF(Rendering):
     _eight_bit: type[Any]  # QuantizedLIIF, which says so itself
 
     feat: Tensor | None
+    inp: Tensor | None = None  # images of the last gen_feat, in models whose colours are added to them
+    _name = "liif"  # in specs
 
     def __init__(
         self,
@@ -97,13 +99,13 @@ class LIIF(Rendering):
             raise RuntimeError("query_rgb: there are no features yet; call gen_feat(inp) first")
         if self._own("query"):
             return self.query(self.feat, coord, cell)
-        return self._query(self.feat, coord, cell, cached=True)
+        return self._query(self.feat, coord, cell, cached=True, inp=self.inp)
 
     def forward(self, inp: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor:
         """``gen_feat(inp)``, then ``query_rgb(coord, cell)``: ``[B, 3, H, W], [B, Q, 2] -> [B, Q, out_dim]``."""
         stateless = torch.compiler.is_compiling() or transforms.active()  # keep no state in a graph or a transform
         if stateless and not self._own("gen_feat", "query_rgb", "query"):
-            return self._query(self._encode(inp), coord, cell)
+            return self._query(self._encode(inp), coord, cell, inp=inp)
         self.gen_feat(inp)
         return self.query_rgb(coord, cell)
 
@@ -153,13 +155,13 @@ class LIIF(Rendering):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """``{'name': 'liif', 'args': {...}}``, from which ``liif_fast.make`` builds the same model."""
+        """``{'name': 'liif', 'args': {...}}`` or its class's, from which ``liif_fast.make`` builds the same model."""
         if isinstance(self._spec_args["encoder_spec"], nn.Module):
             raise ValueError(
                 "this model has no spec: its encoder was given as a module; register the encoder's class with "
                 "liif_fast.register and build the model from encoder_spec={'name': ..., 'args': {...}}"
             )
-        return {"name": "liif", "args": self._arguments()}
+        return {"name": self._name, "args": self._arguments()}
 
     # --- inside ---
 
@@ -172,14 +174,14 @@ class LIIF(Rendering):
         """Which of these methods a subclass or this instance has replaced."""
         return overrides.own(self, LIIF, names)
 
-    def head(self) -> functional.Head | None:
+    def head(self) -> functional.AnyHead | None:
         """The MLP with its first layer folded; None where its layers may do more than their weights say (``folding``):
         then it runs as it is, by the reference computation."""
         if (layers := folding.layers(self.imnet)) is None:
             return None
         return functional.fold(layers, self.encoder.out_dim, self.feat_unfold, self.cell_decode)
 
-    def ordered(self, head: functional.Head, feat: Tensor, dtype: torch.dtype | None, queries: int) -> functional.Head:
+    def ordered(self, head: Any, feat: Tensor, dtype: torch.dtype | None, queries: int) -> Any:
         """The head with its hidden units in the order in which a CPU's bfloat16 kernels leave out most work
         (``unit_order``), where those compute with integers: colours are the same to the bit. Elsewhere as it is."""
         half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else feat.dtype
@@ -200,6 +202,11 @@ class LIIF(Rendering):
         return padding.checked(getattr(self.encoder, "pad_to", None), f"{type(self.encoder).__name__}.pad_to")
 
     @property
+    def reach(self) -> int:
+        """Feature pixels around a query's corners that their hidden vectors depend on."""
+        return int(self.feat_unfold)
+
+    @property
     def hidden_width(self) -> int:
         """Channels of the hidden map; 0 where there is none."""
         head = self.head()
@@ -209,21 +216,41 @@ class LIIF(Rendering):
         return self.encoder.out_dim * (9 if self.feat_unfold else 1) + 2 + (2 if self.cell_decode else 0)
 
     def _out_dim(self) -> int:
-        if self.imnet is None:
+        if (mlp := self._mlp()) is None:
             return self.encoder.out_dim
         head = self.head()
         if head is not None:
             return head.b_out.shape[0]
-        like = next(self.imnet.parameters(), torch.empty(0, dtype=torch.float32))
+        like = next(mlp.parameters(), torch.empty(0, dtype=torch.float32))
         with torch.no_grad():  # any module: ask it
-            return self.imnet(like.new_zeros(1, self._in_dim())).shape[-1]
+            return mlp(like.new_zeros(1, self._in_dim())).shape[-1]
+
+    def _mlp(self) -> nn.Module | None:
+        """What decodes rows: ``[n, in_dim] -> [n, out_dim]``."""
+        return self.imnet
 
     def _encode(self, inp: Tensor) -> Tensor:
         return encode(self, inp)
 
-    def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
-        check_features(feat, self.encoder.out_dim, self.imnet)
-        if self.imnet is None or not self.cell_decode:
+    def _added(self, inp: Tensor, in_size: Sequence[int], origin: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
+        """What belongs to the colours besides the head's: ([B, Q, 2]) -> [B, Q, out_dim], or None.
+
+        Args:
+            inp: the part of an input of ``in_size`` that starts at ``origin``.
+        """
+        return None
+
+    def _query(
+        self,
+        feat: Tensor,
+        coord: Tensor,
+        cell: Tensor | None = None,
+        cached: bool = False,
+        inp: Tensor | None = None,
+    ) -> Tensor:
+        mlp = self._mlp()
+        check_features(feat, self.encoder.out_dim, mlp)
+        if mlp is None or not self.cell_decode:
             cell = None
         elif cell is None:
             raise ValueError("cell: this model has cell_decode=True and needs the cell of every query, [B, Q, 2]")
@@ -231,9 +258,7 @@ class LIIF(Rendering):
         ensemble = self.local_ensemble
         head = self.head()
         if head is None:
-            return functional.query_reference(
-                feat, self.imnet, coord, cell, local_ensemble=ensemble, feat_unfold=self.feat_unfold
-            )
+            return self._by_reference(feat, coord, cell)
         # the head's tensors, not the module's parameters: a DataParallel replica has none
         tensors = (feat, coord, cell, *head[:3], *(t for layer in head.mlp for t in layer), *head[4:])
         needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
@@ -241,6 +266,11 @@ class LIIF(Rendering):
             return functional.query(functional.hidden_map(feat, head), head, coord, cell, local_ensemble=ensemble)
         hidden = kept_hidden_map(self._hidden, feat, head) if cached else functional.hidden_map(feat, head)
         return self._colours(hidden, head)(coord, cell)
+
+    def _by_reference(self, feat: Tensor, coord: Tensor, cell: Tensor | None) -> Tensor:
+        return functional.query_reference(
+            feat, self.imnet, coord, cell, local_ensemble=self.local_ensemble, feat_unfold=self.feat_unfold
+        )
 
     def _forget(self) -> None:
         self.feat = None

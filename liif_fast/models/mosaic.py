@@ -55,7 +55,7 @@ class Mosaic:
         self.model = tiles.in_float32(model) if self.dtype == torch.float32 else model
         self.size = image.shape[-2], image.shape[-1]
         self.own = bool(model._own(*overrides.COLOURS, "render"))
-        self._head: functional.Head | None = None if self.own else self.model.head()
+        self._head: functional.AnyHead | None = None if self.own else self.model.head()
         self._ordered = False
         self.side = self._side()
 
@@ -102,17 +102,21 @@ class Mosaic:
     def _colours(self, pixels: sampling.Sampling, count: list[int]) -> Tensor:
         (tile,) = tiles.Grid(self.size, pixels, 0).tiles(max(1 << 62, *self.size))
         part, map_size, origin = self._part(tile.hidden)
+        rows, cols = ((0, n) for n in self.size) if self._head is None else tile.hidden
+        image = values.normalised(self.model, self.image[:, :, slice(*rows), slice(*cols)].to(self.device))
+        added = self.model._added(image, self.size, (rows[0], cols[0]))
         ask: Callable[[Tensor, Tensor], Tensor]
         if self._head is None:
 
             def ask(coord: Tensor, cell: Tensor) -> Tensor:
                 with half_precision(self.device.type, self.dtype):  # the features are of that precision
-                    return self.model._query(part, coord, cell)
+                    return self.model._query(part, coord, cell, inp=image)
         else:
             render = self.model._colours(part, self._head, map_size, origin)
 
             def ask(coord: Tensor, cell: Tensor) -> Tensor:
-                return render(coord, cell if self.model.cell_decode else None)
+                colours = render(coord, cell if self.model.cell_decode else None)
+                return colours if added is None else colours.add_(added(coord))
 
         out = torch.empty(1, self.model._out_dim(), *count, device=self.device)
         return functional.render_grid(ask, pixels, out, (0, count[0]), (0, count[1]))

@@ -90,7 +90,7 @@ def renderer(
             return _render(span, progress)
 
     def _render(span: Spans, progress: Progress) -> Tensor:
-        kept = model.feat, model._hidden
+        kept = model.feat, model._hidden, model.inp
         rows, cols = span
         height, width = rows[1] - rows[0], cols[1] - cols[0]
         block = max(1, height * width) if whole else _BLOCK
@@ -111,7 +111,7 @@ def renderer(
                         progress(coord.shape[-2] / (height * width))
             return out
         finally:
-            model.feat, model._hidden = kept  # as ``render`` leaves them
+            model.feat, model._hidden, model.inp = kept  # as ``render`` leaves them
 
     return render
 

@@ -85,11 +85,12 @@ def encode_part(
             if model.cell_decode:  # of the whole map, and one for all pixels of a grid
                 head = functional.with_cell(head, [axis.pixel * m for axis, m in zip(size, map_size, strict=True)])
             hidden: Any = functional.hidden_map(feat, head)
+    added = model._added(inp, in_size, origin)
     if head is None:
 
         def colours(coord: Tensor, cell: Tensor) -> Tensor:
             with half_precision(feat.device.type, fast):  # its features are of that precision
-                return model._query(feat, coord, cell)
+                return model._query(feat, coord, cell, inp=inp)
     else:
         hidden = hidden.to(dtype) if dtype in HALF else hidden
         if hidden_span is not None and same_size:
@@ -100,7 +101,7 @@ def encode_part(
         feat = hidden = None  # type: ignore[assignment]  # their memory
 
         def colours(coord: Tensor, cell: Tensor) -> Tensor:
-            return prepared(coord)
+            return prepared(coord) if added is None else prepared(coord).add_(added(coord))
 
     @no_gradients
     def render(out_span: Spans, progress: Progress = None) -> Tensor:

@@ -179,10 +179,10 @@ class QuantizedLIIF(LIIF):
         own = self._own(*overrides.COLOURS, "render") or self.head() is None
         return None if own or any(p.dtype != torch.float32 for p in self.parameters()) else dtype
 
-    def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, cached: bool = False) -> Tensor:
+    def _query(self, feat: Tensor, coord: Tensor, *options: Any, **named: Any) -> Tensor:
         transforms.refuse_gradient("an 8-bit model", (feat, coord, *self.parameters()))
         with torch.no_grad():  # rounding to integers has no gradient
-            return super()._query(feat, coord, cell, cached)
+            return super()._query(feat, coord, *options, **named)
 
     def _upscale_tensor(self, pixels: Tensor, *args: Any) -> Tensor:
         if not torch.compiler.is_compiling():  # else its graph looks whether there are scales

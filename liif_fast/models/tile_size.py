@@ -25,7 +25,7 @@ SMALLEST = 32, 64  # input pixels: least sides of tiles, of encoders that see li
 def halo(model: LIIF) -> int | None:
     """Input pixels around a tile that its hidden map depends on; None: the encoder sees the whole image."""
     radius = getattr(model.encoder, "receptive_field", None)
-    return None if radius is None else radius + int(model.feat_unfold)
+    return None if radius is None else radius + model.reach
 
 
 def smallest(model: LIIF) -> int:

@@ -62,8 +62,10 @@ def _cost(model: LIIF, plan: Iterable[Tile]) -> float:
     """Multiplications, about: each weight of the encoder once for an input pixel (those of one that does not change the
     size), each of the MLP's hidden layers once for a corner of an output pixel."""
     encoder = sum(p.numel() for p in model.encoder.parameters())
-    imnet = 0 if model.imnet is None else sum(p.numel() for p in model.imnet.parameters())
-    per_query = 4 * max(0, imnet - model._in_dim() * model.hidden_width)  # the first layer runs in the hidden map
+    if (head := model.head()) is not None:
+        per_query = 4 * sum(w.numel() for w in (*(w for w, _ in head.mlp), head.w_out))
+    else:
+        per_query = 0 if model.imnet is None else 4 * sum(p.numel() for p in model.imnet.parameters())
     return sum(_area(tile.inp) * encoder + _area(tile.out) * per_query for tile in plan)
 
 

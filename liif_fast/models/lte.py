@@ -1,0 +1,258 @@
+"""LTE and LTE+: LIIF's module with the head of the official ``models/lte.py`` and ``models/ltep.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..base.shown import shown
+from ..head import fourier, reference, unwatched
+from ..head.precision import as_geometry, geometry_dtype
+from ..registry import make, register
+from . import folding, overrides
+from .checks import check_image
+from .liif import LIIF
+
+_CONV, _PHASE = nn.Conv2d.forward, nn.Linear.forward
+
+
+@register("lte")
+class LTE(LIIF):
+    """Local Texture Estimator (CVPR 2022): of each feature, coefficients and frequencies, whose waves the MLP reads.
+
+    Drop-in for the official ``LTE``: constructor, methods, state-dict keys and numbers; all else is LIIF's: what
+    ``upscale``, ``render``, ``stream`` and the commands do with one they do with the other. Not 8-bit layers.
+
+    Args:
+        encoder_spec, pad_to: as of ``LIIF``.
+        imnet_spec: spec of the decoding MLP without ``in_dim``, which is ``hidden_dim``.
+        hidden_dim: coefficients of a feature, an even number; half of them of cosines, half of sines.
+
+    Attributes:
+        coef, freq: the convolutions of the features to coefficients and to frequencies.
+        phase: the linear layer of the cell to a phase of each wave.
+        inp: the images of the last ``gen_feat``: the head's colours are added to them.
+    """
+
+    _name = "lte"
+    imnet: nn.Module | None
+
+    def __init__(
+        self,
+        encoder_spec: Mapping[str, Any] | nn.Module,
+        imnet_spec: Mapping[str, Any] | None = None,
+        hidden_dim: int = 256,
+        pad_to: int | None = None,
+    ) -> None:
+        self._begin(encoder_spec, hidden_dim, pad_to)
+        if not isinstance(imnet_spec, Mapping):
+            raise TypeError(
+                f"imnet_spec: the spec of an MLP, {{'name': 'mlp', ...}}, is wanted, got {shown(imnet_spec)}"
+            )
+        self._spec_args = {**self._spec_args, "imnet_spec": imnet_spec}
+        self.imnet = make(imnet_spec, args={"in_dim": self._in_dim()})
+
+    def _begin(self, encoder_spec: Mapping[str, Any] | nn.Module, hidden_dim: int, pad_to: int | None) -> None:
+        """All but the MLP."""
+        LIIF.__init__(self, encoder_spec, None, pad_to=pad_to)
+        if not isinstance(hidden_dim, int) or isinstance(hidden_dim, bool) or hidden_dim < 2 or hidden_dim % 2:
+            raise ValueError(f"hidden_dim: an even number from 2 is wanted, got {shown(hidden_dim)}")
+        del self._spec_args["imnet_spec"]
+        self._spec_args["hidden_dim"] = hidden_dim
+        self.coef = nn.Conv2d(self.encoder.out_dim, hidden_dim, 3, padding=1)
+        self.freq = nn.Conv2d(self.encoder.out_dim, hidden_dim, 3, padding=1)
+        self.phase = nn.Linear(2, hidden_dim // 2, bias=False)
+
+    # --- the official interface ---
+
+    def gen_feat(self, inp: Tensor) -> Tensor:
+        """As ``LIIF.gen_feat``; the images are kept too, for ``query_rgb``."""
+        feat = super().gen_feat(inp)
+        self.inp = inp
+        return feat
+
+    def query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, inp: Tensor | None = None) -> Tensor:
+        """As ``LIIF.query``.
+
+        Args:
+            inp: ``[B, out_dim, H, W]``, the images that ``feat`` was encoded from, to which the colours are added.
+
+        Equivalent to: ``reference.lte(coef(feat), freq(feat), coord, cell, phase, imnet) + skip(inp, coord)``.
+        """
+        if inp is None:
+            raise TypeError("inp: LTE adds its colours to the images, so query(feat, coord, cell, inp) is wanted")
+        return self._query(feat, coord, cell, inp=inp)
+
+    def quantize(self, images: Any = None) -> LIIF:
+        raise ValueError(
+            "quantize: 8-bit layers are for LIIF, all of whose layers read what follows a ReLU; LTE's first reads "
+            "negative numbers too: use dtype=torch.bfloat16 (--dtype bfloat16)"
+        )
+
+    # --- inside ---
+
+    def _arguments(self) -> dict[str, Any]:
+        return dict(self._spec_args)
+
+    def _own(self, *names: str) -> list[str]:
+        return overrides.own(self, LTE, names)
+
+    def _in_dim(self) -> int:
+        return self._spec_args["hidden_dim"]
+
+    @property
+    def reach(self) -> int:
+        return 1
+
+    def ordered(self, head: Any, feat: Tensor, dtype: torch.dtype | None, queries: int) -> Any:
+        return head
+
+    def _layers(self) -> list[tuple[Tensor, Tensor]] | None:
+        return folding.layers(self.imnet)
+
+    def _along(self, freq: Tensor, dim: int) -> Tensor:
+        """The channels of ``freq`` along y, then those along x, from the order in which they are kept."""
+        return torch.cat([freq.unflatten(dim, (-1, 2)).select(dim + 1, i) for i in range(2)], dim)
+
+    def head(self) -> fourier.FourierHead | None:
+        """As ``LIIF.head``: None where a layer may do more than its weights say."""
+        parts = ((self.coef, _CONV), (self.freq, _CONV), (self.phase, _PHASE))
+        layers = self._layers()
+        if layers is None or not all(folding.runs(module, forward) for module, forward in parts):
+            return None
+        if not all(_as_made(conv) for conv in (self.coef, self.freq)) or self.phase.bias is not None:
+            return None
+        tensors = (self.coef.weight, self.coef.bias, self.freq.weight, self.freq.bias, self.phase.weight)
+        if not torch.compiler.is_compiling() and not unwatched.plain(tensors):
+            return None
+        frequencies = self._along(self.freq.weight, 0), self._along(self.freq.bias, 0)
+        return fourier.fold((self.coef.weight, self.coef.bias), frequencies, self.phase.weight, layers)
+
+    def _by_reference(self, feat: Tensor, coord: Tensor, cell: Tensor | None) -> Tensor:
+        def called(module: nn.Module) -> Callable[[Tensor], Tensor]:
+            own = next((p.dtype for p in module.parameters()), None)
+            return lambda x: module(x if own is None else x.to(own)).to(wide)
+
+        wide, mlp = geometry_dtype(feat.dtype), self._mlp()
+        assert mlp is not None
+        coord, cell = as_geometry(feat, coord, cell)
+        coef, freq = self.coef(feat).to(wide), self.freq(feat).to(wide)
+        freq = torch.stack(self._along(freq, 1).chunk(2, 1), 2).flatten(1, 2)  # in the order of the reference
+        chunk = 30_000 if not torch.is_grad_enabled() else max(1, coord.shape[1])
+        cells = [None] * -(-coord.shape[1] // chunk) if cell is None else cell.split(chunk, 1)
+        pieces = [
+            reference.lte(coef, freq, c, s, called(self.phase), called(mlp))
+            for c, s in zip(coord.split(chunk, 1), cells, strict=True)
+        ]
+        return torch.cat(pieces, 1)
+
+    def _added(self, inp: Tensor, in_size: Sequence[int], origin: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        image = inp.to(geometry_dtype(inp.dtype))
+        return lambda coord: reference.skip(image, coord.to(image.dtype), in_size, origin)
+
+    def _query(
+        self,
+        feat: Tensor,
+        coord: Tensor,
+        cell: Tensor | None = None,
+        cached: bool = False,
+        inp: Tensor | None = None,
+    ) -> Tensor:
+        inp = check_image(inp, feat, self._out_dim())
+        colours = super()._query(feat, coord, cell, cached)
+        return colours + self._added(inp, inp.shape[-2:], (0, 0))(coord).to(colours.dtype)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.inp = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "inp": None}
+
+
+@register("lte-fast")
+class LTEP(LTE):
+    """LTE+ (the official ``LTEP``): LTE with an MLP of convolutions 1x1, asked for images of coordinates.
+
+    ``coord [B, h, w, 2]`` and ``cell [B, 2]`` give ``[B, out_dim, h, w]``, as in the official class; ``[B, Q, 2]`` and
+    ``[B, Q, 2]`` give ``[B, Q, out_dim]``, as in ``LTE``.
+
+    Args:
+        encoder_spec, hidden_dim, pad_to: as of ``LTE``.
+        num_layer: hidden layers, each of ``hidden_dim`` units.
+        out_dim: channels of the colours.
+    """
+
+    _name = "lte-fast"
+
+    def __init__(
+        self,
+        encoder_spec: Mapping[str, Any] | nn.Module,
+        num_layer: int = 3,
+        hidden_dim: int = 256,
+        out_dim: int = 3,
+        pad_to: int | None = None,
+    ) -> None:
+        self._begin(encoder_spec, hidden_dim, pad_to)
+        for name, number, least in (("num_layer", num_layer, 0), ("out_dim", out_dim, 1)):
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                raise ValueError(f"{name}: a whole number from {least} is wanted, got {shown(number)}")
+        self._spec_args = {**self._spec_args, "num_layer": num_layer, "out_dim": out_dim}
+        layers: list[nn.Module] = []
+        for _ in range(num_layer):
+            layers += [nn.Conv2d(hidden_dim, hidden_dim, 1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(hidden_dim, out_dim, 1))
+
+    def _mlp(self) -> nn.Module:
+        return _Rows(self.layers)
+
+    def _layers(self) -> list[tuple[Tensor, Tensor]] | None:
+        inner = folding.members(self.layers)
+        convs = inner[::2]
+        if len(inner) % 2 == 0 or not folding.calls_are_torchs() or not all(map(folding.runs_relu, inner[1::2])):
+            return None
+        if not all(folding.runs(conv, _CONV) and _as_made(conv, 1) for conv in convs):
+            return None
+        found = [(conv.weight.flatten(1), conv.bias) for conv in convs]
+        plain = torch.compiler.is_compiling() or unwatched.plain(t for c in convs for t in (c.weight, c.bias))
+        return found if plain else None
+
+    def _along(self, freq: Tensor, dim: int) -> Tensor:
+        return freq
+
+    def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, *options: Any, **named: Any) -> Tensor:
+        if not isinstance(coord, Tensor) or coord.ndim != 4:
+            return super()._query(feat, coord, cell, *options, **named)
+        if not isinstance(cell, Tensor) or cell.shape != (len(coord), 2):
+            got = list(cell.shape) if isinstance(cell, Tensor) else type(cell).__name__
+            raise ValueError(
+                f"cell: with coord [B, h, w, 2] one for each image, [{len(coord)}, 2], is wanted, got {got}"
+            )
+        at = coord.flatten(1, 2)
+        colours = super()._query(feat, at, cell.unsqueeze(1).expand(-1, at.shape[1], -1), *options, **named)
+        return colours.transpose(1, 2).unflatten(-1, coord.shape[1:3])
+
+
+class _Rows(nn.Module):
+    """Convolutions 1x1 as an MLP: ``[n, in] -> [n, out]``."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x[:, :, None, None])[:, :, 0, 0]
+
+
+def _as_made(conv: nn.Module, side: int = 3) -> bool:
+    """Whether a convolution is one that keeps the size, of ``side`` x ``side``, with a bias."""
+    return (
+        isinstance(conv, nn.Conv2d)
+        and conv.kernel_size == (side, side)
+        and conv.padding == (side // 2,) * 2
+        and (conv.stride, conv.dilation, conv.groups, conv.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
+        and conv.bias is not None
+    )
