@@ -37,13 +37,15 @@ inline void check_gradient(const Tensor& grad_h, const Tensor& h) {
 
 // What must hold between them.
 inline void check_queries(const Pair& hidden_size, int64_t d, const Tensor& coord, const std::optional<Tensor>& cell,
-                          const Tensor& w_pos, const Pair& size, const Pair& origin) {
+                          const std::optional<Tensor>& w_pos, const Pair& size, const Pair& origin) {
   if (cell) {
     check(cell->size(0) == coord.size(0) && cell->size(1) == coord.size(1), "cell: the shape of coord, ",
           shape(coord), ", is wanted, got ", shape(*cell));
   }
-  check(w_pos.dim() == 2 && w_pos.size(0) == d && w_pos.size(1) == 4, "w_pos: shape [", d, ", 4] is wanted, got ",
-        shape(w_pos));
+  if (w_pos) {
+    check(w_pos->dim() == 2 && w_pos->size(0) == d && w_pos->size(1) == 4, "w_pos: shape [", d, ", 4] is wanted, got ",
+          shape(*w_pos));
+  }
   check(hidden_size.size() == 2 && size.size() == 2 && origin.size() == 2,
         "hidden_size, size and origin: two numbers each are wanted");
   const int64_t limit = int64_t(1) << 24;  // pixel numbers are exact in float32
@@ -55,10 +57,11 @@ inline void check_queries(const Pair& hidden_size, int64_t d, const Tensor& coor
   }
 }
 
-// h and its gradient belong to these queries.
-inline void check_rows(const Tensor& h, const Tensor& coord, bool ensemble) {
-  check(h.size(0) == coord.size(0) && h.size(1) == coord.size(1) && h.size(2) == (ensemble ? 4 : 1),
-        "h: shape [B, Q, K, D] of ", shape(coord), " is wanted, got ", shape(h));
+// h, or the gradient of rows, belongs to these queries.
+inline void check_rows(const char* name, const Tensor& h, const Tensor& coord, bool ensemble) {
+  check(h.dim() == 4 && h.size(0) == coord.size(0) && h.size(1) == coord.size(1) && h.size(2) == (ensemble ? 4 : 1),
+        name, ": shape [B, Q, K, D] with K = ", ensemble ? 4 : 1, " for coord ", shape(coord), " is wanted, got ",
+        shape(h));
 }
 
 }  // namespace liif

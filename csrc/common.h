@@ -93,6 +93,10 @@ std::tuple<Tensor, Tensor> corner_gather_cpu(Tensor hidden, Tensor coord, std::o
 std::tuple<Tensor, Tensor> corner_gather_backward_cpu(Tensor grad_h, Tensor h, Tensor coord, std::optional<Tensor> cell,
                                                       Tensor w_pos, Pair hidden_size, Pair size, Pair origin,
                                                       bool ensemble);
+std::tuple<Tensor, Tensor, Tensor> gather_corners_cpu(Tensor hidden, Tensor coord, Pair size, Pair origin,
+                                                      bool ensemble);
+Tensor gather_corners_backward_cpu(Tensor grad_rows, Tensor coord, Pair hidden_size, Pair size, Pair origin,
+                                   bool ensemble);
 Tensor render_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp,
                   Tensor w_out, Tensor b_out, Pair size, Pair origin, bool ensemble);
 Tensor decode_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp,

@@ -105,4 +105,10 @@ LIIF_HD void area_weights(const T ry[2], const T rx[2], T w[4]) {
   for (int k = 0; k < 4; ++k) w[k] = div(area[3 - k], total);
 }
 
+// The weight of the only corner, without ensemble: 1, and NaN where the area is not finite.
+template <class T>
+LIIF_HD T lone_weight(T ry, T rx) {
+  return add(T(1), mul(mul(ry, rx), T(0)));
+}
+
 }  // namespace liif

@@ -4,6 +4,8 @@
 STABLE_TORCH_LIBRARY_IMPL(liif_fast, CPU, m) {
   m.impl("corner_gather", TORCH_BOX(&liif::corner_gather_cpu));
   m.impl("corner_gather_backward", TORCH_BOX(&liif::corner_gather_backward_cpu));
+  m.impl("gather_corners", TORCH_BOX(&liif::gather_corners_cpu));
+  m.impl("gather_corners_backward", TORCH_BOX(&liif::gather_corners_backward_cpu));
   m.impl("render", TORCH_BOX(&liif::render_cpu));
   m.impl("decode", TORCH_BOX(&liif::decode_cpu));
   m.impl("decode_backward", TORCH_BOX(&liif::decode_backward_cpu));

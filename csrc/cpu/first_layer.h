@@ -39,8 +39,7 @@ void geometry(const Queries<S>& in, int64_t begin, int n, Geometry<S, kMost>& g)
       area_weights(ry, rx, w);
       for (int k = 0; k < 4; ++k) g.weight[k][q] = w[k];
     } else {
-      const S product = g.ry[0][q] * g.rx[0][q];
-      g.weight[0][q] = product == product ? S(1) : product;  // integer layers lose a NaN, the weight keeps it
+      g.weight[0][q] = lone_weight(g.ry[0][q], g.rx[0][q]);  // integer layers lose a NaN, the weight keeps it
     }
   }
   for (int q = 0; q < n; ++q) {

@@ -1,8 +1,10 @@
-// The gather of hidden rows with the first layer applied, and its backward pass, for one vector class.
+// The gather of hidden rows, with the first layer applied or as they are, and its backward pass, for one vector class.
 // Include inside an anonymous namespace, after first_layer.h.
 
-template <class V, class T>
-void gather_forward(const Queries<typename V::S>& in, int64_t begin, int64_t end, void* h_out, typename V::S* weight) {
+// first_layer: position term and ReLU; else every bit of a row as it is, and rel beside it.
+template <class V, class T, bool first_layer>
+void gather_forward(const Queries<typename V::S>& in, int64_t begin, int64_t end, void* h_out, typename V::S* rel,
+                    typename V::S* weight) {
   using S = typename V::S;
   Geometry<S> g;
   const int K = in.ensemble ? 4 : 1;
@@ -14,13 +16,19 @@ void gather_forward(const Queries<typename V::S>& in, int64_t begin, int64_t end
     for (int q = 0; q < n; ++q) {
       const typename V::R cell_y = V::set1(g.cell_y[q]), cell_x = V::set1(g.cell_x[q]);
       for (int k = 0; k < K; ++k, h += in.d) {
-        weight[(start + q) * K + k] = g.weight[k][q];
+        const int64_t row = (start + q) * K + k;
+        weight[row] = g.weight[k][q];
         const T* from = hidden + (g.row[k >> 1][q] + g.col[k & 1][q]) * in.d;
-        const typename V::R rel_y = V::set1(g.ry[k >> 1][q]), rel_x = V::set1(g.rx[k & 1][q]);
-        for (int64_t col = 0; col < in.d; col += V::N) {
-          typename V::R x = row_term<V, false>(in.w_pos, in.width, col, cell_y, cell_x, rel_y);
-          x = V::fma(rel_x, V::load(in.w_pos + in.width + col), x);
-          store_columns<V>(h, col, in.d, V::relu(V::add(load_columns<V>(from, col, in.d), x)));
+        if constexpr (first_layer) {
+          const typename V::R rel_y = V::set1(g.ry[k >> 1][q]), rel_x = V::set1(g.rx[k & 1][q]);
+          for (int64_t col = 0; col < in.d; col += V::N) {
+            typename V::R x = row_term<V, false>(in.w_pos, in.width, col, cell_y, cell_x, rel_y);
+            x = V::fma(rel_x, V::load(in.w_pos + in.width + col), x);
+            store_columns<V>(h, col, in.d, V::relu(V::add(load_columns<V>(from, col, in.d), x)));
+          }
+        } else {
+          rel[2 * row] = g.ry[k >> 1][q], rel[2 * row + 1] = g.rx[k & 1][q];
+          __builtin_memcpy(h, from, size_t(in.d) * sizeof(T));
         }
       }
     }
@@ -45,6 +53,7 @@ void gather_backward(const void* grad_h, const void* h, int64_t d, int64_t width
       typename V::R x = load_columns<V>(g, col, d);
       if (post) x = V::where_positive(load_columns<V>(post, col, d), x);
       V::store(sum + col, V::add(V::load(sum + col), x));
+      if (!grad_w_pos) continue;
       for (int c = 0; c < 4; ++c) {
         typename V::S* w = grad_w_pos + c * width + col;
         V::store(w, V::fma(x, pos[c], V::load(w)));

@@ -5,7 +5,7 @@
 //
 // ---- from an operator to a kernel: compiled once, and the only code that knows torch ----
 //
-//   ../module.cpp    render, decode, render_int8       decode_backward              corner_gather, its backward
+//   ../module.cpp    render, decode, render_int8       decode_backward       corner_gather, gather_corners, backward
 //                               |                             |                                |
 //                          render.cpp                decode_backward.cpp        corner_gather.cpp, scatter.h
 //                               |                             |                                |
@@ -17,7 +17,7 @@
 //                               |                             |                                |
 //   ../common.h      parallel_tasks: ranges of the B * Q queries on threads                    |
 //                               |                             |                                |
-//   ===== function pointers: HeadKernel::render     HeadKernel::gradient      GatherKernel::forward, backward, round ==
+//   ===== function pointers: HeadKernel::render     HeadKernel::gradient     GatherKernel::forward, rows, backward... ==
 //                               |                             |                                |
 //                    render<K, T>  head_impl.h     gradient<K, T>  head_grad.h     gather_*<V, T>  gather_impl.h
 //                    on tiles:     tile_head.h                     tile_grad.h
@@ -75,7 +75,7 @@
 // kernels_plain_amx.cpp            all of it without instructions of its own: used where it is named (LIIF_FAST_CPU,
 //                                  cpu_use), by tests, which so run what the others compute on any processor
 //
-// corner_gather's backward enters at scatter.h. b_out's gradient is a plain sum, which Python takes.
+// The backward passes of corner_gather and of gather_corners, which has no ReLU and no w_pos, enter at scatter.h. b_out's gradient is a plain sum, which Python takes.
 //
 // ---- to add an instruction set NEW of x86 (elsewhere setup.py and supported() know the portable path alone) ----
 //
@@ -114,7 +114,7 @@ struct Queries {
   const void* hidden;  // [B, h, w, D]
   const S* coord;      // [B, Q, 2]
   const S* cell;       // [B, Q, 2] or null
-  const S* w_pos;      // [4, width]: one row per column of the operator's w_pos, padded with zeros
+  const S* w_pos;      // [4, width]: one row per column of the operator's w_pos, padded with zeros; null: rows as they are
   int64_t queries;     // Q
   int64_t image;       // h * w
   int64_t d;           // D
@@ -205,9 +205,12 @@ struct SortedRow {
 template <class S>
 struct GatherKernel {
   const char* path;
-  // h [B, Q, K, D] and weight [B, Q, K] of queries [begin, end).
-  void (*forward[kHiddenTypes])(const Queries<S>&, int64_t begin, int64_t end, void* h, S* weight);
-  // sum[D] += gradient, grad_w_pos[4, width] += gradient x pos, where gradient = grad_h * (h > 0), rows in order.
+  // h [B, Q, K, D] and weight [B, Q, K] of queries [begin, end); rel is not used.
+  void (*forward[kHiddenTypes])(const Queries<S>&, int64_t begin, int64_t end, void* h, S* rel, S* weight);
+  // The rows of hidden themselves in h's place, rel [B, Q, K, 2] and weight.
+  void (*rows[kHiddenTypes])(const Queries<S>&, int64_t begin, int64_t end, void* rows, S* rel, S* weight);
+  // sum[D] += gradient, grad_w_pos[4, width] += gradient x pos, where gradient = grad_h * (h > 0), rows in order. h
+  // null: without ReLU; grad_w_pos null: not wanted.
   void (*backward[kHiddenTypes])(const void* grad_h, const void* h, int64_t d, int64_t width, const SortedRow<S>* rows,
                                  int64_t count, S* sum, S* grad_w_pos);
   // Round a sum to the hidden type.

@@ -109,7 +109,8 @@ template <class... T>
 struct Kernels {
   template <class V>
   static constexpr GatherKernel<typename V::S> gather = {
-      kPath, {gather_forward<V, T>...}, {gather_backward<V, T>...}, {gather_round<V, T>...}};
+      kPath, {gather_forward<V, T, true>...}, {gather_forward<V, T, false>...}, {gather_backward<V, T>...},
+      {gather_round<V, T>...}};
 
   template <class K>
   static constexpr HeadKernel<typename K::S> inference = {

@@ -30,17 +30,20 @@ struct Inputs {
 
   // hidden: undefined in the backward pass, which needs only its size.
   Inputs(const Tensor* hidden_map, const Pair& hidden_size, int64_t d, const Tensor& coord_,
-         const std::optional<Tensor>& cell_, const Tensor& w_pos_, const Pair& size, const Pair& origin, bool ensemble)
+         const std::optional<Tensor>& cell_, const std::optional<Tensor>& w_pos_, const Pair& size, const Pair& origin,
+         bool ensemble)
       : coord(as_geometry<S>("coord", coord_)) {
     if (hidden_map) hidden = torch::stable::contiguous(*hidden_map);
     if (cell_) cell = as_geometry<S>("cell", *cell_);
     check_queries(hidden_size, d, coord, cell, w_pos_, size, origin);
     batch = coord.size(0);
-    const Tensor w = as(w_pos_, kScalar<S>);
-    const S* p = static_cast<const S*>(w.const_data_ptr());
-    w_pos.resize(4 * padded(d));
-    for (int64_t i = 0; i < d; ++i) {
-      for (int c = 0; c < 4; ++c) w_pos[c * padded(d) + i] = p[4 * i + c];
+    if (w_pos_) {
+      const Tensor w = as(*w_pos_, kScalar<S>);
+      const S* p = static_cast<const S*>(w.const_data_ptr());
+      w_pos.resize(4 * padded(d));
+      for (int64_t i = 0; i < d; ++i) {
+        for (int c = 0; c < 4; ++c) w_pos[c * padded(d) + i] = p[4 * i + c];
+      }
     }
     queries.y = make_axis<S>(size[0], origin[0], hidden_size[0], ensemble);
     queries.x = make_axis<S>(size[1], origin[1], hidden_size[1], ensemble);
@@ -48,7 +51,7 @@ struct Inputs {
     queries.hidden = hidden_map ? hidden.const_data_ptr() : nullptr;
     queries.coord = static_cast<const S*>(coord.const_data_ptr());
     queries.cell = cell ? static_cast<const S*>(cell->const_data_ptr()) : nullptr;
-    queries.w_pos = w_pos.data();
+    queries.w_pos = w_pos_ ? w_pos.data() : nullptr;
     queries.queries = coord.size(1);
     queries.image = hidden_size[0] * hidden_size[1];
     queries.d = d;
@@ -63,8 +66,8 @@ struct Inputs {
 };
 
 template <class S>
-Inputs<S> inputs(const Tensor& hidden, const Tensor& coord, const std::optional<Tensor>& cell, const Tensor& w_pos,
-                 const Pair& size, const Pair& origin, bool ensemble) {
+Inputs<S> inputs(const Tensor& hidden, const Tensor& coord, const std::optional<Tensor>& cell,
+                 const std::optional<Tensor>& w_pos, const Pair& size, const Pair& origin, bool ensemble) {
   check_hidden(hidden, coord);
   return Inputs<S>(&hidden, {hidden.size(1), hidden.size(2)}, hidden.size(3), coord, cell, w_pos, size, origin,
                    ensemble);

@@ -17,7 +17,7 @@ const GatherKernel<S>& gather_kernel_of() {
 template <class S>
 struct Sorted {
   std::vector<int32_t> pixel;  // of each row, in its image
-  std::vector<S> rel;          // of each row: y, x
+  std::vector<S> rel;          // of each row: y, x; empty without w_pos
   std::vector<int64_t> order;  // sorted rows; rows of one pixel stay in their order
   std::vector<int64_t> start;  // [B * h * w + 1]: where each pixel's rows begin in `order`
 
@@ -27,7 +27,7 @@ struct Sorted {
     check(q.image <= std::numeric_limits<int32_t>::max(), "hidden: gradients of more than 2^31 - 1 pixels an image (",
           q.y.extent, " x ", q.x.extent, ") are not supported");
     pixel.resize(size_t(in.batch * per_image));
-    rel.resize(pixel.size() * 2);
+    rel.resize(q.w_pos ? pixel.size() * 2 : 0);
     order.resize(pixel.size());
     start.assign(size_t(in.batch * q.image + 1), 0);
     torch::stable::parallel_for(0, in.batch * q.queries, 2048, [&](int64_t begin, int64_t end) {
@@ -36,6 +36,7 @@ struct Sorted {
           const Near<S> y = nearest(q.coord[2 * i], q.y, int(k >> 1));
           const Near<S> x = nearest(q.coord[2 * i + 1], q.x, int(k & 1));
           pixel[size_t(i * K + k)] = y.index * q.x.extent + x.index;
+          if (!q.w_pos) continue;
           rel[size_t(2 * (i * K + k))] = y.rel;
           rel[size_t(2 * (i * K + k) + 1)] = x.rel;
         }
@@ -62,19 +63,20 @@ struct Sorted {
 
 constexpr int64_t kScatterRows = 256;  // sorted rows of one task; sums do not depend on the number of threads
 
-// Gradients of gathered rows summed into the pixels that they came from, and the gradient of w_pos.
+// Gradients of gathered rows summed into the pixels that they came from, and the gradient of w_pos, where there is one.
 // Tasks sum kScatterRows sorted rows each. A pixel whose rows lie in one task is finished there; of one that continues,
 // the task keeps a partial sum, and a second pass adds those in order.
 template <class S>
 class Scatter {
  public:
-  // h: what the first layer gave, whose zeros stop the gradient; null when grad_h has those zeros itself.
+  // h: what the first layer gave, whose zeros stop the gradient; null when grad_h has those zeros itself, or there was
+  // no first layer.
   Scatter(const Inputs<S>& in, const Tensor& grad_h, const Tensor* h, Tensor& grad_hidden)
       : in_(in), q_(in.queries), sorted_(in), rows_(int64_t(sorted_.order.size())),
         tasks_((rows_ + kScatterRows - 1) / kScatterRows), type_(hidden_type(grad_h, "grad_h")),
         element_(int64_t(grad_h.element_size())), grad_h_(grad_h.const_data_ptr()),
         h_(h ? h->const_data_ptr() : nullptr), grad_hidden_(static_cast<char*>(grad_hidden.mutable_data_ptr())),
-        partial_(tasks_ * 2 * q_.width), grad_w_pos_(tasks_ * 4 * q_.width) {
+        partial_(tasks_ * 2 * q_.width), grad_w_pos_(q_.w_pos ? tasks_ * 4 * q_.width : 0) {
     parallel_tasks(tasks_, [&](int64_t t) { sum(t); });
     parallel_tasks(tasks_, [&](int64_t t) { join(t); });
   }
@@ -106,7 +108,11 @@ class Scatter {
     SortedRow<S> rows[kScatterRows];
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = sorted_.order[size_t(i)], query = row / K;
-      rows[i - begin] = {row, {sorted_.rel[size_t(2 * row)], sorted_.rel[size_t(2 * row + 1)], 0, 0}};
+      rows[i - begin] = {row, {}};
+      if (q_.w_pos) {
+        rows[i - begin].pos[0] = sorted_.rel[size_t(2 * row)];
+        rows[i - begin].pos[1] = sorted_.rel[size_t(2 * row + 1)];
+      }
       if (q_.cell) {
         rows[i - begin].pos[2] = q_.cell[2 * query] * q_.y.n;
         rows[i - begin].pos[3] = q_.cell[2 * query + 1] * q_.x.n;
@@ -120,7 +126,7 @@ class Scatter {
       if (whole) __builtin_memset(to, 0, size_t(q_.width) * sizeof(S));
       const int64_t stop = std::min(last, end);
       gather_kernel_of<S>().backward[type_](grad_h_, h_, q_.d, q_.width, rows + (at - begin), stop - at, to,
-                                  &grad_w_pos_[task * 4 * q_.width]);
+                                            q_.w_pos ? &grad_w_pos_[task * 4 * q_.width] : nullptr);
       if (whole) finish(pixel, to);
       at = stop;
     }
@@ -146,7 +152,7 @@ class Scatter {
   const void *grad_h_, *h_;
   char* grad_hidden_;
   Buffer<S> partial_;     // [tasks, 2, width]: of the pixel that began before, of the one that continues behind
-  Buffer<S> grad_w_pos_;  // [tasks, 4, width]
+  Buffer<S> grad_w_pos_;  // [tasks, 4, width]; empty without w_pos
 };
 
 }  // namespace liif

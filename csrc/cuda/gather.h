@@ -88,7 +88,7 @@ struct Link {
 // A group of threads adds up a pixel's rows one after the other. Where pixels are few, the rows of each are in several
 // segments, so that there are enough for all groups, but none of only a few rows.
 inline int64_t segments_of(int64_t pixels, int64_t rows) {
-  constexpr int64_t kEnough = 4096, kLeast = 32;  // as in head/ops.py
+  constexpr int64_t kEnough = 4096, kLeast = 32;  // as in head/row_lists.py
   const int64_t wanted = (kEnough + pixels - 1) / pixels, most = rows / (kLeast * pixels);
   return wanted < 2 || most < 2 ? 1 : wanted < most ? wanted : most;
 }

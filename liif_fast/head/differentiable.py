@@ -29,15 +29,23 @@ def query(
     """``functional.query``; arguments as of ``functional.render``: ``[B, h, w, D], [B, Q, 2] -> [B, Q, O]``."""
     coord, cell = as_geometry(hidden, coord, cell)
     w_pos = head.w_pos.to(coord.dtype)
-    index, pos, weight = reference.corners(coord, size, ensemble)
-    row = (index[..., 0] - origin[0]) * hidden.shape[2] + (index[..., 1] - origin[1])  # [B, Q, K]
+    rows, pos, weight = gather_corners(hidden, coord, size, origin, ensemble)
     if cell is not None:
         scaled = torch.stack([cell[..., 0] * size[0], cell[..., 1] * size[1]], -1)
         pos = torch.cat([pos, scaled.unsqueeze(-2).expand_as(pos)], -1)
-    h = hidden.flatten(1, 2).gather(1, row.flatten(1).unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
     with torch.autocast(hidden.device.type, enabled=False):  # geometry is never in half precision
-        h = h.unflatten(1, row.shape[1:]).to(w_pos.dtype) + pos @ w_pos[:, : pos.shape[-1]].t()
+        h = rows.to(w_pos.dtype) + pos @ w_pos[:, : pos.shape[-1]].t()
     return colours(h.relu().to(hidden.dtype), weight, head)
+
+
+def gather_corners(
+    hidden: Tensor, coord: Tensor, size: Sequence[int], origin: Sequence[int], ensemble: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The operator of that name, for coord in the geometry's dtype: rows [B, Q, K, D], rel and weight."""
+    index, rel, weight = reference.corners(coord, size, ensemble)
+    number = (index[..., 0] - origin[0]) * hidden.shape[2] + (index[..., 1] - origin[1])  # [B, Q, K]
+    rows = hidden.flatten(1, 2).gather(1, number.flatten(1).unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+    return rows.unflatten(1, number.shape[1:]), rel, weight
 
 
 def colours(h: Tensor, weight: Tensor, head: Head | FourierHead) -> Tensor:

@@ -20,6 +20,11 @@ def _position(a: Arguments) -> int:
     return 2 * _rows(a) * a["w_pos"][0] * (2 if a["cell"] is None else 4)
 
 
+def _nothing(a: Arguments) -> int:
+    """Rows are copied; their gradients are added without a product."""
+    return 0
+
+
 def _hidden(a: Arguments) -> int:
     layers, width, inputs = a["w_mlp"] if "w_mlp" in a else a["w_q"]
     return 2 * _rows(a) * layers * width * inputs
@@ -58,6 +63,8 @@ def _counted(operator: Any, formula: Callable[[Arguments], int]) -> Callable[...
 for _name, _formula in {
     "corner_gather": _position,
     "corner_gather_backward": _position,
+    "gather_corners": _nothing,
+    "gather_corners_backward": _nothing,
     "render": _forward,
     "render_fourier": _fourier,
     "render_int8": _forward,

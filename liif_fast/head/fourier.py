@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import differentiable, reference, transforms
+from . import differentiable, transforms
 from .precision import as_geometry, geometry_dtype
 
 LANES = 32  # F is a multiple of it
@@ -131,21 +131,13 @@ def query(
     """``functional.query`` for this head, in differentiable steps around the raw gather."""
     coord, cell = as_geometry(hidden, coord, cell)
     cell = cell_of_all(head, coord, size) if cell is None else cell
-    rows, rel, weight = _rows(hidden, coord, size, origin, ensemble)
+    gathered = differentiable.gather_corners if transforms.active() else torch.ops.liif_fast.gather_corners
+    rows, rel, weight = gathered(hidden, coord, size, origin, ensemble)
     with torch.autocast(hidden.device.type, enabled=False):  # geometry is never in half precision
         if cell is not None:
             cell = torch.stack([cell[..., 0] * size[0], cell[..., 1] * size[1]], -1).unsqueeze(-2)
         h = features(rows, rel, cell, head.w_phase.to(coord.dtype))
     return differentiable.colours(h.to(hidden.dtype), weight, head)
-
-
-def _rows(
-    hidden: Tensor, coord: Tensor, size: Sequence[int], origin: Sequence[int], ensemble: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    index, rel, weight = reference.corners(coord, size, ensemble)
-    row = (index[..., 0] - origin[0]) * hidden.shape[2] + (index[..., 1] - origin[1])
-    rows = hidden.flatten(1, 2).gather(1, row.flatten(1).unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
-    return rows.unflatten(1, row.shape[1:]), rel, weight
 
 
 def renderer(

@@ -20,15 +20,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import chain, convolution, differentiable, fourier, int8, reference, sampling, transforms
+from .checks import check_queries
 from .fourier import FourierHead
 from .ops import CPU_KERNELS
 from .precision import HALF, as_geometry, fastest_autocast, geometry_dtype
+from .raw_gather import gather_corners
 from .reference import make_coord
 
 __all__ = [
     "Head",
     "check_queries",
     "fold",
+    "gather_corners",
     "hidden_map",
     "make_coord",
     "query",
@@ -106,35 +109,6 @@ def hidden_map(feat: Tensor, head: AnyHead) -> Tensor:
             feat = feat.to(head.w_conv.dtype)
         hidden = convolution.conv2d(feat, head.w_conv, head.b_conv, padding).permute(0, 2, 3, 1).contiguous()
     return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
-
-
-def check_queries(coord: Tensor, cell: Tensor | None, batch: int, device: torch.device) -> None:
-    """Raise TypeError or ValueError, naming the argument, unless coord and cell can be queried.
-
-    NaN and infinity are looked for on the CPU only: elsewhere it would wait for the device, and there NaN coordinates
-    give NaN colours.
-    """
-    for name, t in (("coord", coord), ("cell", cell)):
-        if t is None and name == "cell":
-            continue
-        if not isinstance(t, Tensor) or not t.is_floating_point():
-            got = t.dtype if isinstance(t, Tensor) else type(t).__name__
-            raise TypeError(f"{name}: a floating-point tensor [B, Q, 2] is wanted, got {got}")
-        if t.ndim != 3 or t.shape[-1] != 2 or t.shape[0] != batch:
-            raise ValueError(f"{name}: shape [B, Q, 2] with B = {batch} is wanted, got {list(t.shape)}")
-        if t.device != device:
-            raise ValueError(
-                f"{name} is on {t.device} but the features are on {device}: move it with .to({str(device)!r})"
-            )
-        if _looked_at(t) and not t.isfinite().all():
-            raise ValueError(f"{name} holds NaN or infinity: coordinates are (y, x) in [-1, 1], see make_coord")
-    if cell is not None and cell.shape != coord.shape:
-        raise ValueError(f"cell: the shape of coord, {list(coord.shape)}, is wanted, got {list(cell.shape)}")
-
-
-def _looked_at(t: Tensor) -> bool:
-    """Whether Python may ask for values: not in compilers or ``torch.func``; other devices would be waited for."""
-    return t.device.type == "cpu" and not torch.compiler.is_compiling() and not transforms.active()
 
 
 def query(

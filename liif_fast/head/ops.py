@@ -17,8 +17,9 @@ import torch
 
 from ..base.after_import import after_import
 from . import library, precision, transforms
-from .plain import PLAIN, times_size
-from .reference import corners
+from .coord_gradient import offsets_backward, position_backward
+from .plain import PLAIN
+from .row_lists import row_lists
 from .triton import on_cuda
 
 _lib = torch.library.Library("liif_fast", "DEF")
@@ -29,6 +30,14 @@ _lib.define(
 _lib.define(
     "corner_gather_backward(Tensor grad_h, Tensor h, Tensor coord, Tensor? cell, Tensor w_pos, SymInt[2] hidden_size, "
     "SymInt[2] size, SymInt[2] origin, bool ensemble=True) -> (Tensor grad_hidden, Tensor grad_w_pos)"
+)
+_lib.define(
+    "gather_corners(Tensor hidden, Tensor coord, SymInt[2] size, SymInt[2] origin, bool ensemble=True) -> "
+    "(Tensor rows, Tensor rel, Tensor weight)"
+)
+_lib.define(
+    "gather_corners_backward(Tensor grad_rows, Tensor coord, SymInt[2] hidden_size, SymInt[2] size, SymInt[2] origin, "
+    "bool ensemble=True) -> Tensor"
 )
 _lib.define(
     "render(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp, Tensor w_out, "
@@ -83,6 +92,17 @@ def _(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
     return h.new_empty(h.shape[0], *hidden_size, h.shape[-1]), grad_w_pos
 
 
+@torch.library.register_fake("liif_fast::gather_corners", lib=_lib)
+def _(hidden, coord, size, origin, ensemble=True):
+    of_query = coord.shape[0], coord.shape[1], 4 if ensemble else 1
+    return hidden.new_empty(*of_query, hidden.shape[-1]), coord.new_empty(*of_query, 2), coord.new_empty(of_query)
+
+
+@torch.library.register_fake("liif_fast::gather_corners_backward", lib=_lib)
+def _(grad_rows, coord, hidden_size, size, origin, ensemble=True):
+    return grad_rows.new_empty(grad_rows.shape[0], *hidden_size, grad_rows.shape[-1])
+
+
 @torch.library.register_fake("liif_fast::render", lib=_lib)
 def _(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
     return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
@@ -124,23 +144,26 @@ def _gather_backward(ctx, grad_h, grad_weight):
     if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
         with torch.autocast(h.device.type, enabled=False):  # geometry is never in half precision
             given = (grad_h, grad_weight, h, coord, cell, w_pos)
-            grad_coord, grad_cell = _geometry_backward(*given, ctx.size, ctx.ensemble)
+            grad_coord, grad_cell = position_backward(*given, ctx.size, ctx.ensemble)
     return grad_hidden, grad_coord, grad_cell, grad_w_pos, None, None, None
 
 
-def _geometry_backward(grad_h, grad_weight, h, coord, cell, w_pos, size, ensemble):
-    """Gradients of coord and cell. The chosen pixels are piecewise constant in coord; rel and the areas are not."""
-    grad_pos = (grad_h * (h > 0)).to(w_pos.dtype) @ w_pos  # [B, Q, K, 4]
-    grad_rel = grad_pos[..., :2]
-    if ensemble:
-        _, rel, weight = corners(coord, size)
-        area = (rel[..., 0] * rel[..., 1]).abs() + 1e-9
-        # weight_k = area_(3-k) / total, so d/d area_j = (g_(3-j) - sum_k g_k weight_k) / total
-        grad_area = (grad_weight - (grad_weight * weight).sum(-1, keepdim=True)).flip(-1) / area.sum(-1, keepdim=True)
-        sign = (rel[..., 0] * rel[..., 1]).sign()
-        grad_rel = grad_rel + (grad_area * sign).unsqueeze(-1) * rel.flip(-1)
-    grad_coord = times_size(grad_rel.sum(-2), size)
-    return grad_coord, None if cell is None else times_size(grad_pos[..., 2:].sum(-2), size)
+def _corners_setup(ctx, inputs, output):
+    hidden, coord, ctx.size, ctx.origin, ctx.ensemble = inputs
+    ctx.hidden_size = hidden.shape[1:3]
+    ctx.save_for_backward(coord)
+
+
+def _corners_backward(ctx, grad_rows, grad_rel, grad_weight):
+    (coord,) = ctx.saved_tensors
+    grad_hidden = grad_coord = None
+    if ctx.needs_input_grad[0]:
+        grad_hidden = torch.ops.liif_fast.gather_corners_backward(
+            grad_rows, coord, ctx.hidden_size, ctx.size, ctx.origin, ctx.ensemble
+        )
+    if ctx.needs_input_grad[1]:
+        grad_coord = offsets_backward(grad_rel, grad_weight, coord, ctx.size, ctx.ensemble)
+    return grad_hidden, grad_coord, None, None, None
 
 
 def _decode_setup(ctx, inputs, output):
@@ -184,11 +207,13 @@ class _Refusing:
 
 for _name, _gradient, _setup in (
     ("corner_gather", _gather_backward, _gather_setup),
+    ("gather_corners", _corners_backward, _corners_setup),
     ("decode", _decode_gradient, _decode_setup),
     ("render", _unreachable, _no_gradient_setup),
     ("render_fourier", _unreachable, _no_gradient_setup),
     ("render_int8", _unreachable, _no_gradient_setup),
     ("corner_gather_backward", _unreachable, _no_double_backward),
+    ("gather_corners_backward", _unreachable, _no_double_backward),
     ("decode_backward", _unreachable, _no_double_backward),
 ):
     torch.library.register_autograd(f"liif_fast::{_name}", _gradient, setup_context=_setup, lib=_Refusing())
@@ -217,43 +242,27 @@ def integer_bfloat16() -> bool:
     return cpu_kernels().get("bfloat16", "").endswith("vnni")
 
 
-def _segments(pixels, rows):
-    """In how many parts each pixel's rows are added up, as in csrc/cuda/gather.h."""
-    return max(1, min(-(-4096 // pixels), rows // (32 * pixels)))
-
-
-def _row_lists(coord, hidden_size, size, origin, ensemble):
-    """The gathered rows in lists, two (one without ensemble) for each segment of each pixel of hidden, in their own
-    order: the number of the row that comes next [B*Q*K], and of the first row of each list; numbers from 1, 0 where
-    there is none. A row's segment is its query's number modulo ``_segments``."""
-    index, _, _ = corners(coord, size, ensemble)
-    # a row outside hidden has no gradient (its h is NaN), so that any pixel may have it
-    y, x = (index[..., i].sub_(origin[i]).clamp_(0, hidden_size[i] - 1) for i in range(2))
-    image = torch.arange(len(coord), device=coord.device).view(-1, 1, 1)
-    pixels = len(coord) * hidden_size[0] * hidden_size[1]
-    segments = _segments(pixels, y.numel())
-    query = torch.arange(coord.shape[0] * coord.shape[1], device=coord.device).view(*coord.shape[:2], 1)
-    part = ((image * hidden_size[0] + y) * hidden_size[1] + x) * segments + query % segments
-    half = torch.arange(index.shape[2], device=coord.device) // 2  # as kLists in csrc/cuda/gather_backward.h
-    lists = 2 if ensemble else 1
-    key = part * lists + half
-    key, order = key.flatten().sort(stable=True)
-    number = order + 1
-    after = torch.cat([torch.where(key[1:] == key[:-1], number[1:], 0), number.new_zeros(1)])
-    start = torch.searchsorted(key, torch.arange(pixels * segments * lists + 1, device=coord.device))
-    first = number[start[:-1].clamp_max(len(number) - 1)]
-    return torch.empty_like(after).scatter_(0, order, after), torch.where(start[1:] > start[:-1], first, 0)
+def _lists_if_deterministic(coord, hidden_size, size, origin, ensemble):
+    """Gradients of hidden are summed in any order; under torch.use_deterministic_algorithms, in that of the rows."""
+    if torch.are_deterministic_algorithms_enabled() and coord.numel():
+        return row_lists(coord, hidden_size, size, origin, ensemble)
+    return None, None
 
 
 def _corner_gather_backward_cuda(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
-    """Gradients of hidden are summed in any order; under torch.use_deterministic_algorithms, in that of the rows."""
-    after = first = None
-    if torch.are_deterministic_algorithms_enabled() and coord.shape[1]:
-        after, first = _row_lists(coord, hidden_size, size, origin, ensemble)
+    after, first = _lists_if_deterministic(coord, hidden_size, size, origin, ensemble)
     return torch.ops.liif_fast.corner_gather_backward_cuda(
         grad_h, h, coord, cell, w_pos, after, first, hidden_size, size, origin, ensemble
     )
 
 
+def _gather_corners_backward_cuda(grad_rows, coord, hidden_size, size, origin, ensemble=True):
+    after, first = _lists_if_deterministic(coord, hidden_size, size, origin, ensemble)
+    return torch.ops.liif_fast.gather_corners_backward_cuda(
+        grad_rows, coord, after, first, hidden_size, size, origin, ensemble
+    )
+
+
 if CUDA_KERNELS:
+    _lib.impl("gather_corners_backward", _gather_corners_backward_cuda, "CUDA")
     _lib.impl("corner_gather_backward", _corner_gather_backward_cuda, "CUDA")

@@ -40,11 +40,16 @@ def _rows(
     """For the queries of one image: row of the hidden map [q*K], its offset [q*K, 4 or 2] and w_pos to match, weight
     [q, K]."""
     index, rel, weight = corners(coord, size, ensemble)
-    row = (index[..., 0] - origin[0]) * hidden_size[1] + (index[..., 1] - origin[1])
+    row = _number(index, hidden_size[1], origin)
     pos = rel
     if cell is not None:
         pos = torch.cat([rel, times_size(cell, size).unsqueeze(-2).expand_as(rel)], -1)
     return row.flatten(), pos.flatten(0, 1), w_pos[:, : pos.shape[-1]], weight
+
+
+def _number(index: Tensor, w: int, origin: Sequence[int]) -> Tensor:
+    """Of pixels [..., 2] of the whole map among those of the part at hand, which is w pixels wide: [...]."""
+    return (index[..., 0] - origin[0]) * w + (index[..., 1] - origin[1])
 
 
 def _first_layer(hidden: Tensor, row: Tensor, pos: Tensor, w_pos: Tensor) -> Tensor:
@@ -78,6 +83,26 @@ def _corner_gather_backward(grad_h, h, coord, cell, w_pos, hidden_size, size, or
         grad_hidden[b].index_add_(0, row, grad)
         grad_w_pos[:, : pos.shape[-1]].addmm_(grad.t(), pos)
     return grad_hidden.view(B, *hidden_size, D).to(h.dtype), grad_w_pos
+
+
+def _gather_corners(hidden, coord, size, origin, ensemble=True):
+    B, h, w, D = hidden.shape
+    Q, K = coord.shape[1], 4 if ensemble else 1
+    rows, rel, weight = hidden.new_empty(B, Q, K, D), coord.new_empty(B, Q, K, 2), coord.new_empty(B, Q, K)
+    flat = hidden.reshape(B, h * w, D)
+    for b, s in _chunks(hidden, coord):
+        index, rel[b, s], weight[b, s] = corners(coord[b, s], size, ensemble)
+        rows[b, s] = flat[b].index_select(0, _number(index, w, origin).flatten()).view(-1, K, D)
+    return rows, rel, weight
+
+
+def _gather_corners_backward(grad_rows, coord, hidden_size, size, origin, ensemble=True):
+    B, D = grad_rows.shape[0], grad_rows.shape[-1]
+    grad_hidden = torch.zeros(B, hidden_size[0] * hidden_size[1], D, dtype=coord.dtype, device=coord.device)
+    for b, s in _chunks(grad_rows, coord):
+        row = _number(corners(coord[b, s], size, ensemble)[0], hidden_size[1], origin).flatten()
+        grad_hidden[b].index_add_(0, row, grad_rows[b, s].to(coord.dtype).flatten(0, 1))
+    return grad_hidden.view(B, *hidden_size, D).to(grad_rows.dtype)
 
 
 def _layers(hidden: Tensor, w_mlp: Tensor, b_mlp: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -171,6 +196,8 @@ def _decode_backward(grad_out, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, 
 PLAIN = {
     "corner_gather": _corner_gather,
     "corner_gather_backward": _corner_gather_backward,
+    "gather_corners": _gather_corners,
+    "gather_corners_backward": _gather_corners_backward,
     "render": _render,
     "decode": _decode,
     "decode_backward": _decode_backward,

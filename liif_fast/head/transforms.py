@@ -48,9 +48,12 @@ def refusing(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
 
     def checked(keyset: Any, *args: Any, **kwargs: Any) -> Any:
         if differentiated(args):
+            if name.startswith("gather_corners"):
+                instead = "liif_fast.functional.gather_corners, which has one"
+            else:
+                instead = "liif_fast.functional.query or LIIF.query, which have one"
             raise RuntimeError(
-                f"liif_fast::{name} has no derivative under torch.func or in forward mode: use "
-                "liif_fast.functional.query or LIIF.query, which have one"
+                f"liif_fast::{name} has no derivative under torch.func or in forward mode: use {instead}"
             )
         return kernel(keyset, *args, **kwargs)
 

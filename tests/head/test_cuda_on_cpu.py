@@ -18,7 +18,7 @@ from built_once import built_once, sources, version
 from torch.testing import assert_close
 
 from liif_fast import reference
-from liif_fast.head import ops, precision
+from liif_fast.head import ops, precision, row_lists
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -82,7 +82,7 @@ def backward(kernels, grad_h, h, coord, cell, w_pos, hidden_size, size, origin, 
     grad_hidden = h.new_full((len(coord), *hidden_size, d), -7)
     grad_w_pos = torch.full_like(w_pos, -7)
     n = numbers(coord, d, hidden_size, size, origin, ensemble)
-    lists = ops._row_lists(coord, hidden_size, size, origin, ensemble) if ordered else (None, None)
+    lists = row_lists.row_lists(coord, hidden_size, size, origin, ensemble) if ordered else (None, None)
     pixels = grad_hidden[..., 0].numel() * (2 if ensemble else 1)
     segments = ctypes.c_int64(lists[1].numel() // pixels if ordered else 0)
     tensors = [pointer(t) for t in (grad_h, h, coord, cell, w_pos)]
@@ -217,8 +217,8 @@ def test_sums_in_a_given_order_repeat_exactly(kernels):
 @pytest.mark.parametrize("ensemble", [True, False])
 def test_lists_hold_every_row_once_in_its_own_order(queries, ensemble):
     coord = torch.rand(2, queries, 2) * 2.2 - 1.1
-    after, first = ops._row_lists(coord, (3, 4), (5, 6), (1, 1), ensemble)
-    segments, K, lists = ops._segments(24, after.numel()), 4 if ensemble else 1, 2 if ensemble else 1
+    after, first = row_lists.row_lists(coord, (3, 4), (5, 6), (1, 1), ensemble)
+    segments, K, lists = row_lists.segments_of(24, after.numel()), 4 if ensemble else 1, 2 if ensemble else 1
     assert (segments > 1) == (queries == 3000)
     assert first.numel() == 24 * segments * lists
     found = []
@@ -235,11 +235,11 @@ def test_lists_hold_every_row_once_in_its_own_order(queries, ensemble):
 
 def test_few_pixels_have_several_segments():
     """Enough for all groups of threads, where rows are enough."""
-    assert ops._segments(16 * 48 * 48, 4 * 16 * 2304) == 1  # training
-    assert ops._segments(1, 10) == 1
-    assert ops._segments(4, 4_000_000) == 1024
-    assert ops._segments(1, 4 * 64) == 8
-    assert ops._segments(4095, 10**9) == 2
+    assert row_lists.segments_of(16 * 48 * 48, 4 * 16 * 2304) == 1  # training
+    assert row_lists.segments_of(1, 10) == 1
+    assert row_lists.segments_of(4, 4_000_000) == 1024
+    assert row_lists.segments_of(1, 4 * 64) == 8
+    assert row_lists.segments_of(4095, 10**9) == 2
     header = (HERE.parents[1] / "csrc" / "cuda" / "gather.h").read_text(encoding="utf-8")
     assert "kEnough = 4096, kLeast = 32" in header  # the same rule there
 
@@ -250,7 +250,7 @@ def test_many_queries_on_few_pixels(kernels, dtype, ordered):
     """Sums of 500 and more rows, in segments, for one pixel and for four."""
     for size, d, ensemble in (((1, 1), 16, True), ((2, 2), 13, True), ((2, 2), 264, False)):
         hidden, *rest = sample(dtype, 1, size, d, 600)
-        assert ops._segments(size[0] * size[1], 600 * (4 if ensemble else 1)) > 1
+        assert row_lists.segments_of(size[0] * size[1], 600 * (4 if ensemble else 1)) > 1
         h, _ = forward(kernels, hidden, *rest, ensemble)
         back = (torch.randn(h.shape).to(dtype), h, *rest[:3], size, *rest[3:], ensemble)
         want = ops.PLAIN["corner_gather_backward"](*back)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from liif_fast.head import chain, functional
+from liif_fast.head import chain, checks, functional
 
 _READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2"}
 
@@ -97,7 +97,7 @@ def on_cpu(monkeypatch) -> list[TapeOnCpu]:
         importlib.import_module("torch.optim.adam"), "_get_capturable_supported_devices", lambda **_: ["cpu"]
     )
     monkeypatch.setattr(functional, "CPU_KERNELS", False)
-    monkeypatch.setattr(functional, "_looked_at", lambda t: False)  # values, which CUDA is not asked for
+    monkeypatch.setattr(checks, "_looked_at", lambda t: False)  # values, which CUDA is not asked for
     monkeypatch.setattr(chain, "wanted", lambda hidden: not torch.compiler.is_compiling())
     return tapes
 
