@@ -99,12 +99,19 @@ Tensor gather_corners_backward_cpu(Tensor grad_rows, Tensor coord, Pair hidden_s
                                    bool ensemble);
 Tensor render_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp,
                   Tensor w_out, Tensor b_out, Pair size, Pair origin, bool ensemble);
+Tensor render_fourier_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_phase, Tensor w_mlp,
+                          Tensor b_mlp, Tensor w_out, Tensor b_out, Pair size, Pair origin, bool ensemble);
 Tensor decode_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp,
                   Tensor w_out, Tensor b_out, bool ensemble);
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decode_backward_cpu(Tensor grad_out, Tensor hidden, Tensor coord,
                                                                        std::optional<Tensor> cell, Tensor w_pos,
                                                                        Tensor w_mlp, Tensor b_mlp, Tensor w_out,
                                                                        bool ensemble);
+Tensor decode_fourier_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_phase, Tensor w_mlp,
+                          Tensor b_mlp, Tensor w_out, Tensor b_out, bool ensemble);
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decode_fourier_backward_cpu(
+    Tensor grad_out, Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_phase, Tensor w_mlp,
+    Tensor b_mlp, Tensor w_out, bool ensemble);
 Tensor render_int8_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos, Tensor w_q,
                        Tensor w_scale, Tensor b_mlp, Tensor act_scale, Tensor w_out, Tensor b_out, Pair size,
                        Pair origin, bool ensemble);

@@ -7,8 +7,11 @@ STABLE_TORCH_LIBRARY_IMPL(liif_fast, CPU, m) {
   m.impl("gather_corners", TORCH_BOX(&liif::gather_corners_cpu));
   m.impl("gather_corners_backward", TORCH_BOX(&liif::gather_corners_backward_cpu));
   m.impl("render", TORCH_BOX(&liif::render_cpu));
+  m.impl("render_fourier", TORCH_BOX(&liif::render_fourier_cpu));
   m.impl("decode", TORCH_BOX(&liif::decode_cpu));
   m.impl("decode_backward", TORCH_BOX(&liif::decode_backward_cpu));
+  m.impl("decode_fourier", TORCH_BOX(&liif::decode_fourier_cpu));
+  m.impl("decode_fourier_backward", TORCH_BOX(&liif::decode_fourier_backward_cpu));
   m.impl("render_int8", TORCH_BOX(&liif::render_int8_cpu));
 }
 

@@ -20,12 +20,15 @@ Tensor unpad(const Tensor& like, const S* from, const Pair& sizes, int64_t width
   return as(out, like.scalar_type());
 }
 
+// w_first: w_pos, or w_phase where the first layer is that of waves.h.
 template <class S>
 Gradients backward(const HeadKernel<S>& kernel, const Tensor& grad_out, const Tensor& hidden, const Tensor& coord,
-                   const std::optional<Tensor>& cell, const Tensor& w_pos, const Tensor& w_mlp, const Tensor& b_mlp,
-                   const Tensor& w_out, bool ensemble) {
+                   const std::optional<Tensor>& cell, const Tensor& w_first, bool waves, const Tensor& w_mlp,
+                   const Tensor& b_mlp, const Tensor& w_out, bool ensemble) {
   const Pair size{hidden.size(1), hidden.size(2)};
-  const Inputs<S> in = inputs<S>(hidden, coord, cell, w_pos, size, {0, 0}, ensemble);
+  const std::optional<Tensor> w_pos = waves ? std::nullopt : std::optional<Tensor>(w_first);
+  Inputs<S> in = inputs<S>(hidden, coord, cell, w_pos, size, {0, 0}, ensemble);
+  if (waves) in.waves(w_first);
   const int64_t d = in.queries.d, width = in.queries.width, outputs = w_out.size(0);
   const int64_t count = in.batch * in.queries.queries;
   check_layers(w_mlp, b_mlp, w_out, torch::stable::new_empty(w_out, {outputs}), d, "w_mlp");
@@ -75,10 +78,10 @@ Gradients backward(const HeadKernel<S>& kernel, const Tensor& grad_out, const Te
     }
   });
 
-  Tensor grad_hidden = torch::stable::new_zeros(hidden, {in.batch, size[0], size[1], d});
-  Tensor grad_w_pos = torch::stable::new_zeros(w_pos, {d, 4}, kScalar<S>);
-  if (count) Scatter<S>(in, first, nullptr, grad_hidden).grad_w_pos(static_cast<S*>(grad_w_pos.mutable_data_ptr()));
-  return {grad_hidden, as(grad_w_pos, w_pos.scalar_type()),
+  Tensor grad_hidden = torch::stable::new_zeros(hidden, {in.batch, size[0], size[1], in.queries.stride});
+  Tensor grad_first = torch::stable::new_zeros(w_first, {w_first.size(0), w_first.size(1)}, kScalar<S>);
+  if (count) Scatter<S>(in, first, nullptr, grad_hidden).grad_w_pos(static_cast<S*>(grad_first.mutable_data_ptr()));
+  return {grad_hidden, as(grad_first, w_first.scalar_type()),
           unpad(w_mlp, &sums[grad.weight_at(0)], {head.layers, d, d}, width),
           unpad(b_mlp, &sums[grad.bias_at(0)], {head.layers, d}, width),
           unpad(w_out, &sums[grad.out_at(0)], {outputs, d}, width)};
@@ -90,7 +93,15 @@ Gradients decode_backward_cpu(Tensor grad_out, Tensor hidden, Tensor coord, std:
                               Tensor w_mlp, Tensor b_mlp, Tensor w_out, bool ensemble) {
   check(hidden.dim() == 4, "hidden: shape [B, h, w, D] is wanted, got ", shape(hidden));
   return with_kernel(hidden, true, [&](const auto& kernel) {
-    return backward(kernel, grad_out, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, ensemble);
+    return backward(kernel, grad_out, hidden, coord, cell, w_pos, false, w_mlp, b_mlp, w_out, ensemble);
+  });
+}
+
+Gradients decode_fourier_backward_cpu(Tensor grad_out, Tensor hidden, Tensor coord, std::optional<Tensor> cell,
+                                      Tensor w_phase, Tensor w_mlp, Tensor b_mlp, Tensor w_out, bool ensemble) {
+  check(hidden.dim() == 4, "hidden: shape [B, h, w, 4 F] is wanted, got ", shape(hidden));
+  return with_kernel(hidden, true, [&](const auto& kernel) {
+    return backward(kernel, grad_out, hidden, coord, cell, w_phase, true, w_mlp, b_mlp, w_out, ensemble);
   });
 }
 

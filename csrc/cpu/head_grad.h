@@ -1,6 +1,6 @@
 // Gradients of the whole head for blocks of queries: the layers are computed again, so that the forward pass keeps
 // nothing, then gone through backwards while the block is in cache. Include inside an anonymous namespace, after
-// first_layer.h. A kind that is `dynamic` also gives
+// waves.h. A kind that is `dynamic` also gives
 //   where_active(acts, x)                             x where the activation is not zero, else 0
 //   pair_acts(even, odd, columns, to)                 two rows of activations, entry by entry side by side
 //   pair_gradients(even, odd, factors, inverse, columns, to)   two rows of gradients times a factor for each row and
@@ -190,7 +190,8 @@ void forward_again(const Head<typename K::S>& head, const Geometry<typename K::S
   }
 }
 
-// Output layer and blend, backwards: in `values`, the last layer's values become the gradient of its sums.
+// Output layer and blend, backwards: in `values`, the last layer's values become the gradient of its sums; of waves
+// without hidden layers, which no ReLU follows, of themselves.
 template <class V>
 void blend_gradient(const HeadGradient<typename V::S>& grad, const Block<typename V::S>& block, int64_t query,
                     char* values, typename V::S* sums) {
@@ -198,6 +199,7 @@ void blend_gradient(const HeadGradient<typename V::S>& grad, const Block<typenam
   using R = typename V::R;
   const Head<S>& head = grad.head;
   const int64_t width = head.in.width, value_row = row_bytes(width, sizeof(S));
+  const bool masked = head.layers || !head.in.waves;
   const auto row = [&](int i) { return reinterpret_cast<S*>(values + block.row[i] * value_row); };
   for (int q = 0, at = 0; q < block.queries; at += block.count[q++]) {
     const S* g = grad.grad_out + (query + q) * head.outputs;
@@ -212,7 +214,8 @@ void blend_gradient(const HeadGradient<typename V::S>& grad, const Block<typenam
         back = V::fma(g_o, V::load(head.w_out + o * width + col), back);
       }
       for (int i = at; i < end; ++i) {
-        V::store(row(i) + col, V::where_positive(V::load(row(i) + col), V::mul(V::set1(block.weight[i]), back)));
+        const R weighed = V::mul(V::set1(block.weight[i]), back);
+        V::store(row(i) + col, masked ? V::where_positive(V::load(row(i) + col), weighed) : weighed);
       }
     }
   }
@@ -267,7 +270,7 @@ void gradient(const HeadGradient<typename K::S>& grad, int64_t begin, int64_t en
         values = other;
         other = swap;
       }
-      for (int m = 0; m < block.rows; ++m) {
+      for (int m = 0; m < block.rows && (l || !head.in.waves); ++m) {  // a ReLU follows all but waves
         S* row = reinterpret_cast<S*>(values + m * value_row);
         const char* act = acts + m * act_row;
         for (int64_t col = 0; col < d; col += V::N) {

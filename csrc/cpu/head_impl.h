@@ -1,5 +1,5 @@
 // The whole head for blocks of queries: first layer, hidden layers, blend, output. Include inside an anonymous
-// namespace, after first_layer.h.
+// namespace, after waves.h.
 #include "head_tile.h"
 
 // First layer of sides x sides corners of one query (all four, or one), columns [col, col + panel). Where activations
@@ -39,6 +39,8 @@ LIIF_HD void first_columns(const Head<typename K::S>& head, const T* const* from
 #pragma GCC unroll 4
       for (int v = 0; v < K::panel; ++v) V::store(row + v * V::N, V::relu(x[i][v]));
     } else {
+#pragma GCC unroll 4
+      for (int v = 0; v < K::panel; ++v) x[i][v] = activated<K>(x[i][v]);
       K::template put<K::panel>(to[i] + col * K::act_bytes, x[i]);
     }
   }
@@ -124,8 +126,19 @@ void first_layer(const Head<typename K::S>& head, const Geometry<typename K::S>&
     char* to[4];
     for (int j = 0; j < block.count[i]; ++j) {
       const int k = block.corner[at + j];
-      from[j] = hidden + (g.row[k >> 1][q] + g.col[k & 1][q]) * head.in.d;
+      from[j] = hidden + (g.row[k >> 1][q] + g.col[k & 1][q]) * head.in.stride;
       to[j] = acts + block.row[at + j] * act_row;
+    }
+    if constexpr (!K::strict) {
+      if (head.in.waves) {
+        S rel_y[4], rel_x[4];
+        for (int j = 0; j < block.count[i]; ++j) {
+          rel_y[j] = g.ry[block.corner[at + j] >> 1][q];
+          rel_x[j] = g.rx[block.corner[at + j] & 1][q];
+        }
+        wave_rows<K, T, last>(head.in, block.count[i], from, rel_y, rel_x, g.cell_y[q], g.cell_x[q], to);
+        continue;
+      }
     }
     const S ry[2] = {g.ry[0][q], g.ry[1][q]}, rx[2] = {g.rx[0][q], g.rx[1][q]};
     if (block.count[i] == 4) {

@@ -10,7 +10,8 @@
 //   dynamic            activations are integers with a scale for each row, found when the row is complete
 //   start(bias), broadcast(p), load(p), dot(acc, pair, weights)
 //   value(acc, multiplier, bias)   the layer's output before ReLU; dynamic: value(acc, multiplier, bias, row scale)
-//   put<n>(to, x[n])   ReLU, conversion and store of n vectors of activations; may write up to 64 bytes from `to` on
+//   put<n>(to, x[n])   conversion and store of n vectors of activations; may write up to 64 bytes from `to` on; strict:
+//                      clamped to [0, 255], which is a ReLU too
 //                      dynamic instead: quantize(values, d, act_max, to), which returns the row's scale
 // A group is as wide as a scalar S. Groups that are zero in all rows of a tile are skipped: after ReLU that is a third
 // of single inputs or more, when the rows are corners of neighbouring queries; of pairs and fours it is much when those
@@ -29,6 +30,12 @@ struct RowScale {
     scale = zero ? S(0) : top / act_max + top * S(0);  // the product: a row that holds infinity becomes NaN
   }
 };
+
+// What a layer's value is to the next one.
+template <class K>
+LIIF_HD typename K::Vec::R activated(typename K::Vec::R x) {
+  return K::strict ? x : K::Vec::relu(x);
+}
 
 // What becomes of a layer's sums: activations for the next layer; values after ReLU; the sums themselves.
 enum Result { kActivations, kValues, kSums };
@@ -82,6 +89,8 @@ void tile(const TileInput& in, const char* weights, const typename K::S* bias, c
       else x[v] = K::value(acc[m][v], multiplier + v * V::N, bias + v * V::N);
     }
     if constexpr (result == kActivations) {
+#pragma GCC unroll 4
+      for (int v = 0; v < n; ++v) x[v] = activated<K>(x[v]);
       K::template put<n>(out + m * out_row, x);
     } else {
 #pragma GCC unroll 4

@@ -114,10 +114,12 @@ struct Queries {
   const void* hidden;  // [B, h, w, D]
   const S* coord;      // [B, Q, 2]
   const S* cell;       // [B, Q, 2] or null
-  const S* w_pos;      // [4, width]: one row per column of the operator's w_pos, padded with zeros; null: rows as they are
+  const S* w_pos;      // [4, width]: one row per column of the operator's w_pos, padded with zeros; waves: [2, width]; null: rows as they are
   int64_t queries;     // Q
   int64_t image;       // h * w
-  int64_t d;           // D
+  int64_t d;           // D: inputs of the hidden layers
+  int64_t stride;      // numbers in a row of hidden: D, of waves 2 D
+  bool waves;          // the first layer is that of waves.h
   int64_t width;       // D padded to a multiple of 64
   int32_t* outside;    // set to 1 when a query needs a pixel that hidden does not hold
 };
@@ -213,6 +215,9 @@ struct GatherKernel {
   // null: without ReLU; grad_w_pos null: not wanted.
   void (*backward[kHiddenTypes])(const void* grad_h, const void* h, int64_t d, int64_t width, const SortedRow<S>* rows,
                                  int64_t count, S* sum, S* grad_w_pos);
+  // The same of waves.h's first layer: sum[4 F] and grad_phase[2, width] of one pixel of hidden, whose rows these are.
+  void (*waves[kHiddenTypes])(const Queries<S>&, const void* grad_h, int64_t pixel, const SortedRow<S>* rows,
+                              int64_t count, S* sum, S* grad_phase);
   // Round a sum to the hidden type.
   void (*round[kHiddenTypes])(const S* sum, int64_t d, void* out);
 };

@@ -22,8 +22,8 @@ struct BFloat16 : Float<Vec, kBF16> {
   static void put(char* to, const __m512* x) {
 #pragma GCC unroll 2
     for (int v = 0; v < n; v += 2) {
-      const __m512 second = v + 1 < n ? Vec::relu(x[v + 1]) : Vec::zero();
-      Vec::store_int(to + 32 * v, (__m512i)_mm512_cvtne2ps_pbh(second, Vec::relu(x[v])));
+      const __m512 second = v + 1 < n ? x[v + 1] : Vec::zero();
+      Vec::store_int(to + 32 * v, (__m512i)_mm512_cvtne2ps_pbh(second, x[v]));
     }
   }
 };

@@ -4,13 +4,14 @@
 // A vector class V has
 //   S, R, N            scalar, register, scalars in a register
 //   rows, panel        the tile of accumulators that registers hold: rows x panel vectors
-//   zero, set1, load, store, add, mul, fma, relu, where_positive, either, list_nonzero, sum
+//   zero, set1, load, store, add, mul, fma, nearest, relu, where_positive, either, list_nonzero, sum
 // and for integers
 //   I, set1_int, load_int, zero_int, to_float          a register of 32-bit integers; load_int: aligned
 //   bits, max_int, largest_int, abs, max, nearest_int, pack_words, where_word, load_words, low_word, two_words,
 //   store_int                                          Fixed16 alone; store_bytes: Int8 (kinds_vnni.h)
 // Kinds name theirs Vec.
 #include "first_layer.h"
+#include "waves.h"
 #include "gather_impl.h"
 #include "head_grad.h"
 
@@ -32,7 +33,7 @@ struct Float {
   static Acc value(Acc acc, const S*, const S*) { return acc; }
   template <int n>
   static void put(char* to, const Acc* x) {
-    for (int v = 0; v < n; ++v) V::store(reinterpret_cast<S*>(to) + v * V::N, V::relu(x[v]));
+    for (int v = 0; v < n; ++v) V::store(reinterpret_cast<S*>(to) + v * V::N, x[v]);
   }
 };
 
@@ -110,7 +111,7 @@ struct Kernels {
   template <class V>
   static constexpr GatherKernel<typename V::S> gather = {
       kPath, {gather_forward<V, T, true>...}, {gather_forward<V, T, false>...}, {gather_backward<V, T>...},
-      {gather_round<V, T>...}};
+      {wave_gradient<V, T>...}, {gather_round<V, T>...}};
 
   template <class K>
   static constexpr HeadKernel<typename K::S> inference = {

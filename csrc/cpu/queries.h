@@ -48,15 +48,34 @@ struct Inputs {
     queries.y = make_axis<S>(size[0], origin[0], hidden_size[0], ensemble);
     queries.x = make_axis<S>(size[1], origin[1], hidden_size[1], ensemble);
     queries.ensemble = ensemble;
+    queries.waves = false;
     queries.hidden = hidden_map ? hidden.const_data_ptr() : nullptr;
     queries.coord = static_cast<const S*>(coord.const_data_ptr());
     queries.cell = cell ? static_cast<const S*>(cell->const_data_ptr()) : nullptr;
     queries.w_pos = w_pos_ ? w_pos.data() : nullptr;
     queries.queries = coord.size(1);
     queries.image = hidden_size[0] * hidden_size[1];
-    queries.d = d;
+    queries.d = queries.stride = d;
     queries.width = padded(d);
     queries.outside = &outside;
+  }
+
+  // The first layer is that of waves.h: hidden has 2 D channels, w_phase [D / 2, 2].
+  void waves(const Tensor& w_phase) {
+    const int64_t frequencies = queries.stride / 4;
+    check(queries.stride % 128 == 0 && w_phase.dim() == 2 && w_phase.size(0) == frequencies && w_phase.size(1) == 2,
+          "hidden [B, h, w, 4 F] and w_phase [F, 2] with F a multiple of 32 are wanted, got ", queries.stride,
+          " channels and w_phase ", shape(w_phase));
+    queries.waves = true;
+    queries.d = 2 * frequencies;
+    queries.width = padded(queries.d);
+    const Tensor w = as(w_phase, kScalar<S>);
+    const S* p = static_cast<const S*>(w.const_data_ptr());
+    w_pos.resize(2 * queries.width);
+    for (int64_t i = 0; i < frequencies; ++i) {
+      for (int c = 0; c < 2; ++c) w_pos[c * queries.width + i] = p[2 * i + c];
+    }
+    queries.w_pos = w_pos.data();
   }
 
   void check_inside() const {

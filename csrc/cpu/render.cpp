@@ -35,11 +35,14 @@ Tensor run(const HeadKernel<S>& kernel, Head<S>& head, const Inputs<S>& in, Para
   return out;
 }
 
+// w_phase: the first layer is that of waves.h; else w_pos.
 template <class S>
 Tensor render(const HeadKernel<S>& kernel, const Tensor& hidden, const Tensor& coord, const std::optional<Tensor>& cell,
-              const Tensor& w_pos, const Tensor& w_mlp, const Tensor& b_mlp, const Tensor& w_out, const Tensor& b_out,
-              const Pair& size, const Pair& origin, bool ensemble) {
-  const Inputs<S> in = inputs<S>(hidden, coord, cell, w_pos, size, origin, ensemble);
+              const std::optional<Tensor>& w_pos, const std::optional<Tensor>& w_phase, const Tensor& w_mlp,
+              const Tensor& b_mlp, const Tensor& w_out, const Tensor& b_out, const Pair& size, const Pair& origin,
+              bool ensemble) {
+  Inputs<S> in = inputs<S>(hidden, coord, cell, w_pos, size, origin, ensemble);
+  if (w_phase) in.waves(*w_phase);
   check_layers(w_mlp, b_mlp, w_out, b_out, in.queries.d, "w_mlp");
   Parameters<S> p;
   Head<S> head{};
@@ -80,7 +83,16 @@ bool quantized_affine(const Tensor& w_scale, const Tensor& b_mlp, const Tensor& 
 Tensor render_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp,
                   Tensor w_out, Tensor b_out, Pair size, Pair origin, bool ensemble) {
   const auto call = [&](const auto& kernel) {
-    return render(kernel, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble);
+    return render(kernel, hidden, coord, cell, w_pos, std::nullopt, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble);
+  };
+  return with_kernel(hidden, false, call);
+}
+
+Tensor render_fourier_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_phase, Tensor w_mlp,
+                          Tensor b_mlp, Tensor w_out, Tensor b_out, Pair size, Pair origin, bool ensemble) {
+  const auto call = [&](const auto& kernel) {
+    return render(kernel, hidden, coord, cell, std::nullopt, w_phase, w_mlp, b_mlp, w_out, b_out, size, origin,
+                  ensemble);
   };
   return with_kernel(hidden, false, call);
 }
@@ -91,7 +103,18 @@ Tensor decode_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tenso
   check(hidden.dim() == 4, "hidden: shape [B, h, w, D] is wanted, got ", shape(hidden));
   const Pair size{hidden.size(1), hidden.size(2)};
   const auto call = [&](const auto& kernel) {
-    return render(kernel, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, {0, 0}, ensemble);
+    return render(kernel, hidden, coord, cell, w_pos, std::nullopt, w_mlp, b_mlp, w_out, b_out, size, {0, 0}, ensemble);
+  };
+  return with_kernel(hidden, true, call);
+}
+
+Tensor decode_fourier_cpu(Tensor hidden, Tensor coord, std::optional<Tensor> cell, Tensor w_phase, Tensor w_mlp,
+                          Tensor b_mlp, Tensor w_out, Tensor b_out, bool ensemble) {
+  check(hidden.dim() == 4, "hidden: shape [B, h, w, 4 F] is wanted, got ", shape(hidden));
+  const Pair size{hidden.size(1), hidden.size(2)};
+  const auto call = [&](const auto& kernel) {
+    return render(kernel, hidden, coord, cell, std::nullopt, w_phase, w_mlp, b_mlp, w_out, b_out, size, {0, 0},
+                  ensemble);
   };
   return with_kernel(hidden, true, call);
 }

@@ -63,7 +63,8 @@ struct Sorted {
 
 constexpr int64_t kScatterRows = 256;  // sorted rows of one task; sums do not depend on the number of threads
 
-// Gradients of gathered rows summed into the pixels that they came from, and the gradient of w_pos, where there is one.
+// Gradients of gathered rows summed into the pixels that they came from, and the gradient of w_pos, where there is one
+// (of waves: of w_phase).
 // Tasks sum kScatterRows sorted rows each. A pixel whose rows lie in one task is finished there; of one that continues,
 // the task keeps a partial sum, and a second pass adds those in order.
 template <class S>
@@ -76,18 +77,20 @@ class Scatter {
         tasks_((rows_ + kScatterRows - 1) / kScatterRows), type_(hidden_type(grad_h, "grad_h")),
         element_(int64_t(grad_h.element_size())), grad_h_(grad_h.const_data_ptr()),
         h_(h ? h->const_data_ptr() : nullptr), grad_hidden_(static_cast<char*>(grad_hidden.mutable_data_ptr())),
-        partial_(tasks_ * 2 * q_.width), grad_w_pos_(q_.w_pos ? tasks_ * 4 * q_.width : 0) {
+        length_(padded(q_.stride)), partial_(tasks_ * 2 * length_), grad_w_pos_(q_.w_pos ? tasks_ * 4 * q_.width : 0) {
     parallel_tasks(tasks_, [&](int64_t t) { sum(t); });
     parallel_tasks(tasks_, [&](int64_t t) { join(t); });
   }
 
+  // w_pos [D, 4], or w_phase [D / 2, 2].
   void grad_w_pos(S* out) {
+    const int64_t columns = q_.waves ? 2 : 4, count = q_.waves ? q_.d / 2 : q_.d;
     std::vector<double> total(size_t(4 * q_.width), 0.0);
     for (int64_t t = 0; t < tasks_; ++t) {
       for (size_t i = 0; i < total.size(); ++i) total[i] += grad_w_pos_[t * 4 * q_.width + int64_t(i)];
     }
-    for (int64_t i = 0; i < q_.d; ++i) {
-      for (int64_t c = 0; c < 4; ++c) out[4 * i + c] = S(total[size_t(c * q_.width + i)]);
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t c = 0; c < columns; ++c) out[columns * i + c] = S(total[size_t(c * q_.width + i)]);
     }
   }
 
@@ -100,7 +103,7 @@ class Scatter {
   }
 
   void finish(int64_t pixel, const S* sum) {
-    gather_kernel_of<S>().round[type_](sum, q_.d, grad_hidden_ + pixel * q_.d * element_);
+    gather_kernel_of<S>().round[type_](sum, q_.stride, grad_hidden_ + pixel * q_.stride * element_);
   }
 
   void sum(int64_t task) {
@@ -118,15 +121,17 @@ class Scatter {
         rows[i - begin].pos[3] = q_.cell[2 * query + 1] * q_.x.n;
       }
     }
-    Buffer<S> sum(q_.width);
+    Buffer<S> sum(length_);
     for (int64_t at = begin; at < end;) {
       const int64_t pixel = pixel_at(at), first = sorted_.start[size_t(pixel)], last = sorted_.start[size_t(pixel + 1)];
       const bool whole = first >= begin && last <= end;
-      S* to = whole ? sum.data() : &partial_[(2 * task + (first < begin ? 0 : 1)) * q_.width];
-      if (whole) __builtin_memset(to, 0, size_t(q_.width) * sizeof(S));
+      S* to = whole ? sum.data() : &partial_[(2 * task + (first < begin ? 0 : 1)) * length_];
+      if (whole) __builtin_memset(to, 0, size_t(length_) * sizeof(S));
       const int64_t stop = std::min(last, end);
-      gather_kernel_of<S>().backward[type_](grad_h_, h_, q_.d, q_.width, rows + (at - begin), stop - at, to,
-                                            q_.w_pos ? &grad_w_pos_[task * 4 * q_.width] : nullptr);
+      const GatherKernel<S>& kernel = gather_kernel_of<S>();
+      S* of_w_pos = q_.w_pos ? &grad_w_pos_[task * 4 * q_.width] : nullptr;
+      if (q_.waves) kernel.waves[type_](q_, grad_h_, pixel, rows + (at - begin), stop - at, to, of_w_pos);
+      else kernel.backward[type_](grad_h_, h_, q_.d, q_.width, rows + (at - begin), stop - at, to, of_w_pos);
       if (whole) finish(pixel, to);
       at = stop;
     }
@@ -136,9 +141,9 @@ class Scatter {
   void join(int64_t task) {
     const int64_t pixel = pixel_at(end_of(task) - 1), last = sorted_.start[size_t(pixel + 1)];
     if (last <= end_of(task) || sorted_.start[size_t(pixel)] < task * kScatterRows) return;
-    S* total = &partial_[(2 * task + 1) * q_.width];
+    S* total = &partial_[(2 * task + 1) * length_];
     for (int64_t next = task + 1; next * kScatterRows < last; ++next) {
-      for (int64_t i = 0; i < q_.width; ++i) total[i] += partial_[2 * next * q_.width + i];
+      for (int64_t i = 0; i < length_; ++i) total[i] += partial_[2 * next * length_ + i];
     }
     finish(pixel, total);
   }
@@ -151,7 +156,8 @@ class Scatter {
   int64_t element_;
   const void *grad_h_, *h_;
   char* grad_hidden_;
-  Buffer<S> partial_;     // [tasks, 2, width]: of the pixel that began before, of the one that continues behind
+  int64_t length_;        // of a pixel's sums
+  Buffer<S> partial_;     // [tasks, 2, length_]: of the pixel that began before, of the one that continues behind
   Buffer<S> grad_w_pos_;  // [tasks, 4, width]; empty without w_pos
 };
 

@@ -8,7 +8,7 @@ struct HiddenRows {
   HiddenRows(const Queries<float>& in, const TileGeometry& g, int first, int n, int corners) {
     const T* hidden = static_cast<const T*>(in.hidden);
     for (int k = 0; k < corners; ++k) {
-      for (int q = 0; q < n; ++q) at[k][q] = hidden + (g.row[k >> 1][first + q] + g.col[k & 1][first + q]) * in.d;
+      for (int q = 0; q < n; ++q) at[k][q] = hidden + (g.row[k >> 1][first + q] + g.col[k & 1][first + q]) * in.stride;
     }
   }
 };
@@ -87,7 +87,8 @@ LIIF_HD void first_tiles(const Head<float>& head, const TileGeometry& g, const H
       }
     }
     char* out = to + q * row;
-    K::put(out, out + (sides == 2 ? 16 : 1) * row, x[0][0], x[0][1], x[1][0], x[1][1]);
+    K::put(out, out + (sides == 2 ? 16 : 1) * row, activated<K>(x[0][0]), activated<K>(x[0][1]), activated<K>(x[1][0]),
+           activated<K>(x[1][1]));
   }
   poison = bad;
 }
@@ -107,11 +108,39 @@ __attribute__((noinline)) Vec::R first_tiles(const Head<float>& head, const Tile
   return poison;
 }
 
+// As first_tiles, of waves.h's first layer.
+template <class K, class T, int sides>
+void wave_tiles(const Queries<float>& in, const TileGeometry& g, const HiddenRows<T>& rows, int first, int n,
+                char* acts) {
+  const int64_t row = row_bytes(in.width, K::act_bytes), frequencies = in.d / 2;
+  for (int q = 0; q < n; q += 3 - sides) {
+    for (int64_t j = 0; j < frequencies; j += 32) {
+      for (int sy = 0; sy < sides; ++sy) {
+        Waves<Vec> waves[2];
+        for (int i = 0; i < 2; ++i) {
+          const int sx = sides == 2 ? i : 0, at = sides == 2 ? q : q + i < n ? q + i : q, query = first + at;
+          const Vec::R cell_y = Vec::set1(g.cell_y[query]), cell_x = Vec::set1(g.cell_x[query]);
+          const Vec::R phase[2] = {wave_phase<Vec>(in, j, cell_y, cell_x), wave_phase<Vec>(in, j + 16, cell_y, cell_x)};
+          waves[i].fill(rows.at[2 * sy + sx][at], frequencies, j, Vec::set1(g.ry[sy][query]),
+                        Vec::set1(g.rx[sx][query]), phase);
+        }
+        char *out = acts + (32 * sy + q) * row + j * K::act_bytes, *next = out + (sides == 2 ? 16 : 1) * row;
+        const int64_t sines = frequencies * K::act_bytes;
+        K::put(out, next, waves[0].cosines[0], waves[0].cosines[1], waves[1].cosines[0], waves[1].cosines[1]);
+        K::put(out + sines, next + sines, waves[0].sines[0], waves[0].sines[1], waves[1].sines[0], waves[1].sines[1]);
+      }
+    }
+  }
+}
+
 // The first layer of up to 16 queries from `first` on. Integers hold neither NaN nor infinity: weights become NaN where
 // they would hide that a row is not finite.
 template <class K, class T, int sides>
 void first_layer_of_group(const Head<float>& head, TileGeometry& g, int first, int n, RowTerms& t, char* acts) {
   const HiddenRows<T> rows(head.in, g, first, n, sides * sides);
+  if constexpr (!K::strict) {
+    if (head.in.waves) return wave_tiles<K, T, sides>(head.in, g, rows, first, n, acts);
+  }
   const Vec::R poison = same_terms<K>(head.in, g, first, n, t)
                             ? first_tiles<K, T, sides, true>(head, g, rows, first, n, t, acts)
                             : first_tiles<K, T, sides, false>(head, g, rows, first, n, t, acts);

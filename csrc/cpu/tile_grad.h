@@ -5,8 +5,9 @@
 constexpr int64_t kRowsBytes = row_bytes(kBlockRows, 2);  // of a matrix whose columns were a block's rows
 constexpr int kStepsOfBlock = kBlockRows / 32;
 
-// A layer's gradient of its sums, from those of the next one: where its activation was positive.
-template <class K>
+// A layer's gradient of its sums, from those of the next one: where its activation was positive. Not masked: of waves,
+// which no ReLU follows.
+template <class K, bool masked>
 struct ToGradients {
   const char* sums;
   const char* acts;  // of the layer, rows `row` bytes apart
@@ -18,8 +19,11 @@ struct ToGradients {
     for (int i = 0; i < 2; ++i) {
       const int r = 2 * unit + i;
       const float* from = reinterpret_cast<const float*>(sums + r / 16 * 2048 + r % 16 * 64);
-      const typename K::Acc a = Vec::where_active(acts + r * row, Vec::load(from));
-      const typename K::Acc b = Vec::where_active(acts + r * row + 32, Vec::load(from + 256));
+      typename K::Acc a = Vec::load(from), b = Vec::load(from + 256);
+      if constexpr (masked) {
+        a = Vec::where_active(acts + r * row, a);
+        b = Vec::where_active(acts + r * row + 32, b);
+      }
       float* out = reinterpret_cast<float*>(reinterpret_cast<char*>(values) + r * value_row);
       Vec::store(out, a);
       Vec::store(out + 16, b);
@@ -174,11 +178,15 @@ void tile_gradient(const HeadGradient<float>& grad, int64_t begin, int64_t end, 
       pack_pairs(acts(l), row, halves, width, s.packed_acts);
       const auto products = halves == kStepsOfBlock ? outer_products<K, kStepsOfBlock> : outer_products<K, 0>;
       products(s.packed_grads, s.packed_acts, halves, d, width, sums + grad.weight_at(l), s.nowhere);
-      tile_layer<K, kSteps>(grad.back, l, now, halves, s.sums, [&](int half, int pair, const char* from) {
-        const int64_t at = half * 32 * row + pair * 64;
-        float* values = reinterpret_cast<float*>(s.values + half * 32 * value_row) + pair * 32;
-        return ToGradients<K>{from, acts(l) + at, next + at, values, row, value_row};
-      });
+      const auto back = [&](auto masked) {
+        tile_layer<K, kSteps>(grad.back, l, now, halves, s.sums, [&](int half, int pair, const char* from) {
+          const int64_t at = half * 32 * row + pair * 64;
+          float* values = reinterpret_cast<float*>(s.values + half * 32 * value_row) + pair * 32;
+          return ToGradients<K, masked.value != 0>{from, acts(l) + at, next + at, values, row, value_row};
+        });
+      };
+      if (l || !head.in.waves) back(Count<1>{});
+      else back(Count<0>{});
     }
     to_queries<Vec, T>(grad, block, query, s.values);
   });

@@ -9,7 +9,7 @@
 // A kind K gives what first_layer (head_impl.h) asks of one, and
 //   dot<c, a, b>()                        the product of tiles
 //   value(sums, multiplier, bias)         16 sums of the layer, before ReLU
-//   put(to, next, a, b, c, d)             32 columns of two rows: ReLU, conversion, activations
+//   put(to, next, a, b, c, d)             32 columns of two rows: conversion, activations; 8-bit ones are clamped
 // Rows of activations lie row_bytes(width, act_bytes) apart, as in other kernels.
 #include "kinds.h"
 #include "tile_period.h"
@@ -24,12 +24,12 @@ struct TileBf16 : Float<Vec, kTileBF16> {
     return Vec::add(Vec::load(reinterpret_cast<const float*>(sums)), Vec::load(bias));
   }
   static LIIF_HD void put(char* to, char* next, Acc a, Acc b, Acc c, Acc d) {
-    Vec::put_words(to, Vec::relu(a), Vec::relu(b));
-    Vec::put_words(next, Vec::relu(c), Vec::relu(d));
+    Vec::put_words(to, a, b);
+    Vec::put_words(next, c, d);
   }
   template <int n>
   static void put(char* to, const Acc* x) {
-    for (int v = 0; v < n; v += 2) Vec::put_words(to + 32 * v, Vec::relu(x[v]), Vec::relu(x[v + 1]));
+    for (int v = 0; v < n; v += 2) Vec::put_words(to + 32 * v, x[v], x[v + 1]);
   }
 };
 
@@ -62,8 +62,10 @@ struct ToActivations {
     const int half = unit / 8, r = unit % 8 * 2;
     const char* from = sums + half * 2048 + r * 64;
     char* out = to + (half * 16 + r) * row;
-    K::put(out, out + row, K::value(from, multiplier, bias), K::value(from + 1024, multiplier + 16, bias + 16),
-           K::value(from + 64, multiplier, bias), K::value(from + 1088, multiplier + 16, bias + 16));
+    K::put(out, out + row, activated<K>(K::value(from, multiplier, bias)),
+           activated<K>(K::value(from + 1024, multiplier + 16, bias + 16)),
+           activated<K>(K::value(from + 64, multiplier, bias)),
+           activated<K>(K::value(from + 1088, multiplier + 16, bias + 16)));
   }
 };
 

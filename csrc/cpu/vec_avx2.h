@@ -8,6 +8,7 @@ using Narrow = __m128i;
 struct Vec : VecX86 {
   static constexpr int rows = 6, panel = 2;  // 12 of 16 registers
 
+  static R nearest(R x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   using VecX86::store;
   static void store(Bf16* p, R x) {
     const I nan = bits(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));

@@ -8,6 +8,7 @@ using Narrow = __m256i;
 struct Vec : VecX86 {
   static constexpr int rows = 6, panel = 4;  // 24 of 32 registers
 
+  static R nearest(R x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   using VecX86::store;
   static void store(Bf16* p, R x) {
     const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);

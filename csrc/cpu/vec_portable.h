@@ -41,6 +41,10 @@ struct PortableVec {
     return a * b + c;
 #endif
   }
+  static R nearest(R x) {  // whole numbers, ties to even
+    for (int i = 0; i < N; ++i) x[i] = nearest_even(x[i]);
+    return x;
+  }
   static R relu(R x) { return keep(x, ~(x < zero())); }  // NaN stays NaN, as in torch
   static R where_positive(R mask, R x) { return keep(x, mask > zero()); }
   static R either(R a, R b) { return (R)((Bits)a | (Bits)b); }

@@ -38,6 +38,13 @@ def _forward(a: Arguments) -> int:
     return _position(a) + _hidden(a) + _output(a)
 
 
+def _fourier_backward(a: Arguments) -> int:
+    """As ``_backward``; of the first layer the angles once more, and the gradients of coefficients, angles, phases."""
+    frequencies = a["w_phase"][0]
+    first = _rows(a) * frequencies * ((4 if a["cell"] is None else 12) + 14)
+    return first + 3 * _hidden(a) + 2 * _output(a)
+
+
 def _backward(a: Arguments) -> int:
     """The layers once more, since the forward pass keeps nothing, and two products for each: of its input's gradient
     and of its weights'."""
@@ -67,6 +74,8 @@ for _name, _formula in {
     "gather_corners_backward": _nothing,
     "render": _forward,
     "render_fourier": _fourier,
+    "decode_fourier": _fourier,
+    "decode_fourier_backward": _fourier_backward,
     "render_int8": _forward,
     "decode": _forward,
     "decode_backward": _backward,

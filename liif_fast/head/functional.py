@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import chain, convolution, differentiable, fourier, int8, reference, sampling, transforms
+from . import chain, convolution, differentiable, fourier_queries, int8, reference, sampling, transforms
 from .checks import check_queries
 from .fourier import FourierHead
 from .ops import CPU_KERNELS
@@ -126,7 +126,7 @@ def query(
     Equivalent to: ``reference.liif(feat, coord, cell, mlp, local_ensemble=...)``, paper equations 2, 4 and 5.
     """
     if isinstance(head, FourierHead):
-        return fourier.query(hidden, head, coord, cell, hidden.shape[1:3], (0, 0), local_ensemble)
+        return fourier_queries.query(hidden, head, coord, cell, hidden.shape[1:3], (0, 0), local_ensemble)
     if transforms.active():
         return differentiable.query(hidden, head, coord, cell, hidden.shape[1:3], (0, 0), local_ensemble)
     coord, cell = as_geometry(hidden, coord, cell)
@@ -182,7 +182,7 @@ def renderer(
     """
     where = (hidden.shape[1:3] if size is None else size, origin, local_ensemble)
     if isinstance(head, FourierHead):
-        return fourier.renderer(hidden, head, *where)
+        return fourier_queries.renderer(hidden, head, *where)
     if act_scale is None and transforms.active():
         cast = [(w.to(hidden.dtype), b.to(hidden.dtype)) for w, b in (*head.mlp, (head.w_out, head.b_out))]
         like = head._replace(mlp=tuple(cast[:-1]), w_out=cast[-1][0], b_out=cast[-1][1])

@@ -48,6 +48,15 @@ _lib.define(
     "Tensor w_out, Tensor b_out, SymInt[2] size, SymInt[2] origin, bool ensemble=True) -> Tensor"
 )
 _lib.define(
+    "decode_fourier(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_phase, Tensor w_mlp, Tensor b_mlp, "
+    "Tensor w_out, Tensor b_out, bool ensemble=True) -> Tensor"
+)
+_lib.define(
+    "decode_fourier_backward(Tensor grad_out, Tensor hidden, Tensor coord, Tensor? cell, Tensor w_phase, Tensor w_mlp, "
+    "Tensor b_mlp, Tensor w_out, bool ensemble=True) -> (Tensor grad_hidden, Tensor grad_w_phase, Tensor grad_w_mlp, "
+    "Tensor grad_b_mlp, Tensor grad_w_out)"
+)
+_lib.define(
     "decode(Tensor hidden, Tensor coord, Tensor? cell, Tensor w_pos, Tensor w_mlp, Tensor b_mlp, Tensor w_out, "
     "Tensor b_out, bool ensemble=True) -> Tensor"
 )
@@ -104,21 +113,19 @@ def _(grad_rows, coord, hidden_size, size, origin, ensemble=True):
 
 
 @torch.library.register_fake("liif_fast::render", lib=_lib)
+@torch.library.register_fake("liif_fast::render_fourier", lib=_lib)
 def _(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
     return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
 
 
-@torch.library.register_fake("liif_fast::render_fourier", lib=_lib)
-def _(hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
-    return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
-
-
 @torch.library.register_fake("liif_fast::decode", lib=_lib)
+@torch.library.register_fake("liif_fast::decode_fourier", lib=_lib)
 def _(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, ensemble=True):
     return coord.new_empty(coord.shape[0], coord.shape[1], w_out.shape[0])
 
 
 @torch.library.register_fake("liif_fast::decode_backward", lib=_lib)
+@torch.library.register_fake("liif_fast::decode_fourier_backward", lib=_lib)
 def _(grad_out, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, ensemble=True):
     given = (hidden, w_pos, w_mlp, b_mlp, w_out)
     return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in given)
@@ -170,15 +177,16 @@ def _decode_setup(ctx, inputs, output):
     hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, ctx.ensemble = inputs
     if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
         raise RuntimeError(
-            "liif_fast::decode has no gradient for coord and cell: use liif_fast.functional.query, which has one"
+            "liif_fast: decoding has no gradient for coord and cell: use liif_fast.functional.query, which has one"
         )
     ctx.b_out_dtype = b_out.dtype
     ctx.save_for_backward(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out)
 
 
-def _decode_gradient(ctx, grad_out):
+def _decode_gradient(ctx, grad_out, of="decode"):
     hidden, coord, cell, *parameters = ctx.saved_tensors
-    grad_hidden, *grads = torch.ops.liif_fast.decode_backward(grad_out, hidden, coord, cell, *parameters, ctx.ensemble)
+    backward = getattr(torch.ops.liif_fast, f"{of}_backward")
+    grad_hidden, *grads = backward(grad_out, hidden, coord, cell, *parameters, ctx.ensemble)
     return grad_hidden, None, None, *grads, grad_out.sum((0, 1)).to(ctx.b_out_dtype), None
 
 
@@ -209,12 +217,14 @@ for _name, _gradient, _setup in (
     ("corner_gather", _gather_backward, _gather_setup),
     ("gather_corners", _corners_backward, _corners_setup),
     ("decode", _decode_gradient, _decode_setup),
+    ("decode_fourier", functools.partial(_decode_gradient, of="decode_fourier"), _decode_setup),
     ("render", _unreachable, _no_gradient_setup),
     ("render_fourier", _unreachable, _no_gradient_setup),
     ("render_int8", _unreachable, _no_gradient_setup),
     ("corner_gather_backward", _unreachable, _no_double_backward),
     ("gather_corners_backward", _unreachable, _no_double_backward),
     ("decode_backward", _unreachable, _no_double_backward),
+    ("decode_fourier_backward", _unreachable, _no_double_backward),
 ):
     torch.library.register_autograd(f"liif_fast::{_name}", _gradient, setup_context=_setup, lib=_Refusing())
 

@@ -39,12 +39,25 @@ def _rows(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """For the queries of one image: row of the hidden map [q*K], its offset [q*K, 4 or 2] and w_pos to match, weight
     [q, K]."""
+    row, rel, sides, weight = _corner_rows(hidden_size, coord, cell, size, origin, ensemble)
+    pos = rel if sides is None else torch.cat([rel, sides], -1)
+    return row, pos, w_pos[:, : pos.shape[-1]], weight
+
+
+def _corner_rows(
+    hidden_size: Sequence[int],
+    coord: Tensor,
+    cell: Tensor | None,
+    size: Sequence[int],
+    origin: Sequence[int],
+    ensemble: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """For the queries of one image: row of the hidden map [q*K], its offset [q*K, 2], the cell in feature pixels
+    [q*K, 2] if there is one, weight [q, K]."""
     index, rel, weight = corners(coord, size, ensemble)
-    row = _number(index, hidden_size[1], origin)
-    pos = rel
-    if cell is not None:
-        pos = torch.cat([rel, times_size(cell, size).unsqueeze(-2).expand_as(rel)], -1)
-    return row.flatten(), pos.flatten(0, 1), w_pos[:, : pos.shape[-1]], weight
+    row = _number(index, hidden_size[1], origin).flatten()
+    sides = None if cell is None else times_size(cell, size).unsqueeze(-2).expand_as(rel).flatten(0, 1)
+    return row, rel.flatten(0, 1), sides, weight
 
 
 def _number(index: Tensor, w: int, origin: Sequence[int]) -> Tensor:
@@ -149,11 +162,11 @@ def _render_fourier(hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, b_out, si
     dtype = matmul_dtype(hidden.dtype, hidden.device.type)
     w_out, b_out = w_out.to(coord.dtype).t(), b_out.to(coord.dtype)
     for b, s in _chunks(hidden, coord):
-        index, rel, weight = corners(coord[b, s], size, ensemble)
-        row = (index[..., 0] - origin[0]) * w + (index[..., 1] - origin[1])
-        sides = None if cell is None else times_size(cell[b, s], size).unsqueeze(-2).expand_as(rel).flatten(0, 1)
-        rows = flat[b].index_select(0, row.flatten())
-        x = fourier.features(rows, rel.flatten(0, 1), sides, w_phase.to(coord.dtype)).to(hidden.dtype).to(dtype)
+        row, rel, sides, weight = _corner_rows(
+            (h, w), coord[b, s], None if cell is None else cell[b, s], size, origin, ensemble
+        )
+        x = fourier.features(flat[b].index_select(0, row), rel, sides, w_phase.to(coord.dtype))
+        x = x.to(hidden.dtype).to(dtype)
         for layer in layers:
             x = _hidden_layer(x, *layer)
         torch.addmm(b_out, _blend(x, weight), w_out, out=out[b, s])
@@ -164,32 +177,72 @@ def _decode(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, ensemble=Tru
     return _render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, hidden.shape[1:3], (0, 0), ensemble)
 
 
+def _layers_backward(first, weight, grad_out, layers, w_out, grads, relu=True):
+    """Gradient of the first layer's values [q*K, D]; those of w_mlp, b_mlp and w_out are added to ``grads``.
+
+    relu: the first layer's values follow one, whose zeros have no gradient.
+    """
+    grad_w_mlp, grad_b_mlp, grad_w_out = grads
+    x = [first]
+    for layer in layers:
+        x.append(_hidden_layer(x[-1], *layer))
+    g = grad_out.to(grad_w_out.dtype)
+    grad_w_out.addmm_(g.t(), _blend(x[-1], weight))
+    g = (weight.unsqueeze(-1) * (g @ w_out.to(g.dtype)).unsqueeze(1)).flatten(0, 1).to(first.dtype)
+    for i in reversed(range(len(layers))):
+        g = g * (x[i + 1] > 0)
+        grad_b_mlp[i] += g.sum(0)
+        grad_w_mlp[i] += g.t() @ x[i]
+        g = g @ layers[i][0]
+    return (g * (first > 0) if relu else g).to(grad_w_out.dtype)
+
+
+def _zeros(hidden, dtype, *parameters):
+    """Sums of gradients: of hidden [B, h * w, D], of parameters."""
+    grad_hidden = torch.zeros(hidden.flatten(1, 2).shape, dtype=dtype, device=hidden.device)
+    return grad_hidden, [torch.zeros(t.shape, dtype=dtype, device=t.device) for t in parameters]
+
+
 def _decode_backward(grad_out, hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, ensemble=True):
-    B, h, w, D = hidden.shape
-    flat, grad_hidden = hidden.reshape(B, h * w, D), torch.zeros(B, h * w, D, dtype=w_pos.dtype, device=hidden.device)
-    grads = [torch.zeros(t.shape, dtype=w_pos.dtype, device=t.device) for t in (w_pos, w_mlp, b_mlp, w_out)]
-    grad_w_pos, grad_w_mlp, grad_b_mlp, grad_w_out = grads
+    size = hidden.shape[1:3]
+    flat, (grad_hidden, grads) = hidden.flatten(1, 2), _zeros(hidden, w_pos.dtype, w_pos, w_mlp, b_mlp, w_out)
     layers = _layers(hidden, w_mlp, b_mlp)
     dtype = matmul_dtype(hidden.dtype, hidden.device.type)
     for b, s in _chunks(hidden, coord):
         row, pos, w_used, weight = _rows(
-            (h, w), coord[b, s], None if cell is None else cell[b, s], w_pos, (h, w), (0, 0), ensemble
+            size, coord[b, s], None if cell is None else cell[b, s], w_pos, size, (0, 0), ensemble
         )
-        x = [_first_layer(flat[b], row, pos, w_used).to(dtype)]
-        for layer in layers:
-            x.append(_hidden_layer(x[-1], *layer))
-        g = grad_out[b, s].to(w_pos.dtype)
-        grad_w_out.addmm_(g.t(), _blend(x[-1], weight))
-        g = (weight.unsqueeze(-1) * (g @ w_out.to(g.dtype)).unsqueeze(1)).flatten(0, 1).to(dtype)
-        for i in reversed(range(len(layers))):
-            g = g * (x[i + 1] > 0)
-            grad_b_mlp[i] += g.sum(0)
-            grad_w_mlp[i] += g.t() @ x[i]
-            g = g @ layers[i][0]
-        g = (g * (x[0] > 0)).to(w_pos.dtype)
+        first = _first_layer(flat[b], row, pos, w_used).to(dtype)
+        g = _layers_backward(first, weight, grad_out[b, s], layers, w_out, grads[1:])
         grad_hidden[b].index_add_(0, row, g)
-        grad_w_pos[:, : pos.shape[-1]].addmm_(g.t(), pos)
+        grads[0][:, : pos.shape[-1]].addmm_(g.t(), pos)
     like = zip(grads, (w_pos, w_mlp, b_mlp, w_out), strict=True)
+    return grad_hidden.view_as(hidden).to(hidden.dtype), *(g.to(t.dtype) for g, t in like)
+
+
+def _decode_fourier(hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, b_out, ensemble=True):
+    size = hidden.shape[1:3]
+    return _render_fourier(hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, b_out, size, (0, 0), ensemble)
+
+
+def _decode_fourier_backward(grad_out, hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, ensemble=True):
+    fourier.check(hidden, w_phase, w_out)
+    size = hidden.shape[1:3]
+    flat, (grad_hidden, grads) = hidden.flatten(1, 2), _zeros(hidden, coord.dtype, w_phase, w_mlp, b_mlp, w_out)
+    layers = _layers(hidden, w_mlp, b_mlp)
+    dtype, phase = matmul_dtype(hidden.dtype, hidden.device.type), w_phase.to(coord.dtype)
+    for b, s in _chunks(hidden, coord):
+        row, rel, sides, weight = _corner_rows(
+            size, coord[b, s], None if cell is None else cell[b, s], size, (0, 0), ensemble
+        )
+        rows = flat[b].index_select(0, row).to(coord.dtype)
+        first = fourier.features(rows, rel, sides, phase).to(hidden.dtype).to(dtype)
+        g = _layers_backward(first, weight, grad_out[b, s], layers, w_out, grads[1:], relu=False)
+        of_rows, of_angle = fourier.features_backward(g, rows, rel, sides, phase)
+        grad_hidden[b].index_add_(0, row, of_rows)
+        if sides is not None:
+            grads[0].addmm_(of_angle.t(), sides)
+    like = zip(grads, (w_phase, w_mlp, b_mlp, w_out), strict=True)
     return grad_hidden.view_as(hidden).to(hidden.dtype), *(g.to(t.dtype) for g, t in like)
 
 
@@ -202,5 +255,7 @@ PLAIN = {
     "decode": _decode,
     "decode_backward": _decode_backward,
     "render_fourier": _render_fourier,
+    "decode_fourier": _decode_fourier,
+    "decode_fourier_backward": _decode_fourier_backward,
     "render_int8": int8.render_int8,
 }
