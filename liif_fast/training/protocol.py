@@ -75,7 +75,7 @@ class Protocol:
         """Of colours of the padded image those of ``gt``; ``padded`` and ``shape`` are those of the inputs.
 
         Raises:
-            ConfigError: images that are not ``scale`` times as large as their inputs.
+            ConfigError: images that are not ``scale`` times as large as their inputs, or no colour for every query.
         """
         if not self.window:
             return pred
@@ -86,11 +86,11 @@ class Protocol:
                 f"window: eval_type {self.eval_type} wants images {self.scale} times as large as their inputs, "
                 f"{w}x{h}, and the data has others; correct one of them"
             )
-        if gt.ndim == 4:
-            return pred[..., :h, :w]
-        if pred.shape[1:2] != (whole[0] * whole[1],):
-            return pred  # no colours of these queries, which check_colours will say
-        return pred.unflatten(1, whole)[:, :h, :w].flatten(1, 2)
+        asked = (len(gt), 3, *whole) if gt.ndim == 4 else (len(gt), whole[0] * whole[1], 3)
+        if not isinstance(pred, Tensor) or pred.shape != asked:
+            got = list(pred.shape) if isinstance(pred, Tensor) else type(pred).__name__
+            raise ConfigError(f"model: gives {got} for the queries of a padded image, {list(asked)} is wanted")
+        return pred[..., :h, :w] if gt.ndim == 4 else pred.unflatten(1, whole)[:, :h, :w].flatten(1, 2)
 
 
 def _reflected(image: Tensor, window: int) -> Tensor:

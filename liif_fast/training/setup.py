@@ -183,6 +183,8 @@ def build(config: Config, device: torch.device, seed: int, missing: Callable[[st
     for key in samples:
         if (spec := getattr(config, key)) is not None:
             check_grids(key, spec, module)
+    for key in samples:
+        if (spec := getattr(config, key)) is not None:
             try:
                 samples[key] = build_samples(key, spec)
             except ConfigError as error:

@@ -33,7 +33,8 @@ class Grids(nn.Module):
         super().__init__()
         self.rows = liif_fast.make(files.TINY_LIIF) if rows is None else rows
         self.args = args
-        self.grid_queries = split
+        if split:
+            self.grid_queries = True
         self.asked: list[list[int]] = []
 
     def gen_feat(self, inp: Tensor) -> Tensor:
