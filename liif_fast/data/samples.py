@@ -89,8 +89,12 @@ class Samples(Dataset):
                 low_file = f" with {self.dataset.dataset_1.files[index]}" if self.paired_folders else ""
                 raise DataError(f"{file}{low_file}: {error}") from None
             if self.sample_q is not None and self.sample_q > least:
-                asked = f"{self.drawn_by} asks for" if self.grid else "sample_q"
-                raise DataError(f"{file}: {asked} {self.sample_q} is more than the {least} pixels of a sample")
+                if self.grid:
+                    raise DataError(
+                        f"{file}: {self.sample_q} queries, inp_size squared, are more than the {least} pixels of a "
+                        "sample; scales of at least 1 are wanted"
+                    )
+                raise DataError(f"{file}: sample_q {self.sample_q} is more than the {least} pixels of a sample")
             queries = (least, most) if self.sample_q is None else self.sample_q
             if batch_size > 1 and self.sample_q is None and least != most:
                 raise DataError(

@@ -65,9 +65,8 @@ def build_model(config: Config, seed: int) -> nn.Module:
             raise TypeError(f"{config.model['name']} is no model")
     except Exception as error:  # whatever the constructor of any registered class may raise
         name, spec = config.model["name"], config.model["args"].get("encoder_spec")
-        if (
-            isinstance(spec, Mapping) and spec.get("name") == name
-        ):  # LTE's train_swinir-liif.yaml, which fails there too
+        if isinstance(spec, Mapping) and spec.get("name") == name:
+            # as in LTE's train_swinir-liif.yaml, which its own program cannot run either
             raise ConfigError(
                 f"model.name: {name} is an encoder and takes no encoder_spec; the model around it is wanted, write liif"
             ) from error

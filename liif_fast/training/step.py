@@ -198,7 +198,7 @@ def check_colours(pred: Tensor, gt: Tensor) -> None:
     """ConfigError unless a model's answer has the shape of the colours asked for: a loss would broadcast others."""
     if not isinstance(pred, Tensor) or pred.shape != gt.shape:
         got = list(pred.shape) if isinstance(pred, Tensor) else type(pred).__name__
-        queries = gt[0].numel() // 3
+        queries = gt.shape[1:].numel() // 3
         cure = "out_dim of its imnet_spec must be 3" if gt.ndim == 3 else "it must answer grids of queries in 3 colours"
         raise ConfigError(
             f"model: gives {got} for {queries} queries of {gt.shape[0]} samples, {list(gt.shape)} is wanted: {cure}"

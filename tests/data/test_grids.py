@@ -136,7 +136,7 @@ def test_batches_made_on_the_device(tmp_path):
 
 def test_what_does_not_fit(tmp_path):
     folder = files.make_images(tmp_path / "images")
-    with pytest.raises(data.DataError, match="inp_size asks for 400 is more than the 100 pixels of a sample"):
+    with pytest.raises(data.DataError, match="400 queries, inp_size squared, are more than the 100 pixels of a sample"):
         down(folder, inp_size=20, scale_min=0.5).check()
     with pytest.raises(data.DataError, match="inp_size: with a range of scales it is needed"):
         down(folder, scale_max=2).check(2)

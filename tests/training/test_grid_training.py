@@ -96,7 +96,10 @@ NOT_RUN = {
     "gan": ({"gan": GAN}, "train_dataset.wrapper.name: gan needs whole crops, and sr-implicit-downsampled-fast"),
     "eval_type": ({"eval_type": "benchmark-2"}, "val_dataset.wrapper.args.inp_size: eval_type benchmark-2 needs whole"),
     "sample_q": ({"train_dataset__wrapper__args__sample_q": 5}, "has no such argument"),
-    "scales below 1": ({"train_dataset__wrapper__args__scale_min": 0.5}, "inp_size asks for 144 is more than the 36"),
+    "scales below 1": (
+        {"train_dataset__wrapper__args__scale_min": 0.5},
+        "144 queries, inp_size squared, are more than the 36",
+    ),
 }
 
 
