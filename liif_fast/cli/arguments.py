@@ -13,7 +13,16 @@ from typing import Any, NoReturn
 from ..base.version import VERSION
 from ..quality.compare_files import FILES
 from ..sizes import MAX_OUTPUT_PIXELS, MAX_PIXELS
-from . import export_arguments, reporting, size_arguments, spellings, train_arguments, video_arguments, view_arguments
+from . import (
+    eval_arguments,
+    export_arguments,
+    reporting,
+    size_arguments,
+    spellings,
+    train_arguments,
+    video_arguments,
+    view_arguments,
+)
 
 SCALE = 4.0  # without --scale, --size, --fit and --fill
 _DTYPE = (
@@ -115,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", metavar="DIR", help="folder with HR/ (and LR_bicubic/XS/), or of images")
     p.add_argument("-s", "--scale", type=spellings.scale)
     p.add_argument("--config", metavar="FILE", help="a test configuration of the official repository, in place of both")
+    eval_arguments.add(p)
     _protocol(p)
     _model(p)
 

@@ -22,6 +22,9 @@ def run(args: argparse.Namespace) -> int:
         return _eval_config(args)
     if args.data is None or args.scale is None:
         raise UsageError("eval: --data and --scale, or --config, are required")
+    for name, value in (("--window", args.window), ("--scale-max", args.scale_max)):
+        if value is not None:
+            raise UsageError(f"{name} {value:g}: it is for --config, and --data was given; leave it out")
     try:
         evaluate.check_arguments(args.data, args.scale, args.protocol, args.lr)
     except (ValueError, OSError) as error:
@@ -66,7 +69,9 @@ def _eval_config(args: argparse.Namespace) -> int:
                 reporting.say(f"note: {text}")
 
         with reporting.Progress("batch") as bar:
-            psnr = official_test.evaluate_config(model, config, device, bar.to, note)
+            psnr = official_test.evaluate_config(
+                model, config, device, bar.to, note, window=args.window or 0, scale_max=args.scale_max
+            )
     except ConfigError as error:
         raise UsageError(str(error)) from error
     finally:

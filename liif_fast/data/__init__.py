@@ -13,14 +13,15 @@ trained on::
 ``register`` adds one's own of either kind: anything with ``__len__`` and ``__getitem__`` that gives what the official
 ones give.
 
-Start with ``folders`` (images) and ``wrappers`` (samples of them); ``loader`` feeds batches, ``on_device`` draws them
-on the GPU, ``pair_names`` finds what belongs together. May import: head, images, base.
+Start with ``folders`` (images) and ``wrappers`` (samples of them; ``grids``: LTE's); ``loader`` feeds batches,
+``on_device`` draws them on the GPU, ``pair_names`` finds what belongs together. May import: head, images, base.
 """
 
 from ..registry import dataset_names as names
 from ..registry import register_dataset as register
 from .errors import DataError, MissingError
 from .folders import ImageFolder, PairedImageFolders
+from .grids import SRImplicitDownsampledFast, SRImplicitPairedFast
 from .make import make
 from .wrappers import SRImplicitDownsampled, SRImplicitPaired, SRImplicitUniformVaried
 
@@ -30,7 +31,9 @@ __all__ = [
     "MissingError",
     "PairedImageFolders",
     "SRImplicitDownsampled",
+    "SRImplicitDownsampledFast",
     "SRImplicitPaired",
+    "SRImplicitPairedFast",
     "SRImplicitUniformVaried",
     "make",
     "names",

@@ -1,10 +1,10 @@
 """Training samples made where the model is trained: all images on the device as uint8, whole batches at a time.
 
-With ``cache: device`` of `ImageFolder`, the wrapper `SRImplicitDownsampled` (with ``inp_size``) draws its batches here:
-crops, reduction by Pillow's bicubic filter to the bit, augmentation and queries are a few dozen operations on tensors,
-and no process waits for another. Random numbers are a hash of (seed, epoch, place in the epoch) alone: a run resumes
-bit for bit, on any number of processes, and draws the same samples on a CPU and on a GPU. (Those of the other caches
-come from NumPy's generators: the same distribution, other numbers.)
+With ``cache: device`` of `ImageFolder`, the wrapper `SRImplicitDownsampled` and its ``-fast`` (with ``inp_size``) draw
+their batches here: crops, reduction by Pillow's bicubic filter to the bit, augmentation and queries are a few dozen
+operations on tensors, and no process waits for another. Random numbers are a hash of (seed, epoch, place in the epoch)
+alone: a run resumes bit for bit, on any number of processes, and draws the same samples on a CPU and on a GPU. (Those
+of the other caches come from NumPy's generators: the same distribution, other numbers.)
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def wanted(samples: Any) -> bool:
 def check(samples: Any) -> None:
     """DataError for a wrapper whose samples cannot be made on the device."""
     if not isinstance(samples, SRImplicitDownsampled) or samples.inp_size is None:
-        raise DataError("cache: device is for sr-implicit-downsampled with inp_size; use in_memory or bin with others")
+        raise DataError(
+            "cache: device is for sr-implicit-downsampled, and its -fast, with inp_size; use in_memory or bin with "
+            "others"
+        )
     if samples.sample_q is None and samples.scale_min != samples.scale_max:
         raise DataError("sample_q: with cache: device and a range of scales it is needed")
 
@@ -73,7 +76,10 @@ class OnDevice:
             yield self.batch(keys)
 
     def batch(self, keys: Sequence[Key]) -> Batch:
-        """``inp [B, 3, h, h]`` uint8, ``coord [B, Q, 2]``, ``cell [B, 2]``, ``gt [B, Q, 3]`` uint8; see ``expand``."""
+        """``inp [B, 3, h, h]`` uint8, ``coord [B, Q, 2]``, ``cell [B, 2]``, ``gt [B, Q, 3]`` uint8; see ``expand``.
+
+        Of a wrapper of grids ``coord [B, h, h, 2]`` and ``gt [B, 3, h, h]``.
+        """
         crop = Crops(self, torch.tensor(keys))
         low = reduced(crop.pixels(), self.weights[crop.side - self.least])
         if self.samples.augment:
@@ -83,12 +89,12 @@ class OnDevice:
         rows, columns = chosen // side, chosen % side
         middles = self.centres[crop.side - self.least]
         cell = (2 / crop.side.double()).float()
-        return {
-            "inp": low.permute(0, 3, 1, 2),
-            "coord": torch.stack([middles.gather(1, rows), middles.gather(1, columns)], -1),
-            "cell": torch.stack([cell, cell], -1),
-            "gt": self.images[crop.pixel(*crop.source(rows, columns, side))],
-        }
+        coord = torch.stack([middles.gather(1, rows), middles.gather(1, columns)], -1)
+        gt = self.images[crop.pixel(*crop.source(rows, columns, side))]
+        if self.samples.grid:
+            coord = coord.unflatten(1, (self.out, self.out))
+            gt = gt.transpose(1, 2).unflatten(2, (self.out, self.out))
+        return {"inp": low.permute(0, 3, 1, 2), "coord": coord, "cell": torch.stack([cell, cell], -1), "gt": gt}
 
 
 class Crops:

@@ -25,6 +25,8 @@ class Samples(Dataset):
 
     paired = False  # whether the dataset gives pairs of images
     varied = False  # whether inputs of the same image differ in size
+    grid = False  # whether queries lie in rows and columns: coord [h, w, 2], one cell [2], gt [3, h, w]
+    drawn_by = "sample_q"  # the argument that says how many pixels are asked for
 
     def __init__(self, dataset: Any, augment: bool, sample_q: int | None) -> None:
         kind = "paired-image-folders" if self.paired else "image-folder"
@@ -39,23 +41,30 @@ class Samples(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """``inp [3, h, w]`` in [0, 1], ``coord [Q, 2]``, ``cell [Q, 2]``, ``gt [Q, 3]`` in [0, 1], all float32."""
+        """``inp [3, h, w]`` in [0, 1], ``coord [Q, 2]``, ``cell [Q, 2]``, ``gt [Q, 3]`` in [0, 1], all float32.
+
+        Of a ``grid`` ``coord [h, w, 2]``, ``cell [2]``, ``gt [3, h, w]``.
+        """
         return expand(self.sample(index, np.random.default_rng()))
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """As ``self[index]`` in fewer bytes: ``inp`` and ``gt`` uint8, one ``cell [2]``; ``expand`` undoes it."""
         low, high = self.pair(index, rng)
         height, width = high.shape[:2]
-        n = height * width
-        chosen = np.arange(n) if self.sample_q is None else rng.choice(n, self.sample_q, replace=False, shuffle=False)
-        rows, columns = np.divmod(chosen, width)
+        rows, columns = np.divmod(self.chosen(height, width, rng), width)
         coord = np.stack([centres(height)[rows], centres(width)[columns]], -1)
+        colours = high[rows, columns]
         return {
             "inp": torch.from_numpy(np.array(low.transpose(2, 0, 1), order="C")),
             "coord": torch.from_numpy(coord),
             "cell": torch.tensor([2 / height, 2 / width], dtype=torch.float32, device="cpu"),
-            "gt": torch.from_numpy(high[rows, columns]),
+            "gt": torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1)) if self.grid else colours),
         }
+
+    def chosen(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+        """Numbers, row by row, of the pixels to ask for: ``[Q]``, or ``[h, w]`` of a ``grid``."""
+        n = height * width
+        return np.arange(n) if self.sample_q is None else rng.choice(n, self.sample_q, replace=False, shuffle=False)
 
     def pair(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The input and the image that the queries are drawn from, uint8 ``[h, w, 3]`` and ``[H, W, 3]``."""
@@ -80,17 +89,24 @@ class Samples(Dataset):
                 low_file = f" with {self.dataset.dataset_1.files[index]}" if self.paired_folders else ""
                 raise DataError(f"{file}{low_file}: {error}") from None
             if self.sample_q is not None and self.sample_q > least:
+                if self.grid:
+                    raise DataError(
+                        f"{file}: {self.sample_q} queries, inp_size squared, are more than the {least} pixels of a "
+                        "sample; scales of at least 1 are wanted"
+                    )
                 raise DataError(f"{file}: sample_q {self.sample_q} is more than the {least} pixels of a sample")
             queries = (least, most) if self.sample_q is None else self.sample_q
             if batch_size > 1 and self.sample_q is None and least != most:
-                raise DataError("sample_q: with a range of scales it is needed, as samples of a batch are of one size")
+                raise DataError(
+                    f"{self.drawn_by}: with a range of scales it is needed, as samples of a batch are of one size"
+                )
             if batch_size > 1 and self.varied:
                 raise DataError("inp_size: with a range of scales it is needed, as samples of a batch are of one size")
             first = first or (file, low, queries)
             if batch_size > 1 and (low, queries) != first[1:]:
                 raise DataError(
                     f"{file}: another size than {first[0].name}, and samples of a batch are of one size; use "
-                    "batch_size 1, or inp_size and sample_q"
+                    f"batch_size 1, or inp_size{'' if self.grid else ' and sample_q'}"
                 )
 
     def _sizes(self, index: int) -> tuple | None:
@@ -114,7 +130,7 @@ class Samples(Dataset):
 def expand(sample: dict[str, Tensor]) -> dict[str, Tensor]:
     """A sample, or a batch of them, as the official wrappers give it; what is so already stays as it is."""
     coord, cell = sample["coord"], sample["cell"]
-    if cell.ndim < coord.ndim:
+    if cell.ndim < coord.ndim < sample["inp"].ndim:  # a grid has one cell for all
         cell = cell.unsqueeze(-2).expand_as(coord)
     scaled = {k: v.float().div(255) if v.dtype == torch.uint8 else v for k, v in sample.items()}
     return {**scaled, "coord": coord, "cell": cell}

@@ -9,7 +9,7 @@
 | epoch_val, epoch_save | validate and keep a checkpoint every so many epochs |
 | eval_type, eval_bsize | PSNR as ``benchmark-S`` or ``div2k-S``; queries at a time |
 | monitor | which figure the best checkpoint is of: ``psnr`` of validation (default) or ``loss`` of training |
-| resume | a checkpoint to go on from |
+| resume | a checkpoint to go on from; while there is no such file, the run begins afresh |
 
 Additions, all optional:
 
@@ -144,7 +144,18 @@ def check(raw: Any, kind: type = Config) -> Any:
             raise ConfigError("amp: fp16 does not go together with gan; use bf16")
         if config.gan is not None and config.train_dataset.wrapper["args"].get("sample_q") is not None:
             raise ConfigError("train_dataset.wrapper.args.sample_q: gan needs whole crops; leave it out")
+        if config.gan is not None and asks_for_grids(config.train_dataset):
+            name = config.train_dataset.wrapper["name"]
+            raise ConfigError(
+                f"train_dataset.wrapper.name: gan needs whole crops, and {name} asks for some of their pixels; use "
+                f"{name.removesuffix('-fast')}"
+            )
     return config
+
+
+def asks_for_grids(spec: Data) -> bool:
+    """Whether a wrapper's queries lie in rows and columns, see ``liif_fast.data.grids``."""
+    return bool(getattr(registry.dataset_factory(spec.wrapper["name"]), "grid", False))
 
 
 def _data(key: str, value: Any) -> Data:

@@ -114,6 +114,8 @@ class Critic:
     @staticmethod
     def _image(colours: Tensor, cell: Tensor) -> Tensor:
         """[B, H * W, 3] -> [B, 3, H, W]"""
+        if colours.ndim != 3:
+            raise ValueError(f"gan: queries in rows [B, Q, 2] are wanted, got colours of shape {list(colours.shape)}")
         height, width = (round(2 / c) for c in cell[0, 0].tolist())
         if height * width != colours.shape[1]:
             raise ValueError(

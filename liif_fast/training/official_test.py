@@ -1,4 +1,4 @@
-"""The official repository's test configurations: ``liif-fast eval --config FILE``, its ``test.py``."""
+"""The official repository's test configurations, and LTE's: ``liif-fast eval --config FILE``, their ``test.py``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .. import distributed
 from ..data.loader import WholeBatches, batches_in, close, make_loader, workers
 from . import trial
 from .config import EvalConfig
-from .setup import build_samples
+from .protocol import Protocol
+from .setup import build_samples, check_grids
 from .validate import mean_psnr
 
 
@@ -22,6 +23,9 @@ def evaluate_config(
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
     note: Callable[[str], None] = lambda text: None,
+    *,
+    window: int = 0,
+    scale_max: float | None = None,
 ) -> float:
     """Mean PSNR in dB of a model on the data of a test configuration, as the official ``test.py`` prints it.
 
@@ -31,12 +35,16 @@ def evaluate_config(
     Args:
         progress: called with the number of this process's finished batches and of all of them.
         note: called with what is to be said of the data.
+        window, scale_max: LTE's options, see ``liif_fast.training.protocol``. Its tables have 4, and for SwinIR a
+            window of 8.
 
     Raises:
         ConfigError: data that is missing or does not fit. DataError: data that cannot be read. PeerError: another
             process could not go on. ValueError: colours that are NaN.
     """
     spec = config.test_dataset
+    Protocol(config.eval_type, config.eval_bsize, window, scale_max)  # says what is wrong before data are looked at
+    check_grids("test_dataset", spec, model)
     samples = build_samples("test_dataset", spec)
     for text in getattr(getattr(samples, "dataset", None), "notes", []):
         note(text)
@@ -49,7 +57,10 @@ def evaluate_config(
     loader = make_loader(samples, batches, seed=0, num_workers=workers(None), pin_memory=device.type == "cuda")
     counted = _counted(batches_in(loader), len(batches), progress)
     try:
-        found = mean_psnr(model, counted, config.data_norm, device, config.eval_type, config.eval_bsize)
+        found = mean_psnr(
+            model, counted, config.data_norm, device, config.eval_type, config.eval_bsize, window=window,
+            scale_max=scale_max,
+        )  # fmt: skip
         psnr = cast(float, found)  # nothing stops it
     finally:
         close(loader)

@@ -15,6 +15,7 @@ processes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,12 +36,12 @@ def count(asked: int | None, module: Any, shape: Sequence[int], device: torch.de
     Args:
         asked: the key ``head_parts``.
         module: the model, which is called without a wrapper, for a loss that is a mean over all colours.
-        shape: ``(B, Q, 3)``, of the colours.
+        shape: ``(B, Q, 3)`` or ``(B, 3, h, w)``, of the colours.
         device: of the batch and the model.
     """
     if asked == 1 or (asked is None and device.type != "cuda") or not _in_parts(module):
         return 1
-    samples, queries = shape[:2]
+    samples, queries = shape[0], math.prod(shape[1:]) // 3
     if asked is None:
         most = max(1, PART_ROWS // max(1, queries * (4 if module.local_ensemble else 1)))
         asked = -(-samples // most)

@@ -16,7 +16,7 @@ import torch
 from .. import distributed
 from . import graph, run_folder
 from . import parts as head_parts
-from .config import Config, load_config
+from .config import Config, ConfigError, load_config
 from .dry_run import dry_run, model_text, notes_of
 from .loop import Trainer
 from .setup import common_seed, setup
@@ -81,7 +81,19 @@ def folder_of(
 
 
 def _start(config: Config, folder: Path, resume: bool, overwrite: bool) -> run_folder.Start:
-    return run_folder.choose(folder, resume, overwrite, config.resume, config.init)
+    """Where all processes begin.
+
+    Raises:
+        ConfigError: also when some have a checkpoint to go on from, and others do not find it.
+    """
+    start = run_folder.choose(folder, resume, overwrite, config.resume, config.init)
+    found = distributed.gather(start.path is not None)
+    if any(found) and not all(found):
+        raise ConfigError(
+            f"resume: {start.path or config.resume or folder}: {found.count(True)} of {len(found)} processes find this "
+            "checkpoint; put it where all of them see it"
+        )
+    return start
 
 
 def _greeting(trainer: Trainer, path: Path | None, notes: list[str]) -> list[str]:

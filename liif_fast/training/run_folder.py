@@ -67,7 +67,9 @@ def choose(folder: Path, resume: bool, overwrite: bool, checkpoint: str | None, 
             f"{folder}: holds a run ({left[0].name}); --resume goes on, --overwrite deletes it, or give another --save"
         )
     start = Start()
-    if checkpoint is not None:
+    if checkpoint is not None and _missing(checkpoint):
+        start.notes.append(f"resume: {checkpoint}: there is no such file yet, so the run begins afresh")
+    elif checkpoint is not None:
         start.path, start.checkpoint = Path(checkpoint), state.read(Path(checkpoint))
     if overwrite:
         spared = {os.path.realpath(name) for name in (checkpoint, init) if name is not None}
@@ -76,6 +78,17 @@ def choose(folder: Path, resume: bool, overwrite: bool, checkpoint: str | None, 
         start.aside = [path for path in left if path.name != LOG]  # the log is added to
         start.notes.append(f"{folder}: there is no checkpoint to go on from, so the run begins anew")
     return start
+
+
+def _missing(name: str) -> bool:
+    """Whether there is surely nothing of this name: no link to a file that is away, nothing that is out of sight."""
+    try:
+        os.lstat(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # reading it will say why
+    return False
 
 
 def _newest(folder: Path) -> Start:

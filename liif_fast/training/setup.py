@@ -19,10 +19,11 @@ from ..base.shown import shown
 from ..data import on_device
 from ..data.loader import Batches, WholeBatches, make_loader, workers
 from ..data.samples import Samples
+from ..models.image_interface import ImageInterface
 from ..registry import dataset_factory, make
 from ..weights.files import first_line
 from . import trial
-from .config import Config, ConfigError, Data
+from .config import Config, ConfigError, Data, asks_for_grids
 from .gan import Critic
 from .optimizer import make_optimizer, make_schedule
 from .step import LOSSES, half_precision, hash_seed, norm_tensors
@@ -63,11 +64,30 @@ def build_model(config: Config, seed: int) -> nn.Module:
         if not isinstance(model, nn.Module):
             raise TypeError(f"{config.model['name']} is no model")
     except Exception as error:  # whatever the constructor of any registered class may raise
+        name, spec = config.model["name"], config.model["args"].get("encoder_spec")
+        if isinstance(spec, Mapping) and spec.get("name") == name:
+            # as in LTE's train_swinir-liif.yaml, which its own program cannot run either
+            raise ConfigError(
+                f"model.name: {name} is an encoder and takes no encoder_spec; the model around it is wanted, write liif"
+            ) from error
         raise ConfigError(f"model: cannot be built: {first_line(error)}") from error
     _check_colours(config.model, model)
     if hasattr(model, "data_norm"):
         model.data_norm = config.data_norm  # type: ignore[assignment]  # nn.Module says: tensors and modules
     return model
+
+
+def check_grids(key: str, spec: Data, model: nn.Module) -> None:
+    """ConfigError for a wrapper of grids around data for a model that takes rows of queries only.
+
+    Models of this package that take both say so by an attribute ``grid_queries``; those of others are tried.
+    """
+    if asks_for_grids(spec) and not getattr(model, "grid_queries", not isinstance(model, ImageInterface)):
+        name = spec.wrapper["name"]
+        raise ConfigError(
+            f"{key}.wrapper.name: {name} asks for grids of queries [B, h, w, 2], and {type(model).__name__} takes rows "
+            f"[B, Q, 2]; use {name.removesuffix('-fast')}, or a model like lte-fast"
+        )
 
 
 def _check_colours(spec: Mapping[str, Any], model: nn.Module) -> None:
@@ -159,6 +179,9 @@ def build(config: Config, device: torch.device, seed: int, missing: Callable[[st
         else:
             _load_init(module, Path(config.init))
     samples: dict[str, Any] = {"train_dataset": None, "val_dataset": None}
+    for key in samples:
+        if (spec := getattr(config, key)) is not None:
+            check_grids(key, spec, module)
     for key in samples:
         if (spec := getattr(config, key)) is not None:
             try:

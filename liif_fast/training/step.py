@@ -56,7 +56,7 @@ class Step:
         self.device, self.seed, self.critic = device, seed, critic
         self.loss = LOSSES[config.loss]
         self.inp_sub, self.inp_div = norm_tensors(config.data_norm["inp"], (1, -1, 1, 1), device)
-        self.gt_sub, self.gt_div = norm_tensors(config.data_norm["gt"], (1, 1, -1), device)
+        self.gt_sub, self.gt_div = norm_tensors(config.data_norm["gt"], (-1,), device)
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.dtype = half_precision(config.amp, device)
         self.scaler = torch.amp.GradScaler(device.type) if self.dtype == torch.float16 else None
@@ -69,7 +69,8 @@ class Step:
         """Forward and backward; returns what ``end`` needs.
 
         Args:
-            batch: ``inp [B, 3, h, w]`` and ``gt [B, Q, 3]`` in [0, 1], ``coord`` and ``cell [B, Q, 2]``.
+            batch: ``inp [B, 3, h, w]`` and ``gt [B, Q, 3]`` in [0, 1], ``coord`` and ``cell [B, Q, 2]``; or, of a
+                grid, ``gt [B, 3, h, w]``, ``coord [B, h, w, 2]`` and ``cell [B, 2]``.
             number: of the step in the whole run.
             share: what this process's mean counts, see ``Batches.share``.
             stop: this process was asked to stop.
@@ -89,7 +90,8 @@ class Step:
         """The loss, times ``share``, and the norm of the gradients that the parameters have then: two numbers on the
         device, for which nothing waits."""
         inp = (batch["inp"] - self.inp_sub) / self.inp_div
-        gt = (batch["gt"] - self.gt_sub) / self.gt_div
+        sub, div = of_colours((self.gt_sub, self.gt_div), batch["gt"])
+        gt = (batch["gt"] - sub) / div
         if self.config.channels_last:
             inp = inp.contiguous(memory_format=torch.channels_last)
         self.optimizer.zero_grad(set_to_none=True)
@@ -196,15 +198,22 @@ def check_colours(pred: Tensor, gt: Tensor) -> None:
     """ConfigError unless a model's answer has the shape of the colours asked for: a loss would broadcast others."""
     if not isinstance(pred, Tensor) or pred.shape != gt.shape:
         got = list(pred.shape) if isinstance(pred, Tensor) else type(pred).__name__
+        queries = gt.shape[1:].numel() // 3
+        cure = "out_dim of its imnet_spec must be 3" if gt.ndim == 3 else "it must answer grids of queries in 3 colours"
         raise ConfigError(
-            f"model: gives {got} for {gt.shape[1]} queries of {gt.shape[0]} samples, {list(gt.shape)} is wanted: "
-            "out_dim of its imnet_spec must be 3"
+            f"model: gives {got} for {queries} queries of {gt.shape[0]} samples, {list(gt.shape)} is wanted: {cure}"
         )
 
 
 def norm_tensors(part: dict[str, list[float]], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """sub and div of one half of ``data_norm``, shaped to be applied."""
     sub, div = (torch.tensor(part[key], dtype=torch.float32, device=device).view(shape) for key in ("sub", "div"))
+    return sub, div
+
+
+def of_colours(norm: tuple[Tensor, Tensor], colours: Tensor) -> tuple[Tensor, Tensor]:
+    """sub and div ``[3]`` or ``[1]``, shaped to be applied to colours ``[B, Q, 3]``, or to images ``[B, 3, h, w]``."""
+    sub, div = (t.view(-1, 1, 1) if colours.ndim == 4 else t for t in norm)
     return sub, div
 
 

@@ -17,7 +17,7 @@ from ..data.samples import expand
 from ..weights.files import first_line
 from .config import Config, ConfigError, EvalConfig
 from .gan import Critic
-from .step import LOSSES, check_colours, half_precision, norm_tensors
+from .step import LOSSES, check_colours, half_precision, norm_tensors, of_colours
 from .validate import batch_psnr
 
 _MOST = 2  # samples: enough to see whether they make a batch
@@ -58,10 +58,14 @@ def check_validation(
         ConfigError, DataError: as ``check_training``.
     """
     batch = _batch(key, samples, getattr(config, key).batch_size, seed, device)
-    if config.eval_bsize is not None and not all(hasattr(module, name) for name in ("gen_feat", "query_rgb")):
+    rows = batch["gt"].ndim == 3  # of queries; a grid is taken whole
+    if rows and config.eval_bsize is not None and not all(hasattr(module, name) for name in ("gen_feat", "query_rgb")):
         raise ConfigError("eval_bsize: this model has no gen_feat and query_rgb; leave it out")
     if config.eval_type is not None and getattr(samples, "sample_q", None) is not None:  # may look like a small image
-        raise ConfigError(f"{key}.wrapper.args.sample_q: eval_type {config.eval_type} needs whole images; leave it out")
+        drawn_by = getattr(samples, "drawn_by", "sample_q")
+        raise ConfigError(
+            f"{key}.wrapper.args.{drawn_by}: eval_type {config.eval_type} needs whole images; leave it out"
+        )
     with _named("eval_type" if config.eval_type else key):
         inp, _ = _normalised(batch, config, device)
         batch_psnr(batch["gt"], batch["gt"], inp.shape, config.eval_type)
@@ -76,7 +80,7 @@ def _batch(key: str, samples: Any, size: int, seed: int, device: torch.device) -
 
 def _normalised(batch: dict[str, Tensor], config: Any, device: torch.device) -> tuple[Tensor, Tensor]:
     inp_sub, inp_div = norm_tensors(config.data_norm["inp"], (1, -1, 1, 1), device)
-    gt_sub, gt_div = norm_tensors(config.data_norm["gt"], (1, 1, -1), device)
+    gt_sub, gt_div = of_colours(norm_tensors(config.data_norm["gt"], (-1,), device), batch["gt"])
     return (batch["inp"] - inp_sub) / inp_div, (batch["gt"] - gt_sub) / gt_div
 
 

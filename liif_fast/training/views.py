@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data.samples import expand
 from ..models.baselines.common import enlarged
 from .config import Config
-from .step import norm_tensors
+from .step import norm_tensors, of_colours
 
 COUNT, SIDE = 4, 192  # pictures, and the longest side shown of each
 
@@ -25,7 +25,7 @@ def views(model: nn.Module, samples: Any, config: Config, device: torch.device, 
     if not hasattr(samples, "pair"):
         return []
     inp_sub, inp_div = norm_tensors(config.data_norm["inp"], (1, -1, 1, 1), device)
-    gt_sub, gt_div = norm_tensors(config.data_norm["gt"], (1, 1, -1), device)
+    gt_norm = norm_tensors(config.data_norm["gt"], (-1,), device)
     was_training = model.training
     model.eval()
     rows, n = [], len(samples)
@@ -35,12 +35,15 @@ def views(model: nn.Module, samples: Any, config: Config, device: torch.device, 
         sample = expand({"inp": low, "gt": high, "coord": _coord(high.shape[-2:]), "cell": _cell(high.shape[-2:])})
         height, width = (min(SIDE, s) for s in high.shape[-2:])
         coord, cell = (
-            sample[k].unflatten(0, high.shape[-2:])[:height, :width].flatten(0, 1)[None].to(device)
-            for k in ("coord", "cell")
+            sample[k].unflatten(0, high.shape[-2:])[None, :height, :width].to(device) for k in ("coord", "cell")
         )
         inp = (sample["inp"][None].to(device) - inp_sub) / inp_div
-        colours = (model(inp, coord, cell).float() * gt_div + gt_sub)[0]
-        made = colours.T.unflatten(1, (height, width))
+        grid = getattr(samples, "grid", False)
+        asked = (coord, cell[:, 0, 0]) if grid else (coord.flatten(1, 2), cell.flatten(1, 2))
+        colours = model(inp, *asked).float()
+        sub, div = of_colours(gt_norm, colours)
+        made = (colours * div + sub)[0]
+        made = made if grid else made.T.unflatten(1, (height, width))
         shown = enlarged(sample["inp"][None], high.shape[-2:])[0]
         rows.append([shown[:, :height, :width], made, sample["gt"][:, :height, :width]])
     model.train(was_training)

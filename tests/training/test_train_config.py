@@ -117,7 +117,7 @@ BAD = {
     "loss": ({"loss": "l2"}, "loss", "mse"),
     "monitor": ({"monitor": "ssim"}, "monitor", "psnr"),
     "init": ({"init": "/no/such.pth"}, "init", "/no/such.pth"),
-    "resume": ({"resume": "/no/such.pth"}, "/no/such.pth", "cannot be read"),
+    "resume": ({"resume": "/dev/null"}, "/dev/null", "no regular file"),
     "gan": ({"gan": {"discriminator": {"name": "srgan-discriminator"}}}, "gan.optimizer", "missing"),
     "test file": ({"test_dataset": {}}, "test_dataset", "eval --config"),
 }  # fmt: skip
