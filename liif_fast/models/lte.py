@@ -187,6 +187,7 @@ class LTEP(LTE):
     """
 
     _name = "lte-fast"
+    grid_queries = True  # takes images of coordinates too, each query by itself
 
     def __init__(
         self,
