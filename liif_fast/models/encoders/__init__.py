@@ -24,5 +24,6 @@ Those below have the names, arguments, defaults and state-dict keys of the offic
 from .edsr import EDSR
 from .rcan import RCAN
 from .rdn import RDN
+from .swinir import SwinIR
 
-__all__ = ["EDSR", "RCAN", "RDN"]
+__all__ = ["EDSR", "RCAN", "RDN", "SwinIR"]
