@@ -1,4 +1,4 @@
-"""Encoders of the official registry: ``edsr-baseline``, ``edsr``, ``rdn``, ``rcan``.
+"""Encoders of the official registry, ``edsr-baseline``, ``edsr``, ``rdn``, ``rcan``, and of LTE's: ``swinir``.
 
 An encoder is any ``nn.Module`` that maps ``[B, 3, H, W]`` to ``[B, out_dim, H, W]`` and has
 
@@ -18,11 +18,12 @@ in which ``view`` refuses these is called again with a contiguous input; ``resha
 
 Pass such a module as ``encoder_spec`` to ``LIIF``, or name its class with ``liif_fast.register`` to use it in specs.
 Those below have the names, arguments, defaults and state-dict keys of the official registry. Their
-``receptive_field`` is an int for EDSR and RDN with ``no_upsampling=True``, else None.
+``receptive_field`` is an int for SwinIR, and for EDSR and RDN with ``no_upsampling=True``, else None.
 """
 
 from .edsr import EDSR
 from .rcan import RCAN
 from .rdn import RDN
+from .swinir import SwinIR
 
-__all__ = ["EDSR", "RCAN", "RDN"]
+__all__ = ["EDSR", "RCAN", "RDN", "SwinIR"]
