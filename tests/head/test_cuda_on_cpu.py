@@ -62,32 +62,43 @@ def pointer(t):
     return None if t is None else ctypes.c_void_p(t.data_ptr())
 
 
-def numbers(coord, d, hidden_size, size, origin, ensemble):
+def numbers(coord, d, hidden_size, size, origin, ensemble, first_layer):
     B, Q, _ = coord.shape
-    return (ctypes.c_int64 * 10)(B * Q, Q, d, ensemble, *hidden_size, *size, *origin)
+    return (ctypes.c_int64 * 11)(B * Q, Q, d, ensemble, *hidden_size, *size, *origin, first_layer)
 
 
 def forward(kernels, hidden, coord, cell, w_pos, size, origin, ensemble=True):
     B, Q, _ = coord.shape
     K, d = 4 if ensemble else 1, hidden.shape[-1]
     h, weight = hidden.new_full((B, Q, K, d), -7), coord.new_full((B, Q, K), -7)
-    n = numbers(coord, d, hidden.shape[1:3], size, origin, ensemble)
+    n = numbers(coord, d, hidden.shape[1:3], size, origin, ensemble, True)
     tensors = [pointer(t) for t in (hidden, coord, cell, w_pos)]
-    assert kernels.forward(TYPES.index(hidden.dtype), *tensors, n, pointer(h), pointer(weight)) is None
+    assert kernels.forward(TYPES.index(hidden.dtype), *tensors, n, pointer(h), None, pointer(weight)) is None
     return h, weight
 
 
+def gathered(kernels, hidden, coord, size, origin, ensemble=True):
+    """gather_corners: rows, rel, weight."""
+    out = [hidden.new_full((*coord.shape[:2], 4 if ensemble else 1, hidden.shape[-1]), -7)]
+    out += [coord.new_full((*out[0].shape[:3], 2), -7), coord.new_full(out[0].shape[:3], -7)]
+    n = numbers(coord, hidden.shape[-1], hidden.shape[1:3], size, origin, ensemble, False)
+    tensors = [pointer(t) for t in (hidden, coord, None, None)]
+    assert kernels.forward(TYPES.index(hidden.dtype), *tensors, n, *map(pointer, out)) is None
+    return out
+
+
 def backward(kernels, grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True, ordered=False):
-    d = h.shape[-1]
-    grad_hidden = h.new_full((len(coord), *hidden_size, d), -7)
-    grad_w_pos = torch.full_like(w_pos, -7)
-    n = numbers(coord, d, hidden_size, size, origin, ensemble)
+    """Without h and w_pos that of gather_corners."""
+    d = grad_h.shape[-1]
+    grad_hidden = grad_h.new_full((len(coord), *hidden_size, d), -7)
+    grad_w_pos = None if w_pos is None else torch.full_like(w_pos, -7)
+    n = numbers(coord, d, hidden_size, size, origin, ensemble, w_pos is not None)
     lists = row_lists.row_lists(coord, hidden_size, size, origin, ensemble) if ordered else (None, None)
     pixels = grad_hidden[..., 0].numel() * (2 if ensemble else 1)
     segments = ctypes.c_int64(lists[1].numel() // pixels if ordered else 0)
     tensors = [pointer(t) for t in (grad_h, h, coord, cell, w_pos)]
     result = [pointer(t) for t in (*lists, grad_hidden, grad_w_pos)]
-    assert kernels.backward(TYPES.index(h.dtype), *tensors, n, segments, *result) is None
+    assert kernels.backward(TYPES.index(grad_h.dtype), *tensors, n, segments, *result) is None
     return grad_hidden, grad_w_pos
 
 
@@ -140,6 +151,75 @@ def check(kernels, args):
         assert_close(grad_w_pos.double(), exact_w_pos, **precise)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("ensemble", [True, False])
+def test_rows_as_they_are(kernels, shape, dtype, ensemble):
+    hidden, coord, _, _, *where = sample(dtype, *shape, grid=shape[3] == 300)
+    given = (hidden, coord, *where, ensemble)
+    got = gathered(kernels, *given)
+    for one, want in zip(got, ops.PLAIN["gather_corners"](*given), strict=True):
+        assert torch.equal(one, want)
+    grad = torch.randn(got[0].shape).to(dtype)
+    exact = ops.PLAIN["gather_corners_backward"](grad.double(), coord.double(), where[0], *where, ensemble)
+    if dtype != torch.float64:  # the pixels that float32 chooses
+        index, _, _ = reference.corners(coord, where[0], ensemble)
+        exact = torch.zeros(len(coord), *where[0], grad.shape[-1], dtype=torch.float64)
+        exact.index_put_((torch.arange(len(coord)).view(-1, 1, 1), *index.unbind(-1)), grad.double(), accumulate=True)
+    # sums of up to a thousand numbers, rounded once to the type
+    tolerance = {"rtol": 1e-13, "atol": 1e-11} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-4}
+    tolerance = {name: max(value, TOLERANCE[dtype][name]) for name, value in tolerance.items()}
+    for ordered in (False, True):
+        found, nothing = backward(kernels, grad, None, coord, None, None, where[0], *where, ensemble, ordered)
+        assert nothing is None
+        assert_close(found.double(), exact, **tolerance)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("ensemble", [True, False])
+def test_every_bit_of_a_row_as_it_is(kernels, dtype, ensemble):
+    """NaN with what it carries, infinity, -0, subnormal numbers; rows of 16 bytes and ragged ones, not aligned ones."""
+    for d, shift in ((16, 0), (13, 0), (16, 1)):
+        _, coord, _, _, *where = sample(dtype, 1, (4, 5), d, 60)
+        memory = torch.randint(-128, 128, (1, 20 * d * dtype.itemsize + 16), dtype=torch.int8)
+        hidden = memory.view(dtype).flatten()[shift : shift + 20 * d].view(1, 4, 5, d)
+        rows, _, _ = gathered(kernels, hidden, coord, *where, ensemble)
+        want, _, _ = ops.PLAIN["gather_corners"](hidden, coord, *where, ensemble)
+        assert torch.equal(rows.contiguous().view(torch.uint8), want.view(torch.uint8))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("ensemble", [True, False])
+def test_rows_of_a_part_are_the_whole_ones_or_nan(kernels, dtype, ensemble):
+    hidden, coord, _, _, size, _ = sample(dtype, 1, (9, 11), 16, 300)
+    coord[0, 0, 0] = float("nan")  # pixel 0, which the part does not hold, for which it takes the nearest
+    origin, part = (2, 3), hidden[:, 2:7, 3:9].contiguous()
+    whole = gathered(kernels, hidden, coord, size, (0, 0), ensemble)
+    got = gathered(kernels, part, coord, size, origin, ensemble)
+    assert all(t[0, 0].isnan().all() for t in got[2:])
+    index = reference.corners(coord, size, ensemble)[0] - torch.tensor(origin)
+    inside = ((index >= 0) & (index < torch.tensor(part.shape[1:3]))).all(-1)
+    inside[0, 0] = False
+    outside = ~inside
+    outside[0, 0] = False
+    assert inside.any() and outside.any()  # noqa: PT018
+    assert torch.equal(got[0][inside], whole[0][inside])
+    assert torch.equal(got[1][inside], whole[1][inside])
+    assert torch.equal(got[2][inside.all(-1)], whole[2][inside.all(-1)])
+    assert got[0][outside].isnan().all()
+    assert got[1][outside].isnan().any(-1).all()
+    assert got[2][outside.any(-1)].isnan().all()
+    # and such rows have no gradient, even where it is not finite
+    grad = torch.ones_like(got[0])
+    grad[outside] = float("nan")
+    grad[0, 0] = 0
+    want = torch.zeros_like(part).double()
+    want[0].index_put_(index[inside].unbind(-1), grad[inside].double(), accumulate=True)
+    for ordered in (False, True):
+        back = (grad, None, coord, None, None, part.shape[1:3], size, origin, ensemble, ordered)
+        assert torch.equal(backward(kernels, *back)[0].double(), want)
+
+
 def exact_gradients(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble):
     """The gradient's definition: pixels and offsets in coord's precision, sums in float64."""
     index, rel, _ = reference.corners(coord, size, ensemble)
@@ -190,7 +270,9 @@ def test_part_of_a_map_gives_the_whole_ones_rows_or_nan(kernels, dtype):
 
 def test_no_channels(kernels):
     args = sample(torch.float32, 1, (3, 4), 0, 70)
-    assert_close(forward(kernels, *args)[1], reference.corners(args[1], (3, 4))[2], rtol=0, atol=0)
+    _, rel, weight = reference.corners(args[1], (3, 4))
+    assert torch.equal(forward(kernels, *args)[1], weight)
+    assert all(map(torch.equal, gathered(kernels, *args[:2], *args[4:])[1:], (rel, weight)))
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -211,6 +293,9 @@ def test_sums_in_a_given_order_repeat_exactly(kernels):
     first, *others = [backward(kernels, *back, ordered=True) for _ in range(3)]
     for other in others:
         assert all(map(torch.equal, other, first))
+    back = (back[0], None, rest[0], None, None, *back[5:])
+    first, *others = [backward(kernels, *back, ordered=True)[0] for _ in range(3)]
+    assert all(torch.equal(other, first) for other in others)
 
 
 @pytest.mark.parametrize("queries", [100, 3000])
