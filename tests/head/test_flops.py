@@ -21,7 +21,7 @@ def added_in_place(x, a, b, **_):  # which torch does not count
 def counted(run) -> dict:
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: added_in_place}) as counter:
         run()
-    return counter.get_flop_counts()["Global"]
+    return counter.get_flop_counts().get("Global", {})
 
 
 @pytest.mark.parametrize("cell", [True, False])
