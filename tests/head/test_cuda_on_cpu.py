@@ -6,121 +6,25 @@ tests/gpu.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
-from built_once import built_once, sources, version
+from cuda_kernels import COMPILER, SHAPES, TOLERANCE, TYPES, backward, compiled, forward, gathered, library, sample
 from torch.testing import assert_close
 
 from liif_fast import reference
-from liif_fast.head import ops, precision, row_lists
+from liif_fast.head import ops, row_lists
 
 HERE = Path(__file__).parent
-COMPILER = shutil.which("g++") or shutil.which("clang++")
-TYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]  # in the order of HiddenType, double behind
-FLAGS = ["-std=c++17", "-g", "-ffp-contract=off", "-pthread", "-Wno-unknown-pragmas"]
-
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
-
-# The kernels add in another order than matrix products do: float32 and float64 to a few units in the last place of sums
-# of magnitude up to 100; 16-bit results are rounded once more, to 8 and 11 bits.
-TOLERANCE = {
-    torch.float32: {"rtol": 2e-6, "atol": 2e-5},
-    torch.bfloat16: {"rtol": 2**-7, "atol": 2e-5},
-    torch.float16: {"rtol": 2**-10, "atol": 2e-5},
-    torch.float64: {"rtol": 1e-14, "atol": 1e-13},
-}
-
-
-def compiled(name, *flags):
-    source = HERE / "cuda_on_cpu.cpp"
-
-    def make(folder):
-        done = subprocess.run([COMPILER, *FLAGS, *flags, source, "-o", folder / name], stderr=subprocess.PIPE)
-        if b"cannot find" in done.stderr and any("sanitize" in flag for flag in flags):
-            pytest.skip("the sanitizer's library is missing")
-        assert done.returncode == 0, done.stderr.decode()
-
-    inputs = [source, HERE / "cuda_on_cpu.h", *sources("csrc"), *FLAGS, *flags, version(COMPILER)]
-    return built_once(f"cuda_on_cpu_{name}", inputs, make) / name
 
 
 @pytest.fixture(scope="module")
 def kernels():
-    library = ctypes.CDLL(str(compiled("kernels.so", "-O1", "-shared", "-fPIC")))
-    for name in ("forward", "backward"):
-        getattr(library, name).restype = ctypes.c_char_p
-    return library
-
-
-def pointer(t):
-    return None if t is None else ctypes.c_void_p(t.data_ptr())
-
-
-def numbers(coord, d, hidden_size, size, origin, ensemble, first_layer):
-    B, Q, _ = coord.shape
-    return (ctypes.c_int64 * 11)(B * Q, Q, d, ensemble, *hidden_size, *size, *origin, first_layer)
-
-
-def forward(kernels, hidden, coord, cell, w_pos, size, origin, ensemble=True):
-    B, Q, _ = coord.shape
-    K, d = 4 if ensemble else 1, hidden.shape[-1]
-    h, weight = hidden.new_full((B, Q, K, d), -7), coord.new_full((B, Q, K), -7)
-    n = numbers(coord, d, hidden.shape[1:3], size, origin, ensemble, True)
-    tensors = [pointer(t) for t in (hidden, coord, cell, w_pos)]
-    assert kernels.forward(TYPES.index(hidden.dtype), *tensors, n, pointer(h), None, pointer(weight)) is None
-    return h, weight
-
-
-def gathered(kernels, hidden, coord, size, origin, ensemble=True):
-    """gather_corners: rows, rel, weight."""
-    out = [hidden.new_full((*coord.shape[:2], 4 if ensemble else 1, hidden.shape[-1]), -7)]
-    out += [coord.new_full((*out[0].shape[:3], 2), -7), coord.new_full(out[0].shape[:3], -7)]
-    n = numbers(coord, hidden.shape[-1], hidden.shape[1:3], size, origin, ensemble, False)
-    tensors = [pointer(t) for t in (hidden, coord, None, None)]
-    assert kernels.forward(TYPES.index(hidden.dtype), *tensors, n, *map(pointer, out)) is None
-    return out
-
-
-def backward(kernels, grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True, ordered=False):
-    """Without h and w_pos that of gather_corners."""
-    d = grad_h.shape[-1]
-    grad_hidden = grad_h.new_full((len(coord), *hidden_size, d), -7)
-    grad_w_pos = None if w_pos is None else torch.full_like(w_pos, -7)
-    n = numbers(coord, d, hidden_size, size, origin, ensemble, w_pos is not None)
-    lists = row_lists.row_lists(coord, hidden_size, size, origin, ensemble) if ordered else (None, None)
-    pixels = grad_hidden[..., 0].numel() * (2 if ensemble else 1)
-    segments = ctypes.c_int64(lists[1].numel() // pixels if ordered else 0)
-    tensors = [pointer(t) for t in (grad_h, h, coord, cell, w_pos)]
-    result = [pointer(t) for t in (*lists, grad_hidden, grad_w_pos)]
-    assert kernels.backward(TYPES.index(grad_h.dtype), *tensors, n, segments, *result) is None
-    return grad_hidden, grad_w_pos
-
-
-def sample(dtype, B, hidden_size, d, Q, cell=True, grid=False):
-    geometry = precision.geometry_dtype(dtype)
-    hidden = torch.randn(B, *hidden_size, d).to(dtype)
-    coord = torch.rand(B, Q, 2, dtype=geometry) * 2.2 - 1.1
-    if grid:  # neighbours share pixels, and so do corners at the edges
-        coord = reference.make_coord([4 * n for n in hidden_size], dtype=geometry).expand(B, -1, 2).contiguous()
-    c = torch.rand(coord.shape, dtype=geometry) if cell else None
-    return hidden, coord, c, torch.randn(d, 4, dtype=geometry), hidden_size, (0, 0)
-
-
-# B, hidden map, D, Q. With 64 threads in a block: rows of 16 bytes and ragged ones, D of several blocks, one query, one
-# pixel, more tiles of 64 queries than the backward pass has blocks
-SHAPES = [
-    (1, (5, 7), 16, 300),
-    (2, (3, 2), 13, 65),
-    (1, (1, 1), 264, 64),
-    (3, (4, 1), 520, 1),
-    (1, (2, 3), 1, 130),
-]
+    return library()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -149,75 +53,6 @@ def check(kernels, args):
         grad_hidden, grad_w_pos = backward(kernels, *back, ordered=ordered)
         assert_close(grad_hidden.double(), exact_hidden, **rounded)
         assert_close(grad_w_pos.double(), exact_w_pos, **precise)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("ensemble", [True, False])
-def test_rows_as_they_are(kernels, shape, dtype, ensemble):
-    hidden, coord, _, _, *where = sample(dtype, *shape, grid=shape[3] == 300)
-    given = (hidden, coord, *where, ensemble)
-    got = gathered(kernels, *given)
-    for one, want in zip(got, ops.PLAIN["gather_corners"](*given), strict=True):
-        assert torch.equal(one, want)
-    grad = torch.randn(got[0].shape).to(dtype)
-    exact = ops.PLAIN["gather_corners_backward"](grad.double(), coord.double(), where[0], *where, ensemble)
-    if dtype != torch.float64:  # the pixels that float32 chooses
-        index, _, _ = reference.corners(coord, where[0], ensemble)
-        exact = torch.zeros(len(coord), *where[0], grad.shape[-1], dtype=torch.float64)
-        exact.index_put_((torch.arange(len(coord)).view(-1, 1, 1), *index.unbind(-1)), grad.double(), accumulate=True)
-    # sums of up to a thousand numbers, rounded once to the type
-    tolerance = {"rtol": 1e-13, "atol": 1e-11} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-4}
-    tolerance = {name: max(value, TOLERANCE[dtype][name]) for name, value in tolerance.items()}
-    for ordered in (False, True):
-        found, nothing = backward(kernels, grad, None, coord, None, None, where[0], *where, ensemble, ordered)
-        assert nothing is None
-        assert_close(found.double(), exact, **tolerance)
-
-
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("ensemble", [True, False])
-def test_every_bit_of_a_row_as_it_is(kernels, dtype, ensemble):
-    """NaN with what it carries, infinity, -0, subnormal numbers; rows of 16 bytes and ragged ones, not aligned ones."""
-    for d, shift in ((16, 0), (13, 0), (16, 1)):
-        _, coord, _, _, *where = sample(dtype, 1, (4, 5), d, 60)
-        memory = torch.randint(-128, 128, (1, 20 * d * dtype.itemsize + 16), dtype=torch.int8)
-        hidden = memory.view(dtype).flatten()[shift : shift + 20 * d].view(1, 4, 5, d)
-        rows, _, _ = gathered(kernels, hidden, coord, *where, ensemble)
-        want, _, _ = ops.PLAIN["gather_corners"](hidden, coord, *where, ensemble)
-        assert torch.equal(rows.contiguous().view(torch.uint8), want.view(torch.uint8))
-
-
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("ensemble", [True, False])
-def test_rows_of_a_part_are_the_whole_ones_or_nan(kernels, dtype, ensemble):
-    hidden, coord, _, _, size, _ = sample(dtype, 1, (9, 11), 16, 300)
-    coord[0, 0, 0] = float("nan")  # pixel 0, which the part does not hold, for which it takes the nearest
-    origin, part = (2, 3), hidden[:, 2:7, 3:9].contiguous()
-    whole = gathered(kernels, hidden, coord, size, (0, 0), ensemble)
-    got = gathered(kernels, part, coord, size, origin, ensemble)
-    assert all(t[0, 0].isnan().all() for t in got[2:])
-    index = reference.corners(coord, size, ensemble)[0] - torch.tensor(origin)
-    inside = ((index >= 0) & (index < torch.tensor(part.shape[1:3]))).all(-1)
-    inside[0, 0] = False
-    outside = ~inside
-    outside[0, 0] = False
-    assert inside.any() and outside.any()  # noqa: PT018
-    assert torch.equal(got[0][inside], whole[0][inside])
-    assert torch.equal(got[1][inside], whole[1][inside])
-    assert torch.equal(got[2][inside.all(-1)], whole[2][inside.all(-1)])
-    assert got[0][outside].isnan().all()
-    assert got[1][outside].isnan().any(-1).all()
-    assert got[2][outside.any(-1)].isnan().all()
-    # and such rows have no gradient, even where it is not finite
-    grad = torch.ones_like(got[0])
-    grad[outside] = float("nan")
-    grad[0, 0] = 0
-    want = torch.zeros_like(part).double()
-    want[0].index_put_(index[inside].unbind(-1), grad[inside].double(), accumulate=True)
-    for ordered in (False, True):
-        back = (grad, None, coord, None, None, part.shape[1:3], size, origin, ensemble, ordered)
-        assert torch.equal(backward(kernels, *back)[0].double(), want)
 
 
 def exact_gradients(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble):

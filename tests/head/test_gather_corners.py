@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from corner_rows import indexed, pieces, rows_sample
 from cpu_paths import PATHS, forced
-from torch.func import grad, jvp, vmap
 from torch.testing import assert_close
 
 from liif_fast import functional, reference
-from liif_fast.head import ops, precision
+from liif_fast.head import ops
 
 LIB = torch.ops.liif_fast
 GATHER, BACKWARD = LIB.gather_corners.default, LIB.gather_corners_backward.default
@@ -28,23 +28,6 @@ def path(request):
         yield request.param
 
 
-def sample(dtype=torch.float32, B=2, size=(5, 7), D=16, Q=37):
-    geometry = precision.geometry_dtype(dtype)
-    return torch.randn(B, *size, D).to(dtype), torch.rand(B, Q, 2, dtype=geometry) * 2.2 - 1.1
-
-
-def indexed(hidden, coord, size, origin=(0, 0), ensemble=True):
-    """What the operator must give: reference.corners and indexing, of which each has its derivatives."""
-    index, rel, weight = reference.corners(coord, size, ensemble)
-    image = torch.arange(hidden.shape[0]).view(-1, 1, 1)
-    return hidden[image, index[..., 0] - origin[0], index[..., 1] - origin[1]], rel, weight
-
-
-def pieces(feat, coord, ensemble=True):
-    """indexed for functional.gather_corners' arguments."""
-    return indexed(feat.permute(0, 2, 3, 1), coord, feat.shape[2:], ensemble=ensemble)
-
-
 def same_bits(a, b):
     return a.dtype == b.dtype and torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
@@ -54,7 +37,7 @@ def same_bits(a, b):
 @pytest.mark.parametrize("ensemble", [True, False])
 def test_values_and_gradients(path, dtype, D, ensemble):
     for size in ((5, 7), (1, 1), (2, 3)):
-        hidden, coord = sample(dtype, D=D, size=size)
+        hidden, coord = rows_sample(dtype, D=D, size=size)
         given = (hidden, coord, size, (0, 0), ensemble)
         got, want = GATHER(*given), indexed(*given[:4], ensemble=ensemble)
         assert all(map(same_bits, got, want))
@@ -93,7 +76,7 @@ def test_every_bit_of_a_row_as_it_is(path, dtype):
     """NaN with what it carries, infinity, -0, subnormal numbers."""
     for D in (13, 16):
         hidden = torch.randint(-128, 128, (1, 5, 7, D * dtype.itemsize), dtype=torch.int8).view(dtype)
-        _, coord = sample(dtype, B=1)
+        _, coord = rows_sample(dtype, B=1)
         rows, _, _ = GATHER(hidden, coord, (5, 7), (0, 0))
         assert same_bits(rows, indexed(hidden, coord, (5, 7))[0])
 
@@ -102,7 +85,7 @@ def test_every_bit_of_a_row_as_it_is(path, dtype):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
 def test_coordinates_that_are_not_numbers(path, value, ensemble):
     """They read a pixel of the map, with NaN or infinity as their offset, as reference.corners says."""
-    hidden, coord = sample()
+    hidden, coord = rows_sample()
     coord[0, 5, 1], coord[1, 3] = value, value
     given = (hidden, coord, (5, 7), (0, 0), ensemble)
     for one, want in zip(GATHER(*given), indexed(*given[:4], ensemble=ensemble), strict=True):
@@ -113,7 +96,7 @@ def test_coordinates_that_are_not_numbers(path, value, ensemble):
 
 @pytest.mark.parametrize("ensemble", [True, False])
 def test_a_part_gives_the_rows_of_the_whole(path, ensemble):
-    hidden, coord = sample(size=(9, 11), Q=400)
+    hidden, coord = rows_sample(size=(9, 11), Q=400)
     coord = coord * 0.18  # around the centre: rows 3 to 5, columns 3 to 6
     part, where = hidden[:, 2:7, 3:9], ((9, 11), (2, 3), ensemble)
     whole = GATHER(hidden, coord, (9, 11), (0, 0), ensemble)
@@ -128,7 +111,7 @@ def test_a_part_gives_the_rows_of_the_whole(path, ensemble):
 
 @pytest.mark.parametrize("empty", [{"Q": 0}, {"B": 0}, {"D": 0}])
 def test_empty(path, empty):
-    hidden, coord = sample(**empty)
+    hidden, coord = rows_sample(**empty)
     B, Q, D = coord.shape[0], coord.shape[1], hidden.shape[-1]
     rows, rel, weight = GATHER(hidden, coord, (5, 7), (0, 0))
     assert (rows.shape, rel.shape, weight.shape) == ((B, Q, 4, D), (B, Q, 4, 2), (B, Q, 4))
@@ -141,7 +124,7 @@ def test_empty(path, empty):
 @pytest.mark.parametrize("dtype", DTYPES[:2])
 def test_same_bits_with_any_number_of_threads_and_each_time(path, dtype):
     before, results = torch.get_num_threads(), []
-    hidden, coord = sample(dtype, B=3, size=(4, 3), D=40, Q=900)
+    hidden, coord = rows_sample(dtype, B=3, size=(4, 3), D=40, Q=900)
     grad_rows = torch.randn(3, 900, 4, 40).to(dtype)
     try:
         for n in (1, 2, 3, 2):
@@ -193,7 +176,7 @@ def test_gradients_of_what_is_wanted_by_what_is_used(wanted, used):
 @pytest.mark.parametrize("strided", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES[:2])
 def test_opcheck(ensemble, strided, dtype):
-    hidden, coord = sample(dtype, size=(3, 5), Q=11)
+    hidden, coord = rows_sample(dtype, size=(3, 5), Q=11)
     if strided:
         hidden, coord = hidden.permute(3, 0, 2, 1).contiguous().permute(1, 3, 2, 0), coord.flip(1).mT.contiguous().mT
     given = (hidden, coord, (3, 5), (0, 0), ensemble)
@@ -239,114 +222,3 @@ def test_autocast_changes_nothing():
             out = functional.gather_corners(feat, coord)
             found.append([*out, *torch.autograd.grad(sum(t.square().sum() for t in out), (feat, coord))])
     assert all(map(same_bits, *found))
-
-
-@pytest.mark.parametrize("ensemble", [True, False])
-def test_compiled_with_sizes_that_change(ensemble):
-    torch._dynamo.reset()
-
-    def loss(feat, coord):
-        rows, rel, weight = functional.gather_corners(feat, coord, ensemble)
-        return ((rows * rel.sum(-1, keepdim=True)).sum(-1) * weight).square().sum()
-
-    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True, dynamic=True)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for B, H, W, Q in ((3, 5, 7, 33), (4, 4, 9, 21), (2, 8, 6, 50)):  # equal sizes would be one
-            given = [torch.randn(B, 8, H, W, requires_grad=True), (torch.rand(B, Q, 2) * 2 - 1).requires_grad_()]
-            results = [(out := run(*given), *torch.autograd.grad(out, given)) for run in (compiled, loss)]
-            for a, b in zip(*results, strict=True):
-                assert_close(a, b)
-
-
-class TestTransforms:
-    @pytest.fixture
-    def given(self):
-        return torch.randn(2, 3, 4, 5, dtype=F64), torch.rand(2, 6, 2, dtype=F64) * 2 - 1
-
-    @staticmethod
-    def loss(run):
-        def total(feat, coord):
-            rows, rel, weight = run(feat, coord)
-            return ((rows.sum(-1) + rel.prod(-1)) * weight).square().sum()
-
-        return total
-
-    @pytest.mark.parametrize("argnum", [0, 1])
-    def test_grad(self, given, argnum):
-        got, want = (grad(self.loss(run), argnum)(*given) for run in (functional.gather_corners, pieces))
-        assert want.abs().max() > 1e-3
-        assert_close(got, want, rtol=1e-10, atol=1e-10)
-
-    def test_jvp(self, given):
-        ways = tuple(map(torch.randn_like, given))
-        got = jvp(functional.gather_corners, given, ways)
-        want = jvp(pieces, given, ways)
-        assert want[1][0].abs().max() > 1e-3
-        assert_close(got, want, rtol=1e-10, atol=1e-10)
-
-    def test_vmap(self, given):
-        feat, coord = (t.unsqueeze(1) for t in given)
-        got = vmap(functional.gather_corners)(feat, coord)
-        for one, want in zip(got, functional.gather_corners(*given), strict=True):
-            assert torch.equal(one[:, 0], want)
-
-    def test_the_operators_refuse_and_say_what_to_use(self, given):
-        feat, coord = given
-        hidden = feat.permute(0, 2, 3, 1).contiguous()
-        grad_rows = torch.ones(2, 6, 4, 3, dtype=F64)
-        for run, x in (
-            (lambda x: GATHER(x, coord, (4, 5), (0, 0))[0], hidden),
-            (lambda x: BACKWARD(x, coord, (4, 5), (4, 5), (0, 0)), grad_rows),
-        ):
-            with pytest.raises(RuntimeError, match=r"no derivative under torch\.func.*functional\.gather_corners"):
-                grad(lambda x, run=run: run(x).sum())(x)
-
-
-def test_double_backward_is_refused():
-    feat = torch.randn(1, 3, 4, 5, requires_grad=True)
-    rows, _, _ = functional.gather_corners(feat, torch.rand(1, 9, 2) * 2 - 1)
-    with pytest.raises(RuntimeError, match="no double backward"):
-        torch.autograd.grad(rows.square().sum(), feat, create_graph=True)
-
-
-@pytest.mark.parametrize(
-    ("feat", "coord", "message"),
-    [
-        ([1], torch.zeros(1, 1, 2), "feat: a float32, float64, bfloat16 or float16 tensor .* got list"),
-        (torch.zeros(1, 3, 4, 5).long(), torch.zeros(1, 1, 2), "feat: .* got torch.int64"),
-        (torch.zeros(3, 4, 5), torch.zeros(1, 1, 2), r"feat: shape \[B, C, H, W\] .* got \[3, 4, 5\]"),
-        (torch.zeros(1, 3, 0, 5), torch.zeros(1, 1, 2), r"feat: shape .* with pixels is wanted, got \[1, 3, 0, 5\]"),
-        (torch.zeros(1, 3, 4, 5), torch.zeros(1, 1, 2).long(), "coord: a floating-point tensor .* got torch.int64"),
-        (torch.zeros(1, 3, 4, 5), torch.zeros(2, 1, 2), r"coord: shape \[B, Q, 2\] with B = 1 .* got \[2, 1, 2\]"),
-        (torch.zeros(1, 3, 4, 5), torch.zeros(1, 1, 2) / 0, "coord holds NaN or infinity"),
-    ],
-)
-def test_bad_arguments_are_named(feat, coord, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        functional.gather_corners(feat, coord)
-
-
-@pytest.mark.skipif(not ops.CPU_KERNELS, reason="plain PyTorch checks by itself")
-def test_the_operators_name_bad_arguments():
-    hidden, coord = sample()
-    where, rows = ((5, 7), (0, 0)), torch.zeros(2, 37, 4, 16)
-    for wrong, message in (
-        ((hidden[0], coord, *where), r"hidden: shape \[B, h, w, D\]"),
-        ((hidden, coord[:1], *where), r"coord: shape \[B, Q, 2\] with B = 2"),
-        ((hidden, coord.double(), *where), "coord: float32 is wanted, whatever the features are"),
-        ((hidden.double(), coord, *where), "coord: float64 is wanted with float64 features"),
-        ((hidden.long(), coord, *where), "hidden: float32, bfloat16, float16 or float64 is wanted"),
-        ((hidden, coord, (5, 7), (1, 0)), "must lie in a map of size"),
-        ((hidden[:, :0], coord, *where), "empty map"),
-    ):
-        with pytest.raises(RuntimeError, match=message):
-            GATHER(*wrong)
-    for wrong, message in (
-        ((rows[0], coord, (5, 7), *where), r"grad_rows: shape \[B, Q, K, D\]"),
-        ((rows[:, :5], coord, (5, 7), *where), r"grad_rows: shape \[B, Q, K, D\] with K = 4 .* got \[2, 5, 4, 16\]"),
-        ((rows, coord, (5, 7), *where, False), r"grad_rows: shape \[B, Q, K, D\] with K = 1"),
-        ((rows.long(), coord, (5, 7), *where), "grad_rows: float32, bfloat16, float16 or float64 is wanted"),
-        ((rows, coord, (5, 7, 1), *where), "two numbers each are wanted"),
-    ):
-        with pytest.raises(RuntimeError, match=message):
-            BACKWARD(*wrong)
