@@ -243,6 +243,12 @@ def _gather(model, setup: Setup) -> Iterator[Case]:
     return gather(model, setup)
 
 
+def _gather_corners(model, setup: Setup) -> Iterator[Case]:
+    from corner_cases import gather_corners
+
+    return gather_corners(model, setup)
+
+
 CASES: dict[str, Callable[..., Iterator[Case]]] = {
     "head": partial(head, (64, 64), (256, 256), compiled=("float32",)),
     **{f"head-320-x{s}": partial(head, (180, 320), (180 * s, 320 * s)) for s in (2, 3, 4, 8)},
@@ -259,6 +265,7 @@ CASES: dict[str, Callable[..., Iterator[Case]]] = {
     "train": train,
     "step": step,
     "gather": _gather,
+    "gather_corners": _gather_corners,
     "tiles": tiles,
     "queries": partial(queries, (4, 5, 6, 7)),
     "queries-10^8": partial(queries, (8,)),

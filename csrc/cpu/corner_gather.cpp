@@ -1,4 +1,5 @@
-// corner_gather, gather_corners and their gradients on CPU: checks, memory, threads. The arithmetic is in gather_impl.h.
+// corner_gather, gather_corners and their gradients on CPU: checks, memory, threads. The arithmetic is in
+// gather_impl.h.
 #include "scatter.h"
 
 namespace liif {
@@ -50,7 +51,8 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_h, const Tensor& h, const
 template <class S>
 Tensor rows_backward(const Tensor& grad_rows, const Tensor& coord, const Pair& hidden_size, const Pair& size,
                      const Pair& origin, bool ensemble) {
-  const Inputs<S> in(nullptr, hidden_size, grad_rows.size(3), coord, std::nullopt, std::nullopt, size, origin, ensemble);
+  const Inputs<S> in(nullptr, hidden_size, grad_rows.size(3), coord, std::nullopt, std::nullopt, size, origin,
+                     ensemble);
   check_rows("grad_rows", grad_rows, coord, ensemble);
   hidden_type(grad_rows, "grad_rows");
   Tensor grad_hidden = torch::stable::new_zeros(grad_rows, {in.batch, hidden_size[0], hidden_size[1], in.queries.d});

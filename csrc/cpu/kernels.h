@@ -17,7 +17,7 @@
 //                               |                             |                                |
 //   ../common.h      parallel_tasks: ranges of the B * Q queries on threads                    |
 //                               |                             |                                |
-//   ===== function pointers: HeadKernel::render     HeadKernel::gradient     GatherKernel::forward, rows, backward... ==
+//   ===== function pointers: HeadKernel::render     HeadKernel::gradient     GatherKernel::forward, rows, backward ====
 //                               |                             |                                |
 //                    render<K, T>  head_impl.h     gradient<K, T>  head_grad.h     gather_*<V, T>  gather_impl.h
 //                    on tiles:     tile_head.h                     tile_grad.h
@@ -75,7 +75,8 @@
 // kernels_plain_amx.cpp            all of it without instructions of its own: used where it is named (LIIF_FAST_CPU,
 //                                  cpu_use), by tests, which so run what the others compute on any processor
 //
-// The backward passes of corner_gather and of gather_corners, which has no ReLU and no w_pos, enter at scatter.h. b_out's gradient is a plain sum, which Python takes.
+// The backward passes of corner_gather and of gather_corners, which has no ReLU and no w_pos, enter at scatter.h.
+// b_out's gradient is a plain sum, which Python takes.
 //
 // ---- to add an instruction set NEW of x86 (elsewhere setup.py and supported() know the portable path alone) ----
 //
@@ -114,7 +115,8 @@ struct Queries {
   const void* hidden;  // [B, h, w, D]
   const S* coord;      // [B, Q, 2]
   const S* cell;       // [B, Q, 2] or null
-  const S* w_pos;      // [4, width]: one row per column of the operator's w_pos, padded with zeros; waves: [2, width]; null: rows as they are
+  const S* w_pos;      // [4, width]: one row per column of the operator's w_pos, padded with zeros; of waves [2, width];
+                       // or null: see rows
   int64_t queries;     // Q
   int64_t image;       // h * w
   int64_t d;           // D: inputs of the hidden layers

@@ -1,12 +1,14 @@
-// corner_gather on NVIDIA GPUs on one page: the way of a query, which file does what, how to add a GPU or a number
-// type. Below it: what the torch-facing code and the kernels agree on. The whole head on a GPU is in Python, by Triton.
+// corner_gather and gather_corners on NVIDIA GPUs on one page: the way of a query, which file does what, how to add a
+// GPU or a number type. Below it: what the torch-facing code and the kernels agree on. The whole head on a GPU is in
+// Python, by Triton.
 //
 // B images, Q queries each, K = 4 corners (1 without local ensemble), D channels.
 //
 // ---- from an operator to a launch: compiled by g++, and the only code that knows torch ----
 //
-//   head/ops.py        corner_gather            corner_gather_backward: under torch.use_deterministic_algorithms with
-//                            |                           |              lists of the rows of each pixel
+//   head/ops.py        corner_gather            corner_gather_backward, gather_corners_backward: under
+//                      gather_corners                    |      torch.use_deterministic_algorithms with lists of the
+//                            |                           |      rows of each pixel
 //   corner_gather.cpp     forward                     backward          ../arguments.h: checks; memory, current stream
 //                            |                           |
 //   ====== gather.h ====  gather_forward          gather_backward  ====================================================
@@ -27,13 +29,14 @@
 //        |              share (../corners.h). In forward_kernel kTile queries of a block, once each, into shared memory
 //        |
 //    forward_kernel     groups of threads take queries: what corners share is computed and loaded once,
-//                       h = relu(hidden[pixel] + w_pos x (rel_y, rel_x, cell_y, cell_x))
+//                       h = relu(hidden[pixel] + w_pos x (rel_y, rel_x, cell_y, cell_x)); for gather_corners, which
+//                       has no w_pos, hidden[pixel] itself, and rel
 //
 //    link_kernel        all rows of h into lists, two for each pixel, or for each of its segments where pixels are few:
 //        |              no sum needs an atomic addition, of which the L2 cache does no more than one float a clock and
 //        |              slice
 //    backward_kernel    groups of threads take pixels: the gradients behind the ReLU along both lists, their sum to
-//        |              grad_hidden, once; each block's share of grad_w_pos
+//        |              grad_hidden, once; each block's share of grad_w_pos. Neither ReLU nor share for gather_corners
 //    segments_kernel    where pixels have several segments: their sums, in order, to grad_hidden
 //    partials_kernel    the blocks' shares, in order: grad_w_pos
 //
@@ -60,12 +63,13 @@ struct Gather {
   Axis<S> y, x;
   const S* coord;  // [count, 2]
   const S* cell;   // [count, 2] or null
-  const S* w_pos;  // [D, 4]
+  const S* w_pos;  // [D, 4], with first_layer
   int64_t count;   // B * Q
   int64_t queries; // Q
   int64_t image;   // h * w
   int64_t d;       // D
   bool ensemble;
+  bool first_layer;  // corner_gather; false: gather_corners
 };
 
 constexpr int kTile = 32;  // queries that a block takes at a time
@@ -82,7 +86,7 @@ constexpr int lists_of(bool ensemble) { return ensemble ? 2 : 1; }
 template <class S>
 struct Link {
   int64_t next;  // row of h, from 1; 0: none
-  S ry, rx;      // of the row's query
+  S ry, rx;      // of the row's query; of rows as they are ry says whether it counts: 1 or 0
 };
 
 // A group of threads adds up a pixel's rows one after the other. Where pixels are few, the rows of each are in several
@@ -102,12 +106,15 @@ struct Lists {
   S* sums;           // [pixels, segments, D]; null with one segment
 };
 
-// h [count, K, D], weight [count, K] of hidden [B, h, w, D]. Rows of queries that need a pixel which hidden does not
-// hold are NaN, and so are their weights: an error would need the host to wait.
+// h [count, K, D], weight [count, K] of hidden [B, h, w, D]; rel [count, K, 2] without first_layer, else not used. Rows of
+// queries that need a pixel which hidden does not hold are NaN, and so are their weights: an error would need the host
+// to wait.
 template <class S>
-const char* gather_forward(const Gather<S>& g, HiddenType type, const void* hidden, void* h, S* weight, void* stream);
+const char* gather_forward(const Gather<S>& g, HiddenType type, const void* hidden, void* h, S* rel, S* weight,
+                           void* stream);
 
 // grad_hidden [B, h, w, D] of the hidden type; grad_w_pos [D, 4], by partial sums in partial [kMostBlocks, 4, D].
+// Without first_layer neither of the latter, and no h.
 // next [count, K]: the lists' heads are given, and these are their links, so that all is added in the same order each
 // time; null: heads are zero, and rows come into the lists in any order.
 template <class S>

@@ -12,7 +12,7 @@ constexpr int kLists = lists_of(K == 4);
 
 // The gradient of one row behind the ReLU.
 template <class T, int N>
-LIIF_DEVICE void masked(const Raw<T, N>& grad, const Raw<T, N>& h, typename Number<T>::S* out) {
+LIIF_DEVICE void behind_relu(const Raw<T, N>& grad, const Raw<T, N>& h, typename Number<T>::S* out) {
   typename Number<T>::S post[N];
   grad.unpack(out);
   h.unpack(post);
@@ -20,7 +20,8 @@ LIIF_DEVICE void masked(const Raw<T, N>& grad, const Raw<T, N>& h, typename Numb
 }
 
 // Links all rows of h into lists, see Lists. next [count, K]: the lists and their heads are given, and link takes them
-// over; else they are made here, in any order, from heads of zero.
+// over; else they are made here, in any order, from heads of zero. Without first_layer a link's ry is 1, and 0 for a row
+// whose pixel is not at hand.
 template <class S, int K>
 LIIF_KERNEL(2) void link_kernel(const Gather<S> g, const int64_t* LIIF_RESTRICT next, int64_t segments,
                                 int64_t* LIIF_RESTRICT head, Link<S>* LIIF_RESTRICT link) {
@@ -28,12 +29,12 @@ LIIF_KERNEL(2) void link_kernel(const Gather<S> g, const int64_t* LIIF_RESTRICT 
   if (q >= g.count) return;
   int64_t row[K];
   S ry[2], rx[2];
-  locate<K>(g, q, fetch(g, q), row, ry, rx);
+  const uint32_t inside = locate<K>(g, q, fetch(g, q), row, ry, rx);
   const int64_t segment = segments > 1 ? q % segments : 0;
   for (int k = 0; k < K; ++k) {
     const int64_t mine = q * K + k, list = (row[k] * segments + segment) * kLists<K> + k / 2;
     const int64_t other = next ? next[mine] : exchange(head + list, mine + 1);
-    link[mine] = {other, ry[K == 4 ? k >> 1 : 0], rx[K == 4 ? k & 1 : 0]};
+    link[mine] = {other, g.first_layer ? ry[K == 4 ? k >> 1 : 0] : S(inside >> k & 1), rx[K == 4 ? k & 1 : 0]};
   }
 }
 
@@ -49,8 +50,8 @@ struct Rows {
 // grad_hidden [pixels, D]: a group of threads adds up the rows of a pixel, along its lists at once, so that no sum is
 // written twice; the rows of the next step are on their way meanwhile. sums: not null where pixels have several segments,
 // which are then what `pixels` counts, and whose sums go there in place of grad_hidden. partial [gridDim.x, 4, D]: this
-// block's share of grad_w_pos.
-template <class T, int N, int K>
+// block's share of grad_w_pos. Without first_layer neither h nor partial.
+template <class T, int N, int K, bool first_layer>
 LIIF_KERNEL(kBackwardBlocks) void backward_kernel(const Gather<typename Number<T>::S> g, int64_t pixels,
                                  const T* LIIF_RESTRICT grad_h, const T* LIIF_RESTRICT h,
                                  const int64_t* LIIF_RESTRICT head,
@@ -60,7 +61,7 @@ LIIF_KERNEL(kBackwardBlocks) void backward_kernel(const Gather<typename Number<T
   using S = typename Number<T>::S;
   using R = Raw<T, N>;
   constexpr int L = kLists<K>;
-  LIIF_SHARED_ARRAY(S, groups, kThreads * N);
+  LIIF_SHARED_ARRAY(S, groups, first_layer ? kThreads * N : 1);
   const int64_t col = first_column<N>(), stride = int64_t(gridDim.x) * blockDim.y;
   const bool active = col < g.d;
   S grad_w[4][N], sum[N];
@@ -76,8 +77,11 @@ LIIF_KERNEL(kBackwardBlocks) void backward_kernel(const Gather<typename Number<T
       if (row[l] == 0) continue;
       const int64_t at = row[l] - 1, query = at / K;
       rows.link[l] = link[at];
-      rows.grad[l] = R::load_once(grad_h + at * g.d + col), rows.h[l] = R::load_once(h + at * g.d + col);
-      rows.cell_y[l] = g.cell ? g.cell[2 * query] : S(0), rows.cell_x[l] = g.cell ? g.cell[2 * query + 1] : S(0);
+      rows.grad[l] = R::load_once(grad_h + at * g.d + col);
+      if constexpr (first_layer) {
+        rows.h[l] = R::load_once(h + at * g.d + col);
+        rows.cell_y[l] = g.cell ? g.cell[2 * query] : S(0), rows.cell_x[l] = g.cell ? g.cell[2 * query + 1] : S(0);
+      }
     }
   };
   int64_t pixel = int64_t(blockIdx.x) * blockDim.y + threadIdx.y, row[L], following[L];
@@ -98,15 +102,20 @@ LIIF_KERNEL(kBackwardBlocks) void backward_kernel(const Gather<typename Number<T
     load(next, coming);
     for (int l = 0; l < L; ++l) {
       if (row[l] == 0) continue;
-      const S cell_y = mul(now.cell_y[l], g.y.n), cell_x = mul(now.cell_x[l], g.x.n);
       S x[N];
-      masked<T, N>(now.grad[l], now.h[l], x);
-      for (int i = 0; i < N; ++i) {
-        sum[i] = add(sum[i], x[i]);
-        grad_w[0][i] = fused(x[i], now.link[l].ry, grad_w[0][i]);
-        grad_w[1][i] = fused(x[i], now.link[l].rx, grad_w[1][i]);
-        grad_w[2][i] = fused(x[i], cell_y, grad_w[2][i]);
-        grad_w[3][i] = fused(x[i], cell_x, grad_w[3][i]);
+      if constexpr (!first_layer) {
+        now.grad[l].unpack(x);
+        for (int i = 0; i < N; ++i) sum[i] = now.link[l].ry > 0 ? add(sum[i], x[i]) : sum[i];
+      } else {
+        const S cell_y = mul(now.cell_y[l], g.y.n), cell_x = mul(now.cell_x[l], g.x.n);
+        behind_relu<T, N>(now.grad[l], now.h[l], x);
+        for (int i = 0; i < N; ++i) {
+          sum[i] = add(sum[i], x[i]);
+          grad_w[0][i] = fused(x[i], now.link[l].ry, grad_w[0][i]);
+          grad_w[1][i] = fused(x[i], now.link[l].rx, grad_w[1][i]);
+          grad_w[2][i] = fused(x[i], cell_y, grad_w[2][i]);
+          grad_w[3][i] = fused(x[i], cell_x, grad_w[3][i]);
+        }
       }
     }
     if (!left) {
@@ -121,7 +130,7 @@ LIIF_KERNEL(kBackwardBlocks) void backward_kernel(const Gather<typename Number<T
     now = coming;
   }
   // the groups' sums, added in order
-  for (int c = 0; c < 4; ++c) {
+  for (int c = 0; c < (first_layer ? 4 : 0); ++c) {
     __syncthreads();
     for (int i = 0; i < N; ++i) groups[i * kThreads + thread_number()] = grad_w[c][i];
     __syncthreads();

@@ -41,12 +41,14 @@ inline int64_t persistent(int64_t most, int at_a_time, int64_t column_blocks) {
 }
 
 template <class T, int N, int K>
-const char* run_forward(const Gather<typename Number<T>::S>& g, const T* hidden, T* h, typename Number<T>::S* weight,
-                        void* stream) {
+const char* run_forward(const Gather<typename Number<T>::S>& g, const T* hidden, T* h, typename Number<T>::S* rel,
+                        typename Number<T>::S* weight, void* stream) {
   const dim3 block = block_of(g.d / N);
   const int64_t y = column_blocks(g.d / N, block), x = persistent(tiles(g.count, kTile), forward_blocks(N), y);
   if (!fits(x, y)) return kTooLarge;
-  LIIF_LAUNCH((forward_kernel<T, N, K>), dim3(unsigned(x), unsigned(y)), block, stream, g, hidden, h, weight);
+  const dim3 grid{unsigned(x), unsigned(y)};
+  if (g.first_layer) LIIF_LAUNCH((forward_kernel<T, N, K, true>), grid, block, stream, g, hidden, h, rel, weight);
+  else LIIF_LAUNCH((forward_kernel<T, N, K, false>), grid, block, stream, g, hidden, h, rel, weight);
   return launched();
 }
 
@@ -63,8 +65,14 @@ const char* run_backward(const Gather<typename Number<T>::S>& g, const T* grad_h
   LIIF_LAUNCH((link_kernel<S, K>), dim3(unsigned(links)), dim3(kThreads), stream, g, next, lists.segments,
               lists.head, lists.link);
   if (const char* error = launched()) return error;
-  LIIF_LAUNCH((backward_kernel<T, N, K>), dim3(unsigned(x), unsigned(y)), block, stream, g, count, grad_h, h, lists.head,
-              lists.link, grad_hidden, lists.sums, partial);
+  const dim3 grid{unsigned(x), unsigned(y)};
+  if (g.first_layer) {
+    LIIF_LAUNCH((backward_kernel<T, N, K, true>), grid, block, stream, g, count, grad_h, h, lists.head, lists.link,
+                grad_hidden, lists.sums, partial);
+  } else {
+    LIIF_LAUNCH((backward_kernel<T, N, K, false>), grid, block, stream, g, count, grad_h, h, lists.head, lists.link,
+                grad_hidden, lists.sums, partial);
+  }
   if (const char* error = launched()) return error;
   if (lists.sums) {
     const int64_t columns = tiles(g.d, kSumColumns);
@@ -73,19 +81,20 @@ const char* run_backward(const Gather<typename Number<T>::S>& g, const T* grad_h
                 lists.segments, g.d, grad_hidden);
     if (const char* error = launched()) return error;
   }
+  if (!g.first_layer) return nullptr;
   LIIF_LAUNCH((partials_kernel<S>), dim3(unsigned(tiles(4 * g.d, kSumColumns))), sum_block, stream, partial, x, g.d,
               g.cell != nullptr, grad_w_pos);
   return launched();
 }
 
 template <class T>
-const char* forward_of(const Gather<typename Number<T>::S>& g, const void* hidden, void* h,
+const char* forward_of(const Gather<typename Number<T>::S>& g, const void* hidden, void* h, typename Number<T>::S* rel,
                        typename Number<T>::S* weight, void* stream) {
   constexpr int N = Number<T>::kWide;
   const auto run = is_wide<T>(g.d, hidden, h) ? g.ensemble ? run_forward<T, N, 4> : run_forward<T, N, 1>
                    : g.ensemble               ? run_forward<T, 1, 4>
                                               : run_forward<T, 1, 1>;
-  return run(g, static_cast<const T*>(hidden), static_cast<T*>(h), weight, stream);
+  return run(g, static_cast<const T*>(hidden), static_cast<T*>(h), rel, weight, stream);
 }
 
 template <class T>
@@ -101,12 +110,13 @@ const char* backward_of(const Gather<typename Number<T>::S>& g, const void* grad
 }
 
 template <class S>
-const char* gather_forward(const Gather<S>& g, HiddenType type, const void* hidden, void* h, S* weight, void* stream) {
+const char* gather_forward(const Gather<S>& g, HiddenType type, const void* hidden, void* h, S* rel, S* weight,
+                           void* stream) {
   if constexpr (sizeof(S) == 8) {
-    return forward_of<double>(g, hidden, h, weight, stream);
+    return forward_of<double>(g, hidden, h, rel, weight, stream);
   } else {
     const auto run = type == kBf16 ? forward_of<Bf16> : type == kHalf ? forward_of<Half> : forward_of<float>;
-    return run(g, hidden, h, weight, stream);
+    return run(g, hidden, h, rel, weight, stream);
   }
 }
 
@@ -121,8 +131,8 @@ const char* gather_backward(const Gather<S>& g, HiddenType type, const void* gra
   }
 }
 
-template const char* gather_forward(const Gather<float>&, HiddenType, const void*, void*, float*, void*);
-template const char* gather_forward(const Gather<double>&, HiddenType, const void*, void*, double*, void*);
+template const char* gather_forward(const Gather<float>&, HiddenType, const void*, void*, float*, float*, void*);
+template const char* gather_forward(const Gather<double>&, HiddenType, const void*, void*, double*, double*, void*);
 template const char* gather_backward(const Gather<float>&, HiddenType, const void*, const void*, const int64_t*,
                                      const Lists<float>&, void*, float*, float*, void*);
 template const char* gather_backward(const Gather<double>&, HiddenType, const void*, const void*, const int64_t*,

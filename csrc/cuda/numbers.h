@@ -125,6 +125,8 @@ struct Raw {
   LIIF_DEVICE static Raw load_once(const T* p) { return {load_words_once(p)}; }
   LIIF_DEVICE void unpack(S* out) const { Number<T>::unpack(words, out); }
   LIIF_DEVICE static void store(T* p, const S* in) { store_words(p, Number<T>::pack(in)); }
+  LIIF_DEVICE void copy_to(T* p) const { store_words(p, words); }
+  LIIF_DEVICE static Raw nan() { return {{{~0u, ~0u, ~0u, ~0u}}}; }  // of any type
 };
 
 template <class T>
@@ -135,6 +137,8 @@ struct Raw<T, 1> {
   LIIF_DEVICE static Raw load_once(const T* p) { return {*p}; }
   LIIF_DEVICE void unpack(S* out) const { out[0] = Number<T>::get(number); }
   LIIF_DEVICE static void store(T* p, const S* in) { *p = Number<T>::put(in[0]); }
+  LIIF_DEVICE void copy_to(T* p) const { *p = number; }
+  LIIF_DEVICE static Raw nan() { return {Number<T>::put(S(__builtin_nanf("")))}; }
 };
 
 }  // namespace liif::cuda

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import exact
 
 import liif_fast  # noqa: F401 - registers the operators
-from liif_fast.head import int8
+from liif_fast.head import int8, ops
 
 LIB = torch.ops.liif_fast
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -43,6 +43,14 @@ def gather(device, shape, dtype, flags) -> None:
             LIB.corner_gather_backward(*arguments), exact.gather_backward(*arguments), strict=True
         ):
             exact.assert_within(g, want, bound)
+    hidden, coord, _, w_pos, *rest = given
+    rows, _, _ = LIB.gather_corners(hidden, coord, *rest)
+    assert torch.equal(rows.cpu(), ops.PLAIN["gather_corners"](hidden.cpu(), coord.cpu(), *rest)[0])
+    ones = torch.ones_like(grad)
+    (want, bound), _ = exact.gather_backward(grad, ones, coord, None, w_pos.cpu(), hidden.shape[1:3], *rest)
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        exact.assert_within(LIB.gather_corners_backward(grad, coord, hidden.shape[1:3], *rest), want, bound)
     torch.use_deterministic_algorithms(False)
 
 

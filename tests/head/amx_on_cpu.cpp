@@ -29,6 +29,7 @@ struct Case {
   int64_t d, layers, outputs, queries;
   bool ensemble, cell, grid;
   float pixel;  // of hidden's first pixel, where it is not 0
+  bool waves = false;  // the first layer is that of waves.h
 };
 
 struct Problem {
@@ -38,7 +39,8 @@ struct Problem {
   liif::HeadGradient<float> grad{};
 
   Problem(const Case& c, int type, bool int8) {
-    const int64_t h = 5, w = 7, batch = 2, width = (c.d + 63) / 64 * 64, images = batch * h * w * c.d;
+    const int64_t h = 5, w = 7, batch = 2, width = (c.d + 63) / 64 * 64, stride = c.waves ? 2 * c.d : c.d;
+    const int64_t images = batch * h * w * stride;
     const std::vector<float> numbers = normals(images, 1);
     hidden.resize(images * 4);
     for (int64_t i = 0; i < images; ++i) {
@@ -76,7 +78,8 @@ struct Problem {
     auto& in = head.in;
     in.y = liif::make_axis<float>(h, 0, h, c.ensemble), in.x = liif::make_axis<float>(w, 0, w, c.ensemble);
     in.ensemble = c.ensemble, in.hidden = hidden.data(), in.coord = coord.data(), in.cell = c.cell ? cell.data() : nullptr;
-    in.w_pos = w_pos.data(), in.queries = c.queries, in.image = h * w, in.d = c.d, in.width = width, in.outside = &outside;
+    in.w_pos = w_pos.data(), in.queries = c.queries, in.image = h * w, in.d = c.d, in.stride = stride, in.width = width;
+    in.waves = c.waves, in.outside = &outside;
     head.bias = bias.data(), head.multiplier = multiplier.data(), head.first_scale = 40, head.skip_zeros = true;
     head.w_out = w_out.data(), head.b_out = b_out.data();
     grad.back = head;
@@ -131,9 +134,12 @@ int main() {
                         Case{20, 3, 1, 45, true, true, false, 0}, Case{64, 1, 3, 40, true, true, true, 0},
                         Case{100, 2, 7, 33, false, true, false, 0}, Case{512, 1, 3, 9, true, false, true, 0},
                         Case{180, 4, 3, 20, true, true, true, 0}, Case{72, 0, 3, 50, true, true, true, 0},
+                        Case{256, 3, 3, 40, true, true, true, 0, true}, Case{64, 0, 3, 35, false, true, false, 0, true},
+                        Case{128, 2, 1, 45, false, false, false, 0, true},
                         Case{40, 2, 3, 80, true, true, true, inf}, Case{40, 2, 3, 150, false, true, false, NAN}}) {
     for (int type : {liif::kFloat, liif::kBf16, liif::kHalf}) {
       for (bool int8 : {false, true}) {
+        if (int8 && c.waves) continue;
         Problem p(c, type, int8);
         const auto& kernel = int8 ? *liif::path_amx_int8.int8 : *liif::path_amx_bf16.bfloat16;
         const auto& plain = int8 ? *liif::path_plain_amx_int8.int8 : *liif::path_plain_amx_bf16.bfloat16;

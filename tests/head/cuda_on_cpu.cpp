@@ -12,7 +12,7 @@ cuda::Words cuda::load_words_once(const void* p) { return *static_cast<const Wor
 
 template <class S>
 cuda::Gather<S> gather(const void* coord, const void* cell, const void* w_pos, const int64_t* n) {
-  // n: count, queries, d, ensemble, then hidden_size, size, origin
+  // n: count, queries, d, ensemble, then hidden_size, size, origin, first_layer
   cuda::Gather<S> g;
   g.y = make_axis<S>(n[6], n[8], n[4], n[3]);
   g.x = make_axis<S>(n[7], n[9], n[5], n[3]);
@@ -21,14 +21,15 @@ cuda::Gather<S> gather(const void* coord, const void* cell, const void* w_pos, c
   g.w_pos = static_cast<const S*>(w_pos);
   g.count = n[0], g.queries = n[1], g.d = n[2], g.ensemble = n[3];
   g.image = n[4] * n[5];
+  g.first_layer = n[10];
   return g;
 }
 
 template <class S>
 const char* forward_as(int type, const void* hidden, const void* coord, const void* cell, const void* w_pos,
-                       const int64_t* n, void* h, void* weight) {
-  return cuda::gather_forward(gather<S>(coord, cell, w_pos, n), HiddenType(type), hidden, h, static_cast<S*>(weight),
-                              nullptr);
+                       const int64_t* n, void* h, void* rel, void* weight) {
+  return cuda::gather_forward(gather<S>(coord, cell, w_pos, n), HiddenType(type), hidden, h, static_cast<S*>(rel),
+                              static_cast<S*>(weight), nullptr);
 }
 
 // next, head: lists that are given, segments for each pixel, or null.
@@ -51,10 +52,10 @@ const char* backward_as(int type, const void* grad_h, const void* h, const void*
 
 extern "C" {
 
-// type: HiddenType, or 3 for double
+// type: HiddenType, or 3 for double. Without first_layer w_pos and grad_w_pos, h in backward, else rel may be null.
 const char* forward(int type, const void* hidden, const void* coord, const void* cell, const void* w_pos,
-                    const int64_t* n, void* h, void* weight) {
-  return (type == 3 ? forward_as<double> : forward_as<float>)(type, hidden, coord, cell, w_pos, n, h, weight);
+                    const int64_t* n, void* h, void* rel, void* weight) {
+  return (type == 3 ? forward_as<double> : forward_as<float>)(type, hidden, coord, cell, w_pos, n, h, rel, weight);
 }
 
 const char* backward(int type, const void* grad_h, const void* h, const void* coord, const void* cell,
@@ -71,7 +72,8 @@ const char* backward(int type, const void* grad_h, const void* h, const void* co
 template <class S>
 void exercise(int type, int64_t element, int64_t d, bool ensemble) {
   const int64_t B = 2, Q = 101, h = 3, w = 5, K = ensemble ? 4 : 1, rows = B * Q * K;
-  const int64_t n[] = {B * Q, Q, d, ensemble, h, w, 4, 7, 1, 1};
+  const int64_t n[] = {B * Q, Q, d, ensemble, h, w, 4, 7, 1, 1, true};
+  const int64_t plain[] = {B * Q, Q, d, ensemble, h, w, 4, 7, 1, 1, false};
   std::vector<S> coord(size_t(2 * B * Q)), cell(coord.size(), S(0.1)), w_pos(size_t(4 * d), S(0.5));
   for (size_t i = 0; i < coord.size(); ++i) coord[i] = S(double(i * 37 % 211) / 100 - 1);
   coord[0] = S(__builtin_nan("")), coord[5] = S(1e30), coord[9] = S(-1e30);
@@ -79,7 +81,10 @@ void exercise(int type, int64_t element, int64_t d, bool ensemble) {
   const std::vector<char> hidden = bytes(B * h * w * d), grad = bytes(rows * d);
   std::vector<char> out = bytes(rows * d), sums = bytes(B * h * w * d);
   std::vector<S> weight(static_cast<size_t>(rows)), grad_w_pos(size_t(4 * d));
-  forward(type, hidden.data(), coord.data(), cell.data(), w_pos.data(), n, out.data(), weight.data());
+  std::vector<S> rel(size_t(2 * rows));
+  forward(type, hidden.data(), coord.data(), nullptr, nullptr, plain, out.data(), rel.data(), weight.data());
+  backward(type, grad.data(), nullptr, coord.data(), nullptr, nullptr, plain, 0, nullptr, nullptr, sums.data(), nullptr);
+  forward(type, hidden.data(), coord.data(), cell.data(), w_pos.data(), n, out.data(), nullptr, weight.data());
   backward(type, grad.data(), out.data(), coord.data(), cell.data(), w_pos.data(), n, 0, nullptr, nullptr,
            sums.data(), grad_w_pos.data());
   // one list of all rows but the last
@@ -90,6 +95,8 @@ void exercise(int type, int64_t element, int64_t d, bool ensemble) {
     head[1] = 1;
     backward(type, grad.data(), out.data(), coord.data(), cell.data(), w_pos.data(), n, segments, next.data(),
              head.data(), sums.data(), grad_w_pos.data());
+    backward(type, grad.data(), nullptr, coord.data(), nullptr, nullptr, plain, segments, next.data(), head.data(),
+             sums.data(), nullptr);
   }
 }
 

@@ -100,8 +100,10 @@ assert ops.CPU_KERNELS and ops.CUDA_KERNELS, library.status
 args = torch.randn(1, 4, 5, 16), torch.rand(1, 7, 2) * 2 - 1, None, torch.randn(16, 4), (4, 5), (0, 0)
 for got, want in zip(torch.ops.liif_fast.corner_gather(*args), ops.PLAIN["corner_gather"](*args)):
     torch.testing.assert_close(got, want)
+args = args[0], args[1], (4, 5), (0, 0)
+assert all(map(torch.equal, torch.ops.liif_fast.gather_corners(*args), ops.PLAIN["gather_corners"](*args)))
 found = doctor.facts()["operators"]
-for name in ("corner_gather", "corner_gather_backward"):
+for name in ("corner_gather", "corner_gather_backward", "gather_corners", "gather_corners_backward"):
     assert "compiled kernel" in found[name]["cuda"], found
 """
     process = subprocess.run([sys.executable, "-c", code], cwd=built[0], capture_output=True, text=True)
@@ -121,7 +123,8 @@ def test_the_library_needs_no_cuda_libraries(built):
 @needs_nvcc
 def test_ptx(tmp_path):
     """Index arithmetic is not contracted, even by default flags: the only fused multiply-adds are those of the position
-    term (7 a column for four corners, 3 for one) and of the gradient of w_pos. Wide kernels move 16 bytes at once."""
+    term (7 a column for four corners, 3 for one) and of the gradient of w_pos; gather_corners has none. Wide kernels
+    move 16 bytes at once."""
     target = tmp_path / "corner_gather.ptx"
     source = ROOT / "csrc" / "cuda" / "corner_gather.cu"
     subprocess.run([NVCC, "-O3", "-std=c++17", "-arch=compute_90", "-ptx", source, "-o", target], check=True)
@@ -139,16 +142,16 @@ def test_ptx(tmp_path):
         if kind in ("link", "partials", "segments"):
             assert fused == 0, name
             continue
-        columns, corners = map(int, re.search(r"Li(\d+)ELi(\d+)E", name).groups())
+        columns, corners, first_layer = map(int, re.search(r"Li(\d+)ELi(\d+)ELb(\d)E", name).groups())
         if kind == "forward":
-            assert fused == columns * (7 if corners == 4 else 3), name
+            assert fused == first_layer * columns * (7 if corners == 4 else 3), name
             assert wide == ([corners, corners] if columns > 1 else [0, 0]), name
         else:  # gradient and h of a row of each list, before the loop and in it
             lists = 2 if corners == 4 else 1
             # the compiler may make a loop of its own for pixels with several segments
-            assert fused in (4 * columns * lists, 8 * columns * lists), name
-            assert wide == ([4 * lists, 1] if columns > 1 else [0, 0]), name
-    assert names == {"forward": 14, "backward": 14, "link": 4, "partials": 2, "segments": 4}
+            assert fused in (first_layer * 4 * columns * lists, first_layer * 8 * columns * lists), name
+            assert wide == ([2 * (1 + first_layer) * lists, 1] if columns > 1 else [0, 0]), name
+    assert names == {"forward": 28, "backward": 28, "link": 4, "partials": 2, "segments": 4}  # half without the layer
 
 
 @needs_compiler

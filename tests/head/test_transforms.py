@@ -186,6 +186,8 @@ def operators():
     where = (s.hidden.shape[1:3], s.hidden.shape[1:3], (0, 0))
     yield lib.corner_gather, (*geometry, *where[1:])
     yield lib.corner_gather_backward, (torch.ones_like(h), h, *geometry[1:], *where)
+    yield lib.gather_corners, (s.hidden, s.coord, *where[1:])
+    yield lib.gather_corners_backward, (torch.ones_like(h), s.coord, *where)
     yield lib.decode, (*s[:8],)
     yield lib.decode_backward, (torch.ones(*s.coord.shape[:2], len(s.w_out)), *s[:7])
     yield lib.render, (*s[:8], *where[1:])
