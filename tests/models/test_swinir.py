@@ -161,6 +161,14 @@ def test_bfloat16(how):
     assert (got.float() - want).abs().max() <= 16 * 2**-9 * want.abs().max()
 
 
+def test_masks_have_code_generated():
+    """Of comparisons between booleans torch 2.13 makes none."""
+    like = torch.empty(0)
+    compiled = torch.compile(swinir_blocks.edge_masks, fullgraph=True)
+    assert torch.equal(compiled(8, 4, like), swinir_blocks.edge_masks(8, 4, like))
+    torch.compiler.reset()
+
+
 def test_compiles_as_one_graph():
     encoder, x = small(), picture(11, 16)
     compiled = torch.compile(encoder, fullgraph=True, backend="aot_eager")

@@ -100,7 +100,7 @@ def test_initial_weights_follow_the_seed_in_the_official_order():
         ({"resi_connection": "2conv"}, "resi_connection: '1conv' or '3conv' is wanted, got '2conv'"),
         ({"embed_dim": 0}, "embed_dim: a positive whole number is wanted, got 0"),
         ({"window_size": 8.0}, "window_size: a positive whole number is wanted, got 8.0"),
-        ({"window_size": 2000}, "window_size: a whole number from 1 to 1024"),
+        ({"window_size": 33, "img_size": 66}, "window_size: at most 32 is wanted, got 33"),
         ({"depths": 6}, "depths: a list of positive whole numbers is wanted, got 6"),
         ({"num_heads": [2, True]}, "num_heads: a list of positive whole numbers"),
         ({"num_heads": [2]}, "num_heads: one number for each of the 2 depths is wanted, got 1"),

@@ -17,6 +17,7 @@ from .common import conv, reach
 from .swinir_blocks import SwinTransformerBlock, edge_masks, pointwise, reach_of, trunc_normal_, window_of
 
 _FEATURES = 64  # of the map; no argument in the official code
+_LARGEST_WINDOW = 32  # a block keeps a number for each pair of its pixels
 
 # Arguments of the official class of which only the default is known here, and why.
 _FIXED: dict[str, tuple[Any, str]] = {
@@ -241,7 +242,8 @@ def _check_sizes(embed_dim: int, depths: Sequence[int], num_heads: Sequence[int]
     for name, value in (("embed_dim", embed_dim), ("window_size", window_size)):
         if not _positive(value):
             raise ValueError(f"{name}: a positive whole number is wanted, got {shown(value)}")
-    padding.checked(window_size, "window_size")
+    if window_size > _LARGEST_WINDOW:
+        raise ValueError(f"window_size: at most {_LARGEST_WINDOW} is wanted, got {shown(window_size)}")
     for name, values in (("depths", depths), ("num_heads", num_heads)):
         if not isinstance(values, list | tuple) or not values or not all(map(_positive, values)):
             raise ValueError(f"{name}: a list of positive whole numbers is wanted, got {shown(values)}")

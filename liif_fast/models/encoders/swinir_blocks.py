@@ -57,7 +57,7 @@ def edge_masks(side: int, shift: int, like: Tensor) -> Tensor:
     of the last column, and in the last of both. All others need no mask."""
     i = torch.arange(side * side, device=like.device)
     row, col = (at >= side - shift for at in (i // side, i % side))
-    rows, cols = (region[:, None] != region for region in (row, col))
+    rows, cols = (region[:, None] ^ region for region in (row, col))  # not !=, which torch cannot compile of bool
     return torch.stack([rows, cols, rows | cols]).to(like.dtype) * _MASKED
 
 
