@@ -252,22 +252,21 @@ def integer_bfloat16() -> bool:
     return cpu_kernels().get("bfloat16", "").endswith("vnni")
 
 
-def _lists_if_deterministic(coord, hidden_size, size, origin, ensemble):
-    """Gradients of hidden are summed in any order; under torch.use_deterministic_algorithms, in that of the rows."""
-    if torch.are_deterministic_algorithms_enabled() and coord.numel():
-        return row_lists(coord, hidden_size, size, origin, ensemble)
-    return None, None
-
-
 def _corner_gather_backward_cuda(grad_h, h, coord, cell, w_pos, hidden_size, size, origin, ensemble=True):
-    after, first = _lists_if_deterministic(coord, hidden_size, size, origin, ensemble)
+    """Gradients of hidden are summed in any order; under torch.use_deterministic_algorithms, in that of the rows."""
+    after = first = None
+    if torch.are_deterministic_algorithms_enabled() and coord.numel():
+        after, first = row_lists(coord, hidden_size, size, origin, ensemble)
     return torch.ops.liif_fast.corner_gather_backward_cuda(
         grad_h, h, coord, cell, w_pos, after, first, hidden_size, size, origin, ensemble
     )
 
 
 def _gather_corners_backward_cuda(grad_rows, coord, hidden_size, size, origin, ensemble=True):
-    after, first = _lists_if_deterministic(coord, hidden_size, size, origin, ensemble)
+    """Gradients are summed in the order of the rows: the same bits each time."""
+    after = first = None
+    if coord.numel():
+        after, first = row_lists(coord, hidden_size, size, origin, ensemble)
     return torch.ops.liif_fast.gather_corners_backward_cuda(
         grad_rows, coord, after, first, hidden_size, size, origin, ensemble
     )

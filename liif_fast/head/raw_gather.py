@@ -23,8 +23,8 @@ def gather_corners(feat: Tensor, coord: Tensor, ensemble: bool = True) -> tuple[
     Returns:
         rows ``[B, Q, K, C]``, exact copies in feat's dtype; rel ``[B, Q, K, 2]``, the query's offset (row, column) from
         each pixel's centre in feature pixels, and weight ``[B, Q, K]``, the area weights, which sum to 1: both in
-        coord's dtype as used, bit for bit those of ``reference.corners``. Gradients for feat and coord; on a CPU their
-        sums are the same each time, on CUDA under ``torch.use_deterministic_algorithms``.
+        coord's dtype as used, bit for bit those of ``reference.corners``. Gradients for feat and coord, whose
+        sums are the same each time.
 
     Raises:
         TypeError, ValueError: feat or coord cannot be queried; see ``check_queries``.

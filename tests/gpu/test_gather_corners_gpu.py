@@ -62,7 +62,6 @@ def test_every_bit_of_a_row_as_it_is(device, dtype, D):
 @pytest.mark.parametrize("dtype", DTYPES[:3])
 @pytest.mark.parametrize("shape", [*SHAPES, (2, (1, 1), 64, 20_000), (2, (2, 3), 64, 20_000)])
 @pytest.mark.parametrize("ensemble", [True, False])
-@pytest.mark.usefixtures("deterministic")
 def test_deterministic_gradients_of_rows(device, dtype, shape, ensemble):
     _, back = row_arguments(device, shape, dtype, ensemble)
     first = ROWS_BACKWARD(*back)
