@@ -81,15 +81,24 @@ def _note(name: str, device: torch.device, model: Any) -> str | None:
     return None if exact else f"bfloat16: {why}; --dtype float32 for the exact result"
 
 
-def load(args: argparse.Namespace, model: str | None = None) -> tuple[Any, torch.dtype]:
-    """The model of a name or file, or --model's, on --device; and --dtype."""
+def load(args: argparse.Namespace, model: str | None = None, auto: str = "auto") -> tuple[Any, torch.dtype]:
+    """The model of a name or file, or --model's, on --device; and --dtype.
+
+    auto: what --dtype auto means for models that have it.
+    """
     where = device(args.device)
     try:
         loaded, notes = checkpoints.load_with_notes(model or args.model, where)
     except checkpoints.UnknownModelError as error:
         raise UsageError(str(error)) from error
-    if (found := _note(args.dtype, where, loaded)) is not None:
+    name = args.dtype
+    why = loaded.why_not_int8() if isinstance(loaded, LIIF) else None
+    if name == "int8" and why:
+        raise UsageError(f"--dtype int8: {model or args.model}: {why}")
+    if name == "auto" and isinstance(loaded, LIIF) and not (auto == "int8" and why):
+        name = auto
+    if (found := _note(name, where, loaded)) is not None:
         notes = (*notes, f"{model or args.model}: {found}")
     for note in notes:
         reporting.say(f"note: {note}")
-    return loaded, dtype(args.dtype, where, loaded)
+    return loaded, dtype(name, where, loaded)

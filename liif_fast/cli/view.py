@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import importlib.util
 import logging
 import os
@@ -14,8 +13,6 @@ import webbrowser
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from .. import distributed
 from ..base import interruption
@@ -137,24 +134,18 @@ def _desk(args: argparse.Namespace) -> Desk:
 
 
 def _model(args: argparse.Namespace, name: str, file: str) -> Shown:
-    given, args = args.dtype, copy.copy(args)
-    if given == "auto" and common.device(args.device).type == "cpu":
-        args.dtype = "int8" if ops.CPU_KERNELS else "float32"
-    model, dtype = common.load(args, file)
+    auto = "auto"
+    if common.device(args.device).type == "cpu":
+        auto = "int8" if ops.CPU_KERNELS else "float32"
+    model, dtype = common.load(args, file, auto)
     if not isinstance(model, LIIF):
         kind = f"a {type(model).__name__}"
         if scale := getattr(model, "scale", None):
             kind += f", which enlarges by {scale} only"
         raise UsageError(f"--model {file}: is {kind}; a LIIF is wanted, which has pixels at any scale")
-    if dtype == torch.int8:
-        try:
-            model.quantize()
-        except ValueError as error:
-            if given != "auto":
-                raise UsageError(f"--dtype int8: {file}: {error}") from error
-            dtype = torch.float32
-            reporting.say(f"note: {file}: float32, as 8-bit layers are for liif_fast's own MLP")
     kind = str(dtype).removeprefix("torch.")
+    if args.dtype == "auto" and auto == "int8" and (why := model.why_not_int8()):
+        reporting.say(f"note: {file}: {kind} instead of int8: {why}")
     return Shown(name, model, dtype, kind, _command(args, file, kind))
 
 

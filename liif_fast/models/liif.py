@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -147,9 +148,17 @@ class LIIF(Rendering):
             images: an image, or a list of images, of any kind that ``upscale`` takes, to calibrate with; None: the
                 first image that the copy upscales. The calibration is saved with the copy.
         """
-        if own := replaced(self, LIIF):
-            raise ValueError(f"quantize: {overrides.described(self, own)}, which 8-bit layers would leave out")
+        if why := self.why_not_int8():
+            raise ValueError(f"quantize: {why}")
         return self._eight_bit.of(self, images)
+
+    def why_not_int8(self) -> str | None:
+        """Why this model has no 8-bit layers; None: it has."""
+        if own := replaced(self, LIIF):
+            return f"{overrides.described(self, own)}, which 8-bit layers would leave out"
+        if self.head() is None:
+            return "8-bit layers are for liif_fast's own MLP, this model's imnet is another or has been changed"
+        return None
 
     # --- weights ---
 
@@ -197,9 +206,8 @@ class LIIF(Rendering):
     @property
     def pad_to(self) -> int:
         """Inputs are padded to multiples of this; 1: they are not."""
-        if "pad_to" in self._spec_args:
-            return self._spec_args["pad_to"]
-        return padding.checked(getattr(self.encoder, "pad_to", None), f"{type(self.encoder).__name__}.pad_to")
+        own = padding.checked(getattr(self.encoder, "pad_to", None), f"{type(self.encoder).__name__}.pad_to")
+        return math.lcm(own, self._spec_args.get("pad_to", 1))  # whole windows of either
 
     @property
     def reach(self) -> int:

@@ -86,10 +86,10 @@ class LTE(LIIF):
             raise TypeError("inp: LTE adds its colours to the images, so query(feat, coord, cell, inp) is wanted")
         return self._query(feat, coord, cell, inp=inp)
 
-    def quantize(self, images: Any = None) -> LIIF:
-        raise ValueError(
-            "quantize: 8-bit layers are for LIIF, all of whose layers read what follows a ReLU; LTE's first reads "
-            "negative numbers too: use dtype=torch.bfloat16 (--dtype bfloat16)"
+    def why_not_int8(self) -> str:
+        return (
+            f"8-bit layers read what follows a ReLU, and the first of {type(self).__name__} reads negative numbers "
+            "too: take bfloat16"
         )
 
     # --- inside ---
