@@ -249,6 +249,18 @@ def _gather_corners(model, setup: Setup) -> Iterator[Case]:
     return gather_corners(model, setup)
 
 
+def _lte(model, setup: Setup) -> Iterator[Case]:
+    from lte_cases import lte
+
+    return lte(model, setup)
+
+
+def _lte_train(model, setup: Setup) -> Iterator[Case]:
+    from lte_cases import lte_train
+
+    return lte_train(model, setup)
+
+
 CASES: dict[str, Callable[..., Iterator[Case]]] = {
     "head": partial(head, (64, 64), (256, 256), compiled=("float32",)),
     **{f"head-320-x{s}": partial(head, (180, 320), (180 * s, 320 * s)) for s in (2, 3, 4, 8)},
@@ -266,6 +278,8 @@ CASES: dict[str, Callable[..., Iterator[Case]]] = {
     "step": step,
     "gather": _gather,
     "gather_corners": _gather_corners,
+    "lte": _lte,
+    "lte-train": _lte_train,
     "tiles": tiles,
     "queries": partial(queries, (4, 5, 6, 7)),
     "queries-10^8": partial(queries, (8,)),
