@@ -55,7 +55,7 @@ def test_hidden_must_lie_in_the_map():
     from liif_fast.head.triton import render
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "eligible", lambda *arguments: (True, ""))
+        patch.setattr(render, "eligible", lambda *arguments, **named: (True, ""))
         for wrong in ({"size": (5, 6)}, {"origin": (1, 0)}, {"origin": (0, -1), "size": (9, 9)}):
             with pytest.raises(ValueError, match=r"hidden \(5 x 7\) at .* must lie in a map of size"):
                 render.render(*sample(D=64)._replace(**wrong))
@@ -78,7 +78,7 @@ def test_what_stops_the_compiler_does_not_stop_the_user(error, falls_back, monke
     def broken(*arguments):
         raise error
 
-    monkeypatch.setattr(triton, "eligible", lambda *arguments: (True, ""))
+    monkeypatch.setattr(triton, "eligible", lambda *arguments, **named: (True, ""))
     monkeypatch.setattr(triton.choices, "choose", lambda kind, D, device: "some configuration")
     monkeypatch.setattr(render, "render", broken)
     monkeypatch.setattr(triton, "_failed", set())

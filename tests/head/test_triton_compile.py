@@ -90,3 +90,16 @@ def test_dtypes_flags_and_depths(architecture):
         if row["config"]["structure"] == "gluon":
             products = 4 if row["changed"].get("cell", True) else 2  # of each value of the first layer
             assert row["fma"] == products * row["config"]["rows"] * row["width"] // (32 * 2), row
+
+
+@pytest.mark.parametrize("architecture", SHARED)
+def test_waves(architecture):
+    rows = _run(architecture, "waves")
+    assert {(row["kind"], row["width"]) for row in rows} == {(kind, D) for kind in KINDS[:2] for D in WIDTHS}
+    assert any(row["config"]["structure"] == "gluon" for row in rows) == (architecture == 90)
+    for row in rows:
+        _fits(row, architecture)
+        if row["config"]["structure"] == "gluon":
+            # angle 1 and its phase 2, the polynomials 5, of half as many values as there are units
+            products = 8 if row["changed"].get("cell", True) else 6
+            assert row["fma"] == products * row["config"]["rows"] * row["width"] // (2 * 32 * 2), row
