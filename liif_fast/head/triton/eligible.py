@@ -84,6 +84,8 @@ def eligible(
             return False, f"{name} is {t.dtype}: float32 is wanted"
     if D not in WIDTHS:
         return False, f"hidden layers of {D} units: {', '.join(map(str, WIDTHS))} are supported"
+    if weights.shape[1:] != (D, D) or w_out.shape[-1] != D:  # plain PyTorch says what is wrong with them
+        return False, f"layers of {list(weights.shape)} and {list(w_out.shape)}: {D} inputs and outputs are wanted"
     if L < 1:
         return False, "the MLP has no hidden layer behind the first"
     if len(w_out) > MAX_OUT:
