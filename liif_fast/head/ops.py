@@ -85,7 +85,7 @@ def _without_autocast(function):
 NAMES = tuple(PLAIN)
 for _name, _function in PLAIN.items():
     _lib.impl(_name, _without_autocast(_function), "CompositeExplicitAutograd")
-for _name in ("render", "render_int8"):
+for _name in ("render", "render_fourier", "render_int8"):
     _lib.impl(_name, on_cuda(_name, _without_autocast(PLAIN[_name])), "CUDA")
 
 

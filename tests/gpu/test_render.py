@@ -118,6 +118,69 @@ def test_gluon(changed):
         assert torch.equal(render.render(*arguments, config=config), ours), config
 
 
+def _waves(dtype, D=256, L=3, **changed):
+    """Arguments of render_fourier on the card, and what they give in float64 after the geometry."""
+    import triton_waves
+
+    torch.manual_seed(0)
+    s = triton_waves.sample(dtype, **{"B": 2, "h": 37, "w": 53, "Q": 1003, "D": D, "L": L, **changed})
+    s = s._replace(**{name: t.cuda() for name, t in s._asdict().items() if isinstance(t, torch.Tensor)})
+    return s, triton_waves.exact(s)
+
+
+def _compare_waves(ours, arguments, want, dtype):
+    """As ``_compare``."""
+    error, plain = ((t - want).abs().max() for t in (ours, ops.PLAIN["render_fourier"](*arguments)))
+    unit = {torch.float32: 2**-20, torch.bfloat16: 2**-8, torch.float16: 2**-11}[dtype]
+    assert error <= max(2 * plain, unit * want.abs().max()), (error, plain)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("D", configs.WIDTHS)
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"cell": False}, {"ensemble": False}, {"L": 1, "Q": 1}, {"L": 2, "out": 9}, {"L": 4, "out": 16}],
+)
+def test_waves(dtype, D, changed):
+    arguments, want = _waves(dtype, D, **changed)
+    _compare_waves(torch.ops.liif_fast.render_fourier(*arguments), arguments, want, dtype)
+
+
+@pytest.mark.parametrize("kind", configs.KINDS[:2])
+@pytest.mark.parametrize("D", configs.WIDTHS)
+def test_waves_in_every_configuration(kind, D):
+    from liif_fast.head.triton import render
+
+    family = configs.family(torch.cuda.get_device_capability())
+    dtype = torch.bfloat16 if kind == "half" else torch.float32
+    arguments, want = _waves(dtype, D)
+    for config in configs.candidates(family, kind, D):
+        _compare_waves(render.render_fourier(*arguments, config=config), arguments, want, dtype)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"B": 1, "Q": 1}, {"B": 3, "Q": 33}, {"B": 1, "Q": 100_003, "cell": False}, {"L": 1}, {"L": 6, "out": 16}],
+    ids=str,
+)
+def test_waves_twice_the_same_bits(changed):
+    """One tile, an odd number of them, many for each block."""
+    arguments, want = _waves(torch.bfloat16, **changed)
+    ours = torch.ops.liif_fast.render_fourier(*arguments)
+    _compare_waves(ours, arguments, want, torch.bfloat16)
+    assert torch.equal(torch.ops.liif_fast.render_fourier(*arguments), ours)
+
+
+def test_waves_that_are_not_finite():
+    """NaN and infinite frequencies reach the colours of the queries that read them; very large ones stay finite."""
+    s, _ = _waves(torch.float32, ensemble=False)
+    for value in (torch.nan, torch.inf, 1e30):
+        s.hidden[0, :, :20, 256] = value  # frequencies along y begin here
+        ours, want = torch.ops.liif_fast.render_fourier(*s), ops.PLAIN["render_fourier"](*s)
+        assert torch.equal(ours.isnan(), want.isnan()), value
+        assert ours.isnan().any() == (value != 1e30)
+
+
 def _quantized(arguments):
     w_q, w_scale = int8.quantize_weights(arguments[4])
     scale = torch.full((len(w_q),), 4 / 255, device="cuda")
@@ -164,6 +227,18 @@ def test_gradients_are_refused():
     arguments[0].requires_grad_()
     with pytest.raises(RuntimeError, match="query"):
         torch.ops.liif_fast.render(*arguments)
+
+
+def test_waves_are_recorded():
+    """A renderer's CUDA graph of LTE replays what the module gives, tiles and odd sizes too."""
+    spec = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}}
+    mlp = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [64, 64, 64]}}
+    model = liif_fast.make({"name": "lte", "args": {"encoder_spec": spec, "imnet_spec": mlp, "hidden_dim": 64}})
+    model = model.cuda().eval()
+    renderer = model.renderer((50, 70))
+    for shape in [(1, 3, 17, 23), (1, 3, 17, 23), (2, 3, 9, 11)]:
+        inp = torch.rand(shape, device="cuda")
+        torch.testing.assert_close(renderer(inp), model.render(inp, (50, 70)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("int_layers", [False, True])

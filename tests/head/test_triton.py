@@ -41,6 +41,8 @@ def test_the_reason_why_not(changed, reason):
         (lambda s: s._replace(hidden=s.hidden[:, :0]), "an empty hidden map (0x7)"),
         (lambda s: s._replace(hidden=s.hidden[:, :1, :1].expand(-1, 1 << 22, -1, -1)), "sides below 4194304"),
         (lambda s: s._replace(w_out=s.w_out.to("meta")), "hidden is on cpu, another argument on meta"),
+        (lambda s: s._replace(w_mlp=s.w_mlp[:, :, :32]), "layers of [3, 64, 32] and [3, 64]: 64 inputs"),
+        (lambda s: s._replace(w_out=s.w_out[:, :32]), "layers of [3, 64, 64] and [3, 32]: 64 inputs"),
     ],
 )
 def test_the_reason_in_the_arguments(changed, reason, monkeypatch):
@@ -55,7 +57,7 @@ def test_hidden_must_lie_in_the_map():
     from liif_fast.head.triton import render
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "eligible", lambda *arguments: (True, ""))
+        patch.setattr(render, "eligible", lambda *arguments, **named: (True, ""))
         for wrong in ({"size": (5, 6)}, {"origin": (1, 0)}, {"origin": (0, -1), "size": (9, 9)}):
             with pytest.raises(ValueError, match=r"hidden \(5 x 7\) at .* must lie in a map of size"):
                 render.render(*sample(D=64)._replace(**wrong))
@@ -78,7 +80,7 @@ def test_what_stops_the_compiler_does_not_stop_the_user(error, falls_back, monke
     def broken(*arguments):
         raise error
 
-    monkeypatch.setattr(triton, "eligible", lambda *arguments: (True, ""))
+    monkeypatch.setattr(triton, "eligible", lambda *arguments, **named: (True, ""))
     monkeypatch.setattr(triton.choices, "choose", lambda kind, D, device: "some configuration")
     monkeypatch.setattr(render, "render", broken)
     monkeypatch.setattr(triton, "_failed", set())
@@ -143,6 +145,27 @@ def test_insisting_gives_the_reason_and_otherwise_plain_runs(monkeypatch):
     for value in ("auto", "0"):
         monkeypatch.setenv("LIIF_FAST_TRITON", value)
         assert run(*s) == "plain"
+
+
+def test_a_map_of_waves_has_two_channels_a_unit(monkeypatch):
+    s, asked = sample(D=128), []
+    run = triton.on_cuda("render_fourier", lambda *arguments: "plain")
+    monkeypatch.setenv("LIIF_FAST_TRITON", "1")
+    with pytest.raises(RuntimeError, match="hidden layers of 96 units"):
+        run(*sample(D=192))
+    monkeypatch.setenv("LIIF_FAST_TRITON", "auto")
+    monkeypatch.setattr(triton, "eligible", lambda *arguments, **named: (True, ""))
+    monkeypatch.setattr(triton.choices, "choose", lambda kind, D, device: asked.append((kind, D)))
+    assert run(*s) == "plain"
+    assert asked == [("float32", 64)]
+
+
+def test_channels_of_waves_that_do_not_fit():
+    pytest.importorskip("triton")
+    from liif_fast.head.triton import render
+
+    with pytest.raises(RuntimeError, match=r"w_phase \[F, 2\] .* got 64 channels"):
+        render.render_fourier(*sample(D=64))  # its w_pos is not w_phase
 
 
 def test_registered_for_cuda_only():

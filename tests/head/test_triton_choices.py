@@ -125,7 +125,7 @@ def test_plain_pytorch_runs_where_it_is_faster(cache, monkeypatch):
     assert choices.choose("float32", 256, card) == configs.candidates(90, "float32", 256)[0]
     assert choices.choose("half", 128, card) == configs.candidates(90, "half", 128)[0]
     choices.choose.cache_clear()
-    monkeypatch.setattr(triton, "eligible", lambda *arguments: (True, ""))
+    monkeypatch.setattr(triton, "eligible", lambda *arguments, **named: (True, ""))
     hidden, w = torch.zeros(1, 2, 2, 256, dtype=torch.bfloat16), torch.zeros(1, 256, 256)
     given = (hidden, torch.zeros(1, 1, 2), None, torch.zeros(256, 4), w, w[0, :1], w[0, :3], w[0, 0, :3])
     run = triton.on_cuda("render", lambda *arguments: torch.ones(1))

@@ -43,10 +43,17 @@ def _tight(row: dict) -> bool:
     return row["config"]["structure"] == "gluon" and row["changed"] == {"D": 256, **unusual}
 
 
+def _shallow(row: dict) -> bool:
+    """One hidden layer behind waves: ptxas aims at three or four blocks a multiprocessor, with 80 or 64 registers, and
+    may keep one value in memory for it, stored and loaded once (with ``maxnreg`` it needs no memory, nor has as many
+    blocks)."""
+    return row["changed"] == {"D": 256, "waves": True, "L": 1} and row["registers"] <= 80
+
+
 def _fits(row: dict, architecture: int) -> None:
     # In Gluon ptxas uses every register, and whether it keeps one number of a tile in memory (8 bytes) depends even on
     # the source's line numbers: where this fails after a change that leaves the PTX alone, move a line of it.
-    assert row["spilled"] <= (64 if _tight(row) else 0), row
+    assert row["spilled"] <= (64 if _tight(row) else 8 if _shallow(row) else 0), row
     assert row["shared"] <= SHARED[architecture], row
     assert (row["tensor_memory"] or 0) <= TENSOR_MEMORY, row  # more compiles to a trap
     if row["config"]["structure"] == "gluon":  # the order is written out there
@@ -90,3 +97,16 @@ def test_dtypes_flags_and_depths(architecture):
         if row["config"]["structure"] == "gluon":
             products = 4 if row["changed"].get("cell", True) else 2  # of each value of the first layer
             assert row["fma"] == products * row["config"]["rows"] * row["width"] // (32 * 2), row
+
+
+@pytest.mark.parametrize("architecture", SHARED)
+def test_waves(architecture):
+    rows = _run(architecture, "waves")
+    assert {(row["kind"], row["width"]) for row in rows} == {(kind, D) for kind in KINDS[:2] for D in WIDTHS}
+    assert any(row["config"]["structure"] == "gluon" for row in rows) == (architecture == 90)
+    for row in rows:
+        _fits(row, architecture)
+        if row["config"]["structure"] == "gluon":
+            # angle 1 and its phase 2, the polynomials 5, of half as many values as there are units
+            products = 8 if row["changed"].get("cell", True) else 6
+            assert row["fma"] == products * row["config"]["rows"] * row["width"] // (2 * 32 * 2), row

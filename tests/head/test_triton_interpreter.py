@@ -69,6 +69,24 @@ def test_unusual_queries(rows, name):
     _check([rows[name]], 2**-20)
 
 
+def test_waves(rows):
+    """render_fourier; what is not finite in it, and that Gluon's gather waits, is asserted by the script."""
+    for dtype, unit in (("float32", 2**-20), ("bfloat16", 2**-8), ("float16", 2**-11)):
+        found = _of(rows, f"waves-{dtype}")
+        assert len(found) >= 12
+        _check(found, unit)
+    for structure in ("pairs", "chain"):
+        _check([rows[f"waves-64-bits {structure}"]], 2**-20)
+
+
+def test_cosines_and_sines(rows):
+    """Against float64; coarse ones are rounded to half precision."""
+    found = _of(rows, "table")
+    assert len(found) == 4
+    for row in found:
+        assert row["error"] <= (2e-7 if row["name"].endswith("fine") else 7e-5), row
+
+
 def test_pixels_that_are_missing(rows):
     """NaN there is asserted by the script; elsewhere, the same bits as from the whole map."""
     found = _of(rows, "missing")

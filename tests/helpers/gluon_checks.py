@@ -9,6 +9,7 @@ from typing import Any
 
 import gluon_on_cpu
 import torch
+import triton_waves
 from cpu_paths import Sample, sample
 from torch import Tensor
 from triton.runtime import interpreter
@@ -78,6 +79,31 @@ def faults(specialised: ModuleType, partitions: ModuleType) -> Iterator[tuple[st
 def faults_are_seen(specialised: ModuleType, partitions: ModuleType, config: Config) -> None:
     s = sample(torch.bfloat16, D=64, B=1, Q=56)  # 7 tiles: more than there are buffers
     all_seen(faults(specialised, partitions), lambda: render.render(*s, config=config))
+
+
+def waves_faults(gathering: ModuleType) -> Iterator[tuple[str, ModuleType, str, Any]]:
+    """Of the partition that gathers for render_fourier, see ``all_seen``."""
+    for array in (3, 4):
+        yield f"wait {array}", gathering, "mbarrier", without(gathering.mbarrier, "wait", (array,), -1)
+    for array in (2, 5):
+        yield f"arrive {array}", gathering, "mbarrier", without(gathering.mbarrier, "arrive", (array,), 1)
+    for name in ("fence_async_shared", "synchronize"):
+        yield name, gathering, name, lambda: None
+
+
+def waves_faults_are_seen(gathering: ModuleType, config: Config) -> None:
+    s = triton_waves.sample(torch.bfloat16, D=64, B=1, Q=56)
+    roles, synchronize = set(), gathering.synchronize
+
+    def noted() -> None:
+        roles.add(threading.current_thread().name)
+        synchronize()
+
+    gathering.synchronize = noted
+    render.render_fourier(*s, config=config)
+    gathering.synchronize = synchronize
+    assert roles == {"gather_waves"}
+    all_seen(waves_faults(gathering), lambda: render.render_fourier(*s, config=config))
 
 
 def every_tile(partitions: ModuleType, config: Config) -> Iterator[tuple[str, Sample, Tensor]]:

@@ -265,10 +265,10 @@ def install() -> tuple[types.ModuleType, types.ModuleType]:
     """Have ``specialised``, ``partitions`` and ``convolution`` speak it; gives the first two."""
     gluon_jit, gluon.jit = gluon.jit, triton.jit
     try:
-        from liif_fast.head.triton import convolution, partitions, specialised
+        from liif_fast.head.triton import convolution, gather_waves, partitions, specialised
     finally:
         gluon.jit = gluon_jit
-    specialised.gl = partitions.gl = convolution.gl = types.SimpleNamespace(
+    specialised.gl = partitions.gl = gather_waves.gl = convolution.gl = types.SimpleNamespace(
         static_range=lambda count: range(number(count)), float32=tl.float32, int32=tl.int32, int64=tl.int64,
         BlockedLayout=Layout, SliceLayout=Layout, NVMMADistributedLayout=Layout, NVMMASharedLayout=Layout,
         SwizzledSharedLayout=Layout,
@@ -282,12 +282,13 @@ def install() -> tuple[types.ModuleType, types.ModuleType]:
         allocate_shared_memory=CARD.allocate,
         warp_specialize=CARD.specialize,
     )  # fmt: skip
-    specialised.mbarrier = partitions.mbarrier = convolution.mbarrier = types.SimpleNamespace(
+    specialised.mbarrier = partitions.mbarrier = gather_waves.mbarrier = convolution.mbarrier = types.SimpleNamespace(
         init=initialise, wait=CARD.wait, arrive=CARD.arrive, expect=CARD.expect, MBarrierLayout=Layout
     )
     specialised.TensorDescriptor = convolution.TensorDescriptor = Descriptor
-    for module in (specialised, partitions, convolution):
+    for module in (specialised, partitions, gather_waves, convolution):
         module.fence_async_shared = CARD.fence
+    gather_waves.synchronize = CARD.synchronize
     for module in (partitions, convolution):
         module.synchronize, module.load_block = CARD.synchronize, CARD.load
         module.warpgroup_mma, module.warpgroup_mma_wait = CARD.multiply, CARD.finish

@@ -2,6 +2,7 @@
 
 python tests/helpers/triton_aot.py 90          # one JSON object for each configuration of sm_90
 python tests/helpers/triton_aot.py 90 flags    # its first one of each kind with other dtypes, flags and depths
+python tests/helpers/triton_aot.py 90 waves    # all of render_fourier, with flags for the structure that runs first
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 import triton
 import triton.backends.nvidia as nvidia
+import triton_waves
 from cpu_paths import Sample, sample
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
@@ -53,7 +55,8 @@ class PretendedDriver:
 
 def problem(kind: str, dtype: torch.dtype, **changed: Any) -> tuple[Sample, render.Head]:
     """Arguments of one launch; sizes do not matter, they are not compiled in."""
-    s = sample(dtype, **{"B": 1, "h": 48, "w": 48, "Q": 1000, **changed})
+    waves = changed.pop("waves", False)
+    s = (triton_waves.sample if waves else sample)(dtype, **{"B": 1, "h": 48, "w": 48, "Q": 1000, **changed})
     heads = []
 
     def kept(*arguments: Any) -> torch.Tensor:
@@ -61,13 +64,13 @@ def problem(kind: str, dtype: torch.dtype, **changed: Any) -> tuple[Sample, rend
         return torch.zeros(1, 1, 1)
 
     launch, render.launch = render.launch, kept
-    available, render.eligible = render.eligible, lambda *arguments: (True, "")
+    available, render.eligible = render.eligible, lambda *arguments, **named: (True, "")
     try:
         if kind == "int8":
             w_q, w_scale = int8.quantize_weights(s.w_mlp)
             render.render_int8(*s[:4], w_q, w_scale, s.b_mlp, torch.full((len(w_q),), 0.01), *s[6:])
         else:
-            render.render(*s)
+            (render.render_fourier if waves else render.render)(*s)
     finally:
         render.launch, render.eligible = launch, available
     return s, heads[0]
@@ -88,7 +91,7 @@ def compiled(kind: str, dtype: torch.dtype, config: Config, **changed: Any) -> d
     return {
         "kind": kind,
         "dtype": str(dtype)[6:],
-        "width": s.hidden.shape[-1],
+        "width": s.w_out.shape[-1],
         "changed": changed,
         "config": config._asdict(),
         "shared": kernel.metadata.shared,
@@ -182,10 +185,28 @@ def flags(architecture: int) -> Iterator[dict[str, Any]]:
     yield compiled("float32", torch.float32, single, D=256)
 
 
+def waves(architecture: int) -> Iterator[dict[str, Any]]:
+    """render_fourier: every configuration of the table, and the first of each kind for the official width with
+    everything else that is compiled in."""
+    flags = ({"cell": False}, {"ensemble": False}, {"L": 1}, {"L": 4, "out": 16}, {"wide": True})
+    for kind in ("half", "float32"):
+        for D in WIDTHS:
+            for config in candidates(architecture, kind, D):
+                yield compiled(kind, DTYPES[kind], config, D=D, waves=True)
+        for changed in flags if kind == "half" else flags[:1]:
+            yield compiled(kind, DTYPES[kind], candidates(architecture, kind, 256)[0], D=256, waves=True, **changed)
+    for D in (128, 256):
+        config = candidates(architecture, "half", D)[0]
+        yield compiled("half", torch.float16, config, D=D, waves=True)
+        for changed in ({"L": 6, "out": 16}, {"out": 16, "cell": False, "ensemble": False}):
+            yield compiled("half", torch.bfloat16, config, D=D, waves=True, **changed)
+
+
 def main() -> None:
     architecture = int(sys.argv[1])
     driver.set_active(PretendedDriver(architecture))
-    for row in (flags if sys.argv[2:] == ["flags"] else shipped)(architecture):
+    what = {"flags": flags, "waves": waves}.get("".join(sys.argv[2:]), shipped)
+    for row in what(architecture):
         print(json.dumps(row), flush=True)
 
 

@@ -16,13 +16,15 @@ import gluon_checks
 import gluon_on_cpu
 import numpy as np
 import torch
+import triton
 import triton.language as tl
+import triton_waves
 from cpu_paths import Sample, exact, sample
 from triton.runtime import interpreter
 
 from liif_fast import reference
 from liif_fast.head import int8, ops, plain
-from liif_fast.head.triton import render
+from liif_fast.head.triton import render, waves
 from liif_fast.head.triton.configs import Config, candidates
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -152,14 +154,13 @@ def rows_that_are_missing(name: str) -> None:
         row(f"{name} {function.__name__}", ours[~missing], whole[~missing], whole[~missing])
 
 
-def offsets_of_64_bits(name: str) -> None:
+def offsets_of_64_bits(name: str, operator: str, s: Sample, right: torch.Tensor) -> None:
     """As if 32 bits ended at 160: offsets in the hidden map are wide, and a launch takes 10 queries."""
-    s = part_of_a_map()
-    want = ops.PLAIN["render"](*s)
+    want = ops.PLAIN[operator](*s)
     limit, render._INT32 = render._INT32, 160
     try:
         for structure, config in STRUCTURES.items():
-            row(f"{name} {structure}", render.render(*s, config=config), exact(s), want)
+            row(f"{name} {structure}", getattr(render, operator)(*s, config=config), right, want)
     finally:
         render._INT32 = limit
 
@@ -168,6 +169,31 @@ def quantized(s: Sample) -> tuple:
     """Arguments of render_int8 for those of render."""
     w_q, w_scale = int8.quantize_weights(s.w_mlp)
     return *s[:4], w_q, w_scale, s.b_mlp, torch.full((len(w_q),), 3 / 255), *s[6:]
+
+
+@triton.jit
+def waves_of(angle, cosine, sine, count, FINE: tl.constexpr):
+    k = tl.arange(0, 4096)
+    found = waves.waves(tl.load(angle + k, mask=k < count, other=0.0), FINE)
+    tl.store(cosine + k, found[0], mask=k < count)
+    tl.store(sine + k, found[1], mask=k < count)
+
+
+def fourier() -> None:
+    """``render_fourier``."""
+    from liif_fast.head.triton import gather_waves  # not before Gluon's stand-in is there
+
+    for name, s, config in triton_waves.cases(STRUCTURES, GLUON):
+        ours = render.render_fourier(*s, config=config)
+        row(name, ours, triton_waves.exact(s), ops.PLAIN["render_fourier"](*s))
+    for fine in (True, False):
+        for name, ours, want in triton_waves.table(waves_of, fine):
+            row(f"table {name} {'fine' if fine else 'coarse'}", ours, want, want)
+    triton_waves.of_no_size()
+    triton_waves.not_finite(STRUCTURES["pairs"])
+    s = triton_waves.part_of_a_map()
+    offsets_of_64_bits("waves-64-bits", "render_fourier", s, triton_waves.exact(s))
+    gluon_checks.waves_faults_are_seen(gather_waves, GLUON)
 
 
 def row(name: str, ours: torch.Tensor, want: torch.Tensor, plain: torch.Tensor) -> None:
@@ -193,8 +219,10 @@ def main() -> None:
     gluon_checks.faults_are_seen(specialised, partitions, GLUON)
     for name, s, ours in gluon_checks.every_tile(partitions, GLUON):
         row(name, ours, exact(s), ops.PLAIN["render"](*s))
+    fourier()
     rows_that_are_missing("missing")
-    offsets_of_64_bits("64 bits")
+    s = part_of_a_map()
+    offsets_of_64_bits("64 bits", "render", s, exact(s))
     for structure, config in STRUCTURES.items():
         few = {"dtype": torch.bfloat16, "L": 4, "Q": 17}
         for changed in ({}, {"cell": False}, {"ensemble": False}, {"L": 1}, {"L": 2, "out": 9}, few):

@@ -1,4 +1,5 @@
-"""``render`` and ``render_int8`` on CUDA as one fused Triton kernel: gather, hidden layers, output, blend.
+"""``render``, ``render_fourier`` and ``render_int8`` on CUDA as one fused Triton kernel: gather, hidden layers, output,
+blend.
 
 Nothing here imports triton before the first launch. ``LIIF_FAST_TRITON=0`` leaves the kernel out; with
 ``LIIF_FAST_TRITON=1`` it is an error, with the reason, where the kernel cannot run; otherwise plain PyTorch runs there,
@@ -22,8 +23,8 @@ from .eligible import available, eligible
 
 __all__ = ["OPERATORS", "available", "eligible", "implementation", "on_cuda", "setting"]
 
-# By operator: which arguments are the hidden layers' weights and w_out.
-OPERATORS = {"render": (4, 6), "render_int8": (4, 8)}
+# By operator: which arguments are the hidden layers' weights and w_out, and how many channels of hidden a unit has.
+OPERATORS = {"render": (4, 6, 1), "render_fourier": (4, 6, 2), "render_int8": (4, 8, 1)}
 _failed: set[str] = set()  # what went wrong, each said once
 
 
@@ -39,19 +40,22 @@ def on_cuda(name: str, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The CUDA implementation of the operator ``name`` in OPERATORS: the fused kernel where it can run,
     else ``plain``."""
 
+    *layers, channels = OPERATORS[name]
+
     @functools.wraps(plain)
     def run(*arguments: Any) -> Tensor:
         wanted = setting()
         if wanted == "0":
             return plain(*arguments)
         others = (t for t in arguments if isinstance(t, Tensor))
-        ok, why = eligible(*arguments[:3], *(arguments[i] for i in OPERATORS[name]), *others)
+        ok, why = eligible(*arguments[:3], *(arguments[i] for i in layers), *others, channels=channels)
         if wanted == "1" and not ok:
             raise RuntimeError(f"LIIF_FAST_TRITON=1, but the fused kernel cannot run: {why}")
         if not ok or name in _failed:
             return plain(*arguments)
         hidden = arguments[0]
-        if wanted == "auto" and choices.choose(choices.kind_of(name, hidden), hidden.shape[-1], hidden.device) is None:
+        kind, D = choices.kind_of(name, hidden), hidden.shape[-1] // channels
+        if wanted == "auto" and choices.choose(kind, D, hidden.device) is None:
             return plain(*arguments)
         from . import render
 

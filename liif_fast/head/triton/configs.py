@@ -48,6 +48,7 @@ class Constants(NamedTuple):
     tma: bool
     float32: bool
     interpreted: bool
+    waves: bool = False  # the first layer is that of ``waves``
 
 
 def family(capability: tuple[int, int]) -> int:

@@ -62,14 +62,21 @@ def interpreted() -> bool:
 
 
 def eligible(
-    hidden: Tensor, coord: Tensor, cell: Tensor | None, weights: Tensor, w_out: Tensor, *others: Tensor
+    hidden: Tensor,
+    coord: Tensor,
+    cell: Tensor | None,
+    weights: Tensor,
+    w_out: Tensor,
+    *others: Tensor,
+    channels: int = 1,
 ) -> tuple[bool, str]:
-    """(whether the fused kernel takes these arguments of ``render`` or ``render_int8``, why not).
+    """(whether the fused kernel takes these arguments of an operator in ``OPERATORS``, why not).
 
     Args:
         weights: ``w_mlp`` or ``w_q``, ``[L, D, D]``; others: what only has to be on the same device.
+        channels: of hidden, for each of the D units.
     """
-    L, D = len(weights), hidden.shape[-1]
+    L, D = len(weights), hidden.shape[-1] // channels
     if hidden.dtype not in DTYPES:
         return False, f"hidden is {hidden.dtype}: float32, bfloat16 or float16 is wanted"
     for name, t in (("coord", coord), ("cell", cell)):
@@ -77,6 +84,8 @@ def eligible(
             return False, f"{name} is {t.dtype}: float32 is wanted"
     if D not in WIDTHS:
         return False, f"hidden layers of {D} units: {', '.join(map(str, WIDTHS))} are supported"
+    if weights.shape[1:] != (D, D) or w_out.shape[-1] != D:  # plain PyTorch says what is wrong with them
+        return False, f"layers of {list(weights.shape)} and {list(w_out.shape)}: {D} inputs and outputs are wanted"
     if L < 1:
         return False, "the MLP has no hidden layer behind the first"
     if len(w_out) > MAX_OUT:

@@ -13,6 +13,7 @@ import triton.language as tl
 
 from .geometry import rows_of
 from .layers import activated, blend, first_layer, output, start, weight
+from .waves import wave_layer
 
 
 @triton.jit
@@ -20,10 +21,20 @@ def pieces(hidden, rows, rel_y, rel_x, cell_y, cell_x, w_pos, inverse, c: tl.con
     """The input of the hidden layers as a tuple of [rows, c.piece]."""
     COUNT: tl.constexpr = c.D // c.piece
     found = ()
-    for i in tl.static_range(COUNT):
-        k = i * c.piece + tl.arange(0, c.piece)
-        found = found + (first_layer(hidden, rows, rel_y, rel_x, cell_y, cell_x, w_pos, inverse, k, c),)
-        tl.debug_barrier()  # or the loads of all pieces are moved up, and registers run out
+    if c.waves:
+        sines = ()
+        for i in tl.static_range(COUNT // 2):
+            k = i * c.piece + tl.arange(0, c.piece)
+            cosine, sine = wave_layer(hidden, rows, rel_y, rel_x, cell_y, cell_x, w_pos, k, c)
+            found = found + (cosine,)
+            sines = sines + (sine,)
+            tl.debug_barrier()  # or the loads of all pieces are moved up, and registers run out
+        found = found + sines
+    else:
+        for i in tl.static_range(COUNT):
+            k = i * c.piece + tl.arange(0, c.piece)
+            found = found + (first_layer(hidden, rows, rel_y, rel_x, cell_y, cell_x, w_pos, inverse, k, c),)
+            tl.debug_barrier()
     return found
 
 
@@ -125,8 +136,8 @@ def fused(
     hidden, coord, cell, out, pixels, coord_image, cell_image, out_image, width, strides, queries, tiles, y, x,
     w_pos, inverse, w_first, w_in, w_back, w_all, vectors, w_out, b_out, c: tl.constexpr,
 ):  # fmt: skip
-    """hidden [B, h, w, D], coord and cell [B, queries, 2], out [B, queries, O]; pixels: h * w, width: w; *_image:
-    strides of an image.
+    """hidden [B, h, w, D], with c.waves [B, h, w, 2 D], coord and cell [B, queries, 2], out [B, queries, O]; pixels:
+    h * w, width: w; *_image: strides of an image. w_pos: [4, D], with c.waves w_phase [2, D / 2].
 
     A block computes a tile of c.rows rows; ``tiles`` to an image. y, x: ``geometry.Axis``. w_first, w_in, w_back,
     w_all: the weights [L * D, D], as pointers or as tensor descriptors for the blocks in which each is read.
@@ -146,7 +157,8 @@ def fused(
     scale = 1.0
     if c.kind == "int8":
         scale = tl.load(inverse)
-    h = pieces(hidden + image * pixels * c.D, rows, rel_y, rel_x, cell_y, cell_x, w_pos, scale, c)
+    CHANNELS: tl.constexpr = 2 * c.D if c.waves else c.D
+    h = pieces(hidden + image * pixels * CHANNELS, rows, rel_y, rel_x, cell_y, cell_x, w_pos, scale, c)
     if c.pairs:
         o = pairs(h, w_first, w_in, w_back, vectors, w_out, TYPE, OUT_TYPE, c)
     else:

@@ -127,7 +127,8 @@ def located(
     line = lines.index(slot).load(rows)
     if c.wide:
         line = line.to(tl.int64)
-    base = hidden + (number // tiles).to(tl.int64) * pixels * c.D + line[:, None] * c.D
+    CHANNELS: tl.constexpr = 2 * c.D if c.waves else c.D
+    base = hidden + (number // tiles).to(tl.int64) * pixels * CHANNELS + line[:, None] * CHANNELS
     rel_y = places.index(KINDS * slot + 1).load(rows)
     rel_x = places.index(KINDS * slot + 2).load(rows)
     cell_y = rel_y

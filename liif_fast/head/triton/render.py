@@ -1,4 +1,5 @@
-"""``render`` and ``render_int8`` by the fused kernel: arguments prepared, configuration chosen, kernel launched."""
+"""``render``, ``render_fourier`` and ``render_int8`` by the fused kernel: arguments prepared, configuration chosen,
+kernel launched."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from torch import Tensor
 from triton.errors import TritonError
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from .. import int8
+from .. import fourier, int8
+from . import waves
 from .choices import choose, first, kind_of
 from .configs import Config, Constants
 from .eligible import eligible, interpreted
@@ -37,28 +39,43 @@ class Head(NamedTuple):
     """The layers as the kernel reads them."""
 
     kind: str
-    w_pos: Tensor  # [4, D] float32
+    w_pos: Tensor  # [4, D] float32; of waves: w_phase [2, D / 2] float32
     inverse: Tensor  # [L] float32, int8: 1 / scale of each layer's input
     weights: Tensor  # [L * D, D] (out, in): hidden's dtype, or int8
     vectors: Tensor  # [L, 1 or 3, D] float32, see layers
     w_out: Tensor  # [padded, D]
     b_out: Tensor  # [O] float32
+    waves: bool = False  # the first layer is that of ``waves``
 
 
 def render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True, config=None) -> Tensor:
     """``torch.ops.liif_fast.render`` on CUDA. ValueError where ``eligible`` says no."""
     _check(hidden, size, origin, coord, cell, w_mlp, w_out)
+    head = _float_head(hidden.dtype, w_pos, w_mlp, b_mlp, w_out, b_out)
+    return launch(hidden, coord, cell, head, size, origin, ensemble, config)
+
+
+def render_fourier(
+    hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True, config=None
+) -> Tensor:
+    """``torch.ops.liif_fast.render_fourier`` on CUDA; configurations are those of ``render`` for layers as wide."""
+    fourier.check(hidden, w_phase, w_out)
+    _check(hidden, size, origin, coord, cell, w_mlp, w_out, channels=2)
+    head = _float_head(hidden.dtype, w_phase, w_mlp, b_mlp, w_out, b_out)._replace(waves=True)
+    return launch(hidden, coord, cell, head, size, origin, ensemble, config)
+
+
+def _float_head(dtype: torch.dtype, w_pos: Tensor, w_mlp: Tensor, b_mlp: Tensor, w_out: Tensor, b_out: Tensor) -> Head:
     position = w_pos.t().float().contiguous()
-    head = Head(
+    return Head(
         "float",
         position,
         position,  # not read
-        _aligned(w_mlp.to(hidden.dtype)).flatten(0, 1),
+        _aligned(w_mlp.to(dtype)).flatten(0, 1),
         b_mlp.float().contiguous().unsqueeze(1),
-        _padded(w_out, hidden.dtype, hidden.dtype != torch.float32),
+        _padded(w_out, dtype, dtype != torch.float32),
         b_out.float(),
     )
-    return launch(hidden, coord, cell, head, size, origin, ensemble, config)
 
 
 def render_int8(
@@ -106,9 +123,15 @@ def not_compiled(error: Exception) -> bool:
 
 
 def _check(
-    hidden: Tensor, size: Sequence[int], origin: Sequence[int], coord: Tensor, cell: Tensor | None, *others: Tensor
+    hidden: Tensor,
+    size: Sequence[int],
+    origin: Sequence[int],
+    coord: Tensor,
+    cell: Tensor | None,
+    *others: Tensor,
+    channels: int = 1,
 ) -> None:
-    ok, why = eligible(hidden, coord, cell, *others)
+    ok, why = eligible(hidden, coord, cell, *others, channels=channels)
     if not ok:
         raise ValueError(f"the fused kernel cannot run: {why}")
     held = hidden.shape[1:3]
@@ -153,7 +176,7 @@ def launch(
     out = coord.new_empty(*coord.shape[:2], len(head.b_out))
     if out.numel() == 0:
         return out
-    kind, D = "int8" if head.kind == "int8" else kind_of("render", hidden), hidden.shape[-1]
+    kind, D = "int8" if head.kind == "int8" else kind_of("render", hidden), head.weights.shape[1]
     config = config or choose(kind, D, hidden.device) or first(kind, D, hidden.device)
     on_device = torch.cuda.device(hidden.device) if hidden.is_cuda else contextlib.nullcontext()
     hidden = hidden.contiguous()
@@ -192,6 +215,8 @@ def plan(
 
         config = specialised.fitted(config, head, cell is not None)
         gluon = config.structure == "gluon"
+    if head.waves:
+        config = waves.fitted(config, head.weights.shape[1])
     B, h, w, _ = hidden.shape
     queries, K = coord.shape[1], 4 if ensemble else 1
     tiles = -(-queries * K // config.rows)
@@ -214,12 +239,11 @@ def plan(
 
 
 def _constants(hidden: Tensor, cell: Tensor | None, head: Head, K: int, config: Config) -> Constants:
-    D = hidden.shape[-1]
     return Constants(
         kind=head.kind,
         precision="ieee" if head.kind == "int8" else _precision(hidden.dtype),
         L=len(head.vectors),
-        D=D,
+        D=head.weights.shape[1],
         O=len(head.b_out),
         out=len(head.w_out),
         split=head.kind == "int8" or hidden.dtype != torch.float32,
@@ -234,6 +258,7 @@ def _constants(hidden: Tensor, cell: Tensor | None, head: Head, K: int, config: 
         tma=config.tma,
         float32=head.kind == "float" and hidden.dtype == torch.float32,
         interpreted=interpreted(),
+        waves=head.waves,
     )
 
 

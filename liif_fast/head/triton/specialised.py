@@ -26,6 +26,7 @@ from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared,
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from .configs import SHARED, Config, candidates
+from .gather_waves import gather_waves
 from .partitions import FLIGHT, PLACES, TILES, consume, gather, locate, produce
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def fused(
         [
             (consume, (0, streamed, gathered, last, bias, b_out, result, c)),
             (consume, (1, streamed, gathered, last, bias, b_out, result, c)),
-            (gather, (gathered, found, hidden, pixels, tiles, total, w_pos, c)),
+            (gather_waves if c.waves else gather, (gathered, found, hidden, pixels, tiles, total, w_pos, c)),
             (locate, (found, coord, cell, coord_image, cell_image, width, strides, queries, tiles, total, y, x, c)),
             (produce, (weights, streamed, total, c)),
         ],
