@@ -1,7 +1,7 @@
-"""A head of one's own on liif_fast's gather, in LIIF's place in training, tools and Python:
+"""A head of one's own on liif_fast's gather, in LIIF's place in training, tools and Python.
 
-liif-fast train --config my.yaml --import examples/own_head.py   # model: {name: own-head, args: {encoder_spec: ...}}
-liif-fast upscale photo.jpg -m save/my/epoch-best.pth --import examples/own_head.py
+``liif-fast train my.yaml --import examples/own_head.py`` with ``model: {name: own-head, args: {encoder_spec: ...}}``;
+``liif-fast upscale photo.jpg -m save/_my/epoch-best.pth --import examples/own_head.py``.
 """
 
 import torch
