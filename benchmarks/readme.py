@@ -1,5 +1,5 @@
-"""README's figures are the rows': this writes its tables and pictures from benchmarks/results/cpu.jsonl and gpu.jsonl,
-and those of benchmarks/GPU.md.
+"""README's figures are the rows': this writes its tables and pictures from cpu.jsonl, gpu.jsonl and family.jsonl in
+benchmarks/results, and those of benchmarks/GPU.md.
 
     python benchmarks/readme.py          # between the marks <!-- rows: NAME --> and <!-- end of rows -->
     python benchmarks/readme.py --check  # exit code 1 where README or pictures are not what the rows say
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import processor
 import readme_gpu
+from corner_cases import GRID_SAMPLES
 from heads import COMPILED, FOLD, OURS, REFERENCE
 from PIL import Image
 from plots import plot
@@ -178,6 +179,24 @@ def tiles(timed: Timed) -> str:
     return table(["large image", "time", "memory"], lines)
 
 
+def family(timed: Timed) -> str:
+    """LTE's head and the raw gather."""
+    lines = []
+    for case in dict.fromkeys(case for case, _, _ in timed):
+        official = next(
+            timed[case, name, "float32"] for name in (REFERENCE, GRID_SAMPLES) if (case, name, "float32") in timed
+        )
+        cells = [case, seconds(official)]
+        for kind in ("float32", "bfloat16"):
+            rows = timed.get((case, OURS, kind))
+            cells.append(f"{seconds(rows)}, {span(of(rows, 'ratio'), 3)} x{paths(rows)}" if rows else "")
+        peaks = [span([p / 2**20 for p in of(rows, "peak")], 3) for rows in (official, timed[case, OURS, "float32"])]
+        lines.append([*cells, " / ".join(peaks) + " MiB"])
+    return table(
+        ["case", "official computation", "liif_fast, float32", "liif_fast, bfloat16", "memory, float32"], lines
+    )
+
+
 def each(of_timed: Callable[[Timed], str]) -> Callable[[Sequence[Machine]], str]:
     """The table of each machine that has rows for it, under its name."""
 
@@ -192,6 +211,7 @@ BLOCKS: dict[str, Callable[[Sequence[Machine]], str]] = {
     "claim": claim,
     "conditions": conditions,
     **{block.__name__: each(block) for block in (head, others, sizes, tiles)},
+    "family": lambda _: each(family)(machines(load(RESULTS / "family.jsonl"))),
 }
 
 

@@ -35,7 +35,8 @@
 //    Block::take      head_impl.h      as many queries as fill kBlockRows rows, a row for each corner that counts
 //        |
 //    first_layer      head_impl.h      row = relu(hidden[pixel] + w_pos x (rel_y, rel_x, cell_y, cell_x)): what is left
-//        |                             of the first layer, whose large product was a convolution that gave hidden
+//        |                             of the first layer, whose large product was a convolution that gave hidden; or
+//        |                             (Queries::waves; render_fourier, decode_fourier) the waves of waves.h, no ReLU
 //    hidden_layers    head_impl.h      L times layer():
 //      list_groups    head_tile.h        inputs that are zero in all rows of a tile are left out (weights all finite)
 //      tile           head_tile.h        K::rows x K::panel registers of sums: K::start, then K::dot for each input,

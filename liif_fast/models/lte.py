@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..base.shown import shown
-from ..head import fourier, reference, unwatched
+from ..head import fourier, reference, transforms, unwatched
 from ..head.precision import as_geometry, geometry_dtype
 from ..registry import make, register
 from . import folding, overrides
@@ -151,6 +152,8 @@ class LTE(LIIF):
 
     def _added(self, inp: Tensor, in_size: Sequence[int], origin: Sequence[int]) -> Callable[[Tensor], Tensor]:
         image = inp.to(geometry_dtype(inp.dtype))
+        if tuple(in_size) == tuple(inp.shape[-2:]) and not transforms.active():
+            return lambda coord: _between(image, coord.to(image.dtype))
         return lambda coord: reference.skip(image, coord.to(image.dtype), in_size, origin)
 
     def _query(
@@ -246,6 +249,12 @@ class _Rows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x[:, :, None, None])[:, :, 0, 0]
+
+
+def _between(image: Tensor, coord: Tensor) -> Tensor:
+    """``reference.skip`` of a whole image in one operation, which has no derivatives of other kinds than backward's."""
+    sampled = F.grid_sample(image, coord.flip(-1).unsqueeze(1), "bilinear", "border", align_corners=False)
+    return sampled[:, :, 0].transpose(1, 2)
 
 
 def _as_made(conv: nn.Module, side: int = 3) -> bool:
