@@ -1,0 +1,319 @@
+"""render_fourier and decode_fourier: LTE's head in one operator, plain and on every path of this processor."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import pytest
+import torch
+from cpu_paths import COMPILED, PATHS, WHY, forced
+from decode_cases import error
+from fourier_cases import (
+    SHAPES,
+    VARIANTS,
+    arguments,
+    definition,
+    expected,
+    gradients,
+    in_own_precision,
+    rendered,
+)
+
+from liif_fast.head import precision
+
+LIB = torch.ops.liif_fast
+HALVES = (torch.bfloat16, torch.float16)
+compiled_only = pytest.mark.skipif(not COMPILED, reason=WHY)
+
+
+@pytest.fixture(params=["plain, bfloat16 products", "plain, float32 products", *PATHS])
+def path(request, monkeypatch):
+    """What computes: plain PyTorch with either choice of ``matmul_dtype``, or one instruction set's kernels."""
+    if request.param.startswith("plain, "):
+        monkeypatch.setattr(precision, "FAST_HALF_CPU", (torch.bfloat16,) if "bfloat16" in request.param else ())
+        yield "plain"
+        return
+    with forced(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize(
+    "path", ["plain, float32 products", "portable"] if COMPILED else ["plain, float32 products"], indirect=True
+)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("cell", "ensemble", "strided"), VARIANTS)
+def test_float64(path, shape, cell, ensemble, strided):
+    args = arguments(shape, torch.float64, cell, ensemble, strided)
+    grad_out = torch.randn(shape[0], shape[3], shape[5], dtype=torch.float64)
+    out, grads = gradients(path, args, grad_out)
+    want, want_grads = expected(args, grad_out)
+    # the order of a few hundred sums, and angles of some ten turns
+    assert error(out, want) < 1e-12
+    assert error(rendered(path, args), want) < 1e-12
+    for actual, w in zip(grads, want_grads, strict=True):
+        assert actual.shape == w.shape
+        assert error(actual, w) < 1e-12
+
+
+def errors(result, want):
+    """Of the colours, of w_out's gradient, which needs no ReLU's mask, and the largest of those that do."""
+    (out, grads), (want_out, want_grads) = result, want
+    found = [error(g, w) for g, w in zip(grads, want_grads, strict=True)]
+    masked = [e for i, e in enumerate(found) if i != W_OUT]
+    return torch.tensor([error(out, want_out), found[W_OUT], max(masked)])
+
+
+W_OUT = 4  # its place among the gradients
+
+
+@functools.cache
+def problems(shape, dtype):
+    """(arguments, grad_out, result in float64) of a few inputs, and plain PyTorch's own mean errors on them."""
+    found, own = [], []
+    for seed in range(2 if shape[3] > 200 else 6):
+        torch.manual_seed(seed)
+        args = arguments(shape, dtype, cell=seed % 3 > 0, ensemble=seed % 2 == 0)
+        grad_out = torch.randn(shape[0], shape[3], shape[5])
+        found.append((args, grad_out, expected(args, grad_out)))
+        own.append(errors(in_own_precision(args, grad_out), found[-1][2]))
+    return found, torch.stack(own).mean(0)
+
+
+# As for decode (tests/head/test_decode.py): plain PyTorch's own error in that precision, twice, and one unit in the
+# last place where it is 0; in float32 5e-3 for a ReLU's mask that a rounding switches.
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_other_dtypes(path, dtype, shape):
+    inputs, own = problems(shape, dtype)
+    found = []
+    for args, grad_out, want in inputs:
+        out, grads = gradients(path, args, grad_out)
+        assert out.dtype == torch.float32
+        assert all(g.dtype == t.dtype for g, t in zip(grads, (args[0], *args[3:-1]), strict=True))
+        found.append(errors((out, grads), want))
+        # float32: sums of 128 products, three times (measured: 6e-7); halves: twice plain PyTorch's, as above
+        limit = 2e-6 if dtype == torch.float32 else 2 * own[0] + torch.finfo(dtype).eps
+        assert error(rendered(path, args), want[0]) <= limit
+    floor = 5e-3 if dtype == torch.float32 else torch.finfo(dtype).eps
+    assert (torch.stack(found).mean(0) <= 2 * own + floor).all(), (found, own)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
+@pytest.mark.parametrize(("L", "O"), [(0, 1), (1, 3), (3, 5)])
+def test_every_form_of_call(path, dtype, L, O):  # noqa: E741
+    """Cell and none, all corners and one, any strides: float32 near the definition, halves as near as plain PyTorch."""
+    for cell, ensemble, strided in VARIANTS:
+        args = arguments((2, (3, 5), 64, 37, L, O), dtype, cell, ensemble, strided)
+        grad_out = torch.randn(2, 37, O)
+        want, _ = expected(args, grad_out)
+        own, _ = in_own_precision(args, grad_out)
+        limit = 2e-6 if dtype == torch.float32 else 2 * error(own, want) + torch.finfo(dtype).eps
+        assert error(rendered(path, args), want) <= limit
+        assert error(gradients(path, args, grad_out)[0], want) <= limit
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ensemble", [True, False])
+def test_a_part_gives_the_colours_of_the_whole(path, dtype, ensemble):
+    args = arguments((2, (9, 11), 32, 400, 2, 3), dtype, ensemble=ensemble, border=False)
+    hidden, coord, *rest = args
+    coord = coord * 0.2  # around the centre: rows 3 to 5, columns 3 to 6
+    whole = rendered(path, (hidden, coord, *rest))
+    part = hidden[:, 2:7, 3:9]
+    assert torch.equal(rendered(path, (part, coord, *rest), (9, 11), (2, 3)), whole)
+
+
+@compiled_only
+@pytest.mark.parametrize("path", PATHS, indirect=True)
+def test_a_query_that_needs_a_pixel_outside_of_the_part_is_refused(path):
+    hidden, *rest = arguments((1, (9, 11), 32, 40, 1, 3), torch.float32)
+    with pytest.raises(RuntimeError, match=r"coord: a query needs a pixel that hidden does not hold.* \(2, 3\)"):
+        rendered(path, (hidden[:, 2:7, 3:9], *rest), (9, 11), (2, 3))
+
+
+@pytest.mark.parametrize("B", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_empty(path, dtype, B):
+    args = arguments((B, (3, 4), 32, 0 if B else 9, 2, 3), dtype)
+    Q = args[1].shape[1]
+    out, grads = gradients(path, args, torch.zeros(B, Q, 3))
+    assert out.shape == rendered(path, args).shape == (B, Q, 3)
+    assert [g.shape for g in grads] == [t.shape for t in (args[0], *args[3:-1])]
+    assert all((g == 0).all() for g in grads)
+
+
+@compiled_only
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("path", PATHS, indirect=True)
+def test_same_bits_with_any_number_of_threads(path, dtype):
+    args = arguments((2, (5, 7), 32, 900, 2, 3), dtype)
+    grad_out, before, found = torch.randn(2, 900, 3), torch.get_num_threads(), []
+    try:
+        for threads in (1, 5):
+            torch.set_num_threads(threads)
+            out, grads = gradients(path, args, grad_out)
+            found.append((rendered(path, args), out, *grads))
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, *found))
+
+
+@compiled_only
+@pytest.mark.parametrize("path", PATHS, indirect=True)
+def test_all_rows_of_one_pixel(path):
+    """The sums of a pixel's gradients go on over many tasks."""
+    args = arguments((2, (1, 1), 32, 1500, 1, 3), torch.float32)
+    grad_out = torch.randn(2, 1500, 3)
+    _, want = expected(args, grad_out)
+    _, grads = gradients(path, args, grad_out)
+    assert all(error(g, w) < 5e-6 for g, w in zip(grads[:2], want[:2], strict=True))  # 6,000 float32 additions
+
+
+# ---- what is not finite, and what is far ----
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_bad_coordinates_spoil_their_own_query_only(path, dtype, value):
+    for ensemble in (True, False):
+        args = list(arguments((2, (5, 7), 32, 37, 2, 3), dtype, ensemble=ensemble))
+        good = rendered(path, args)
+        args[1][0, 5, 1] = value
+        bad = rendered(path, args)
+        others = torch.ones(good.shape[:2], dtype=torch.bool)
+        others[0, 5] = False
+        assert torch.equal(bad[others], good[others])
+        if value != 1e30:
+            assert not bad[0, 5].isfinite().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_map_that_is_not_finite_stays_visible(path, dtype, value):
+    """A coefficient of cosines, of sines, a frequency along y, along x; an infinite one has no angle."""
+    for part, L in itertools.product(range(4), (0, 2)):
+        args = arguments((1, (1, 1), 32, 20, L, 3), dtype)
+        args[0][0, 0, 0, 32 * part + 3] = value
+        assert not rendered(path, args).isfinite().any()
+        out, grads = gradients(path, args, torch.randn(1, 20, 3).to(args[1].dtype))
+        assert not out.isfinite().any()
+        assert not grads[0].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("which", ["w_phase", "w_mlp", "b_mlp", "w_out", "cell", "grad_out"])
+def test_nan_stays_visible(path, dtype, which):
+    args = list(arguments((1, (3, 4), 32, 50, 2, 3), dtype))
+    grad_out = torch.randn(1, 50, 3)
+    names = ("hidden", "coord", "cell", "w_phase", "w_mlp", "b_mlp", "w_out", "b_out")
+    bad = grad_out if which == "grad_out" else args[names.index(which)]
+    bad.flatten()[7] = float("nan")
+    out, grads = gradients(path, args, grad_out)
+    if which == "grad_out":
+        assert all(g.isnan().any() for g in grads)
+        return
+    spoilt = out.isnan(), rendered(path, args).isnan()
+    assert all(s.any() for s in spoilt)
+    if which not in ("cell", "w_out"):  # which are of one query, of one colour
+        assert all(s.all() for s in spoilt)
+    assert grads[2].isnan().any()
+    assert which == "b_mlp" or grads[0].isnan().any()  # where all of a layer is NaN, ReLU hands on no gradient
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("turns", [1e3, 1e6, 1e8, 1e30])
+def test_large_angles(path, dtype, turns):
+    """A wave stays one, whatever its angle; up to 1e3 it is that angle's, to the rounding of it."""
+    F = 32
+    args = list(arguments((1, (1, 1), F, 200, 0, 2 * F), dtype))
+    args[0][0, 0, 0, 2 * F :] = (torch.rand(2 * F) * turns).to(dtype)
+    args[6], args[7] = torch.eye(2 * F, dtype=args[6].dtype), torch.zeros(2 * F, dtype=args[6].dtype)
+    args[1] = args[1].abs().clamp(max=0.9)  # weights of 1 for all corners together: one pixel
+    found = rendered(path, args)
+    bound = args[0][0, 0, 0, : 2 * F].abs().to(found.dtype)
+    assert found.isfinite().all()
+    assert (found.abs() <= bound * (1 + 2 * torch.finfo(dtype).eps) + 1e-12).all()
+    if turns == 1e3:
+        want = definition(args[0].double(), args[1], args[2], *(t.double() for t in args[3:8]), args[8])
+        # an angle of up to 1.5 * 1e3 turns is off by half a unit in its last place, three times, and pi as often
+        off = 4.5e3 * torch.finfo(args[1].dtype).eps * torch.pi
+        assert ((found - want).abs() <= bound * (off + torch.finfo(dtype).eps)).all()
+
+
+# ---- contracts ----
+
+
+@pytest.mark.parametrize(("cell", "ensemble"), list(itertools.product((True, False), repeat=2)))
+def test_contract(cell, ensemble):
+    args = arguments((2, (3, 5), 32, 11, 2, 3), torch.float32, cell, ensemble, strided=True)
+    torch.library.opcheck(LIB.render_fourier.default, (*args[:-1], (3, 5), (0, 0), ensemble))
+    torch.library.opcheck(LIB.decode_fourier.default, args)
+    torch.library.opcheck(LIB.decode_fourier_backward.default, (torch.randn(2, 11, 3), *args[:-2], ensemble))
+    with_grad = [t.requires_grad_(i not in (1, 2)) if torch.is_tensor(t) else t for i, t in enumerate(args)]
+    torch.library.opcheck(LIB.decode_fourier.default, with_grad)
+
+
+@pytest.mark.parametrize("L", [0, 2])
+def test_gradcheck(L):
+    hidden, coord, cell, *parameters, ensemble = arguments((1, (3, 4), 32, 9, L, 2))
+    leaves = [t.requires_grad_() for t in (hidden, *parameters)]
+
+    def run(hidden, *parameters):
+        return LIB.decode_fourier(hidden, coord, cell, *parameters, ensemble)
+
+    assert torch.autograd.gradcheck(run, leaves, fast_mode=True)
+
+
+def test_gradients_that_are_refused():
+    hidden, coord, *rest, ensemble = arguments((1, (3, 4), 32, 9, 1, 3), torch.float32)
+    with pytest.raises(RuntimeError, match=r"no gradient for coord and cell.*functional\.query"):
+        LIB.decode_fourier(hidden, coord.clone().requires_grad_(), *rest, ensemble)
+    with pytest.raises(RuntimeError, match=r"no gradient.*functional\.query"):
+        LIB.render_fourier(hidden.clone().requires_grad_(), coord, *rest, (3, 4), (0, 0), ensemble)
+    out = LIB.decode_fourier(hidden.requires_grad_(), coord, *rest, ensemble)
+    with pytest.raises(RuntimeError, match="double backward"):
+        torch.autograd.grad(out.square().sum(), hidden, create_graph=True)
+
+
+@pytest.mark.parametrize("name", ["render_fourier", "decode_fourier", "decode_fourier_backward"])
+def test_an_operator_by_itself_refuses_transforms(name):
+    """They know ``backward`` alone: elsewhere their derivative would be 0."""
+    args = arguments((1, (3, 4), 32, 5, 1, 3), torch.float32)
+    given = {
+        "render_fourier": (*args[:-1], (3, 4), (0, 0)),
+        "decode_fourier": args[:-1],
+        "decode_fourier_backward": (torch.ones(1, 5, 3), *args[:-2]),
+    }[name]
+
+    def first(x):
+        out = getattr(LIB, name)(x, *given[1:])
+        return out if torch.is_tensor(out) else out[0]
+
+    for derive in (
+        lambda: torch.func.jvp(first, given[:1], (torch.ones_like(given[0]),)),
+        lambda: torch.func.grad(lambda x: first(x).sum())(given[0]),
+    ):
+        with pytest.raises(RuntimeError, match=rf"liif_fast::{name} has no derivative under torch\.func"):
+            derive()
+
+
+@pytest.mark.parametrize("path", ["plain, float32 products", *PATHS[:1]], indirect=True)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.__setitem__(0, a[0][..., :96]),
+        lambda a: a.__setitem__(3, a[3][:31]),
+        lambda a: a.__setitem__(3, torch.cat([a[3], a[3]], 1)),
+        lambda a: a.__setitem__(6, a[6][:, :62]),
+        lambda a: a.__setitem__(4, a[4][:, :62, :62]),
+        lambda a: a.__setitem__(0, a[0][:0].new_zeros(1, 3, 4, 48)) or a.__setitem__(3, a[3][:12]),
+    ],
+    ids=["hidden", "w_phase", "w_phase 4 wide", "w_out", "w_mlp", "12 frequencies"],
+)
+def test_wrong_channels_are_refused(path, change):
+    args = list(arguments((1, (3, 4), 32, 9, 1, 3), torch.float32))
+    change(args)
+    for run in (lambda: rendered(path, args), lambda: gradients(path, args, torch.ones(1, 9, 3))):
+        with pytest.raises(RuntimeError, match=r"wanted|multiple of 32|shape"):
+            run()
