@@ -16,7 +16,21 @@ from . import folding, overrides
 from .checks import check_image
 from .liif import LIIF
 
-_CONV, _PHASE = nn.Conv2d.forward, nn.Linear.forward
+_CONV, _INNER, _PHASE = nn.Conv2d.forward, nn.Conv2d._conv_forward, nn.Linear.forward
+
+
+class _Always:
+    """A flag of LIIF that LTE has not: it is True, and nothing would compute or save another value."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: Any, kind: type) -> bool:
+        return True
+
+    def __set__(self, model: Any, value: Any) -> None:
+        if value is not True:
+            raise ValueError(f"{self.name}: LTE has no such choice, it is always True, got {shown(value)}")
 
 
 @register("lte")
@@ -39,6 +53,7 @@ class LTE(LIIF):
 
     _name = "lte"
     imnet: nn.Module | None
+    local_ensemble, feat_unfold, cell_decode = _Always(), _Always(), _Always()
 
     def __init__(
         self,
@@ -73,6 +88,12 @@ class LTE(LIIF):
         feat = super().gen_feat(inp)
         self.inp = inp
         return feat
+
+    def query_rgb(self, coord: Tensor, cell: Tensor | None = None) -> Tensor:
+        """As ``LIIF.query_rgb``, of the images of the last ``gen_feat``."""
+        if self.feat is not None and self._own("query"):
+            return self.query(self.feat, coord, cell, self.inp)
+        return super().query_rgb(coord, cell)
 
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, inp: Tensor | None = None) -> Tensor:
         """As ``LIIF.query``.
@@ -125,6 +146,8 @@ class LTE(LIIF):
             return None
         if not all(_as_made(conv) for conv in (self.coef, self.freq)) or self.phase.bias is not None:
             return None
+        if not len(self.coef.weight) == len(self.freq.weight) == 2 * len(self.phase.weight):
+            return None
         tensors = (self.coef.weight, self.coef.bias, self.freq.weight, self.freq.bias, self.phase.weight)
         if not torch.compiler.is_compiling() and not unwatched.plain(tensors):
             return None
@@ -150,6 +173,10 @@ class LTE(LIIF):
         return torch.cat(pieces, 1)
 
     def _added(self, inp: Tensor, in_size: Sequence[int], origin: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        if inp.shape[1] != (out := self._out_dim()):
+            raise ValueError(
+                f"inp: LTE adds its colours to the images, so {out} channels are wanted, got {inp.shape[1]}"
+            )
         image = inp.to(geometry_dtype(inp.dtype))
         return lambda coord: reference.skip(image, coord.to(image.dtype), in_size, origin)
 
@@ -251,6 +278,8 @@ def _as_made(conv: nn.Module, side: int = 3) -> bool:
     """Whether a convolution is one that keeps the size, of ``side`` x ``side``, with a bias."""
     return (
         isinstance(conv, nn.Conv2d)
+        and type(conv)._conv_forward is _INNER
+        and "_conv_forward" not in vars(conv)
         and conv.kernel_size == (side, side)
         and conv.padding == (side // 2,) * 2
         and (conv.stride, conv.dilation, conv.groups, conv.padding_mode) == ((1, 1), (1, 1), 1, "zeros")

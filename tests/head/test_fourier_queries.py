@@ -1,6 +1,8 @@
-"""LTE's head as functions: layers of any width folded and padded, the raw gather's way, the image between its pixels."""
+"""LTE's head as functions: layers of any width folded, gradients of places, the image between its pixels."""
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ def layers(frequencies, hidden, C=3, out=3, dtype=torch.float64):
     """(coefficients, frequencies in the operators' order, w_phase, linear layers)"""
     maps = [(torch.randn(2 * frequencies, C, 3, 3) / 3, torch.randn(2 * frequencies)) for _ in range(2)]
     sizes = [2 * frequencies, *hidden, out]
-    linear = [(torch.randn(n, m) / m**0.5, torch.randn(n) * 0.1) for m, n in zip(sizes, sizes[1:], strict=False)]
+    linear = [(torch.randn(n, m) / m**0.5, torch.randn(n) * 0.1) for m, n in itertools.pairwise(sizes)]
     maps, linear = ([tuple(t.to(dtype) for t in pair) for pair in pairs] for pairs in (maps, linear))
     return *maps, torch.randn(frequencies, 2).to(dtype), linear
 
@@ -73,7 +75,7 @@ def test_uniform_is_what_the_operators_take(width, hidden):
     map_, w_phase, w_mlp, b_mlp, w_out = fourier_queries.uniform(hidden_map, head)
     D = w_out.shape[1]
     assert D % 64 == 0
-    assert D < max([width, *hidden]) + 64  # no wider than must be
+    assert max([width, *hidden]) + 64 > D  # no wider than must be
     assert w_mlp.shape == (len(hidden), D, D)
     assert b_mlp.shape == (len(hidden), D)
     assert map_.shape == (1, 4, 4, 2 * D)
