@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -155,7 +155,7 @@ class LTE(LIIF):
         return fourier.fold((self.coef.weight, self.coef.bias), frequencies, self.phase.weight, layers)
 
     def _by_reference(self, feat: Tensor, coord: Tensor, cell: Tensor | None) -> Tensor:
-        def called(module: nn.Module) -> Callable[[Tensor], Tensor]:
+        def called(module: Any) -> Callable[[Tensor], Tensor]:
             own = next((p.dtype for p in module.parameters()), None)
             return lambda x: module(x if own is None else x.to(own)).to(wide)
 
@@ -233,7 +233,7 @@ class LTEP(LTE):
             layers += [nn.Conv2d(hidden_dim, hidden_dim, 1), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(hidden_dim, out_dim, 1))
 
-    def _mlp(self) -> nn.Module:
+    def _mlp(self) -> Any:
         return _Rows(self.layers)
 
     def _layers(self) -> list[tuple[Tensor, Tensor]] | None:
@@ -263,14 +263,16 @@ class LTEP(LTE):
         return colours.transpose(1, 2).unflatten(-1, coord.shape[1:3])
 
 
-class _Rows(nn.Module):
-    """Convolutions 1x1 as an MLP: ``[n, in] -> [n, out]``."""
+class _Rows:
+    """Convolutions 1x1 as an MLP: ``[n, in] -> [n, out]``. No module: compilers make none within a graph."""
 
     def __init__(self, layers: nn.Module) -> None:
-        super().__init__()
         self.layers = layers
 
-    def forward(self, x: Tensor) -> Tensor:
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.layers.parameters()
+
+    def __call__(self, x: Tensor) -> Tensor:
         return self.layers(x[:, :, None, None])[:, :, 0, 0]
 
 
