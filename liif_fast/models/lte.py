@@ -237,14 +237,17 @@ class LTEP(LTE):
         return _Rows(self.layers)
 
     def _layers(self) -> list[tuple[Tensor, Tensor]] | None:
-        inner = folding.members(self.layers)
+        inner, tracing = folding.members(self.layers), torch.compiler.is_compiling()
         convs = inner[::2]
-        if len(inner) % 2 == 0 or not folding.calls_are_torchs() or not all(map(folding.runs_relu, inner[1::2])):
+        # tracing puts in calls of its own
+        if folding.hooked_globally() if tracing else not folding.calls_are_torchs():
+            return None
+        if len(inner) % 2 == 0 or not all(map(folding.runs_relu, inner[1::2])):
             return None
         if not all(folding.runs(conv, _CONV) and _as_made(conv, 1) for conv in convs):
             return None
         found = [(conv.weight.flatten(1), conv.bias) for conv in convs]
-        plain = torch.compiler.is_compiling() or unwatched.plain(t for c in convs for t in (c.weight, c.bias))
+        plain = tracing or unwatched.plain(t for c in convs for t in (c.weight, c.bias))
         return found if plain else None
 
     def _along(self, freq: Tensor, dim: int) -> Tensor:

@@ -258,26 +258,25 @@ def test_files(tmp_path):
         assert torch.equal(again.eval()(inp, coord, cell), want)
 
 
-def test_onnx_is_refused_with_a_way_on(tmp_path):
-    with pytest.raises(ValueError, match=r"^export: the head of LTE is not written in standard operators; use \.pt2"):
-        export.to_onnx(LTE(ENCODER, IMNET, 20).eval(), tmp_path / "m.onnx")
+@pytest.mark.parametrize("write", [export.to_onnx, export.to_pt2])
+def test_files_of_standard_operators_are_refused(tmp_path, write):
+    with pytest.raises(ValueError, match=r"^export: the head of LTE is not written in standard operators"):
+        write(LTE(ENCODER, IMNET, 20).eval(), tmp_path / "m.pt2")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.long
-def test_pt2(tmp_path):
-    """Of the operators in plain PyTorch, which a package runs without liif_fast."""
-    import shutil
-
-    if shutil.which("g++") is None:
-        pytest.skip("needs a C++ compiler")
-    model = LTE(ENCODER, IMNET, 20).eval()
-    export.to_pt2(model, tmp_path / "lte.pt2")
-    run = torch._inductor.aoti_load_package(tmp_path / "lte.pt2")
-    for B, size in ((1, (20, 31)), (2, (7, 30))):
-        image = torch.rand(B, 3, 9, 14)
-        want = model.upscale(image, size=size, point=True)
-        assert_close(run(image, torch.tensor(size)), want, rtol=0, atol=1e-5)  # sums in another order
+@pytest.mark.parametrize("train", [True, False])
+def test_torch_export(tmp_path, model, train):
+    """In a file, of liif_fast's operators, for other sizes than those that it was made with."""
+    H, W, Q = (torch.export.Dim(name, min=1 if name == "Q" else 2) for name in "HWQ")
+    shapes = {"inp": {2: H, 3: W}, "coord": {1: Q}, "cell": {1: Q}}
+    with torch.set_grad_enabled(train):
+        exported = torch.export.export(model, given(), dynamic_shapes=shapes)
+        assert "fourier" in str(exported.graph)  # not the reference computation
+        torch.export.save(exported, tmp_path / "lte.pt2")
+        again = torch.export.load(tmp_path / "lte.pt2").module()
+        other = given(2, (9, 7), 11)
+        assert_close(again(*other), model(*other))
 
 
 def test_flops_are_counted():
