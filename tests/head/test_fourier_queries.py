@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from decode_cases import error
-from fourier_cases import arguments, definition
+from fourier_cases import arguments, definition, expected
 from torch.testing import assert_close
 
 from liif_fast import functional, reference
@@ -97,6 +97,27 @@ def test_gradients_of_coordinates_and_cells(moved, ensemble):
     assert error(got, want) < 1e-12
     (a,), (b,) = (torch.autograd.grad(y, leaf, grad_out) for y in (got, want))
     assert error(a, b) < 1e-9  # 1 / total area amplifies
+
+
+@pytest.mark.parametrize("ensemble", [True, False])
+@pytest.mark.parametrize("half", [False, True])
+def test_devices_without_the_operator(monkeypatch, half, ensemble):
+    """Training goes by the raw gather and torch's own layers; in half precision under autocast, with wide angles."""
+    args = arguments((2, (3, 4), 32, 60, 2, 3), torch.bfloat16 if half else torch.float64, ensemble=ensemble)
+    hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, b_out, _ = args
+    grad_out = torch.randn(2, 60, 3, dtype=coord.dtype)
+    want, want_grads = expected(args, grad_out)
+    leaves = [t.requires_grad_() for t in (hidden, w_phase, w_mlp, b_mlp, w_out, b_out)]
+    mlp = tuple(zip(w_mlp, b_mlp, strict=True))
+    head = fourier.FourierHead(torch.zeros(128, 1, 3, 3), torch.zeros(128), w_phase, mlp, w_out, b_out)
+    monkeypatch.setattr(fourier_queries, "CPU_KERNELS", False)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        got = functional.query(hidden, head, coord, cell, local_ensemble=ensemble)
+    grads = torch.autograd.grad(got, leaves, grad_out)
+    assert got.dtype == coord.dtype
+    assert error(got, want) < (2e-2 if half else 1e-12)
+    for a, b in zip(grads, want_grads, strict=True):
+        assert error(a, b) < (0.1 if half else 1e-12)  # of 8 bits: masks of a few ReLUs switch (measured: 0.07)
 
 
 def test_one_cell_of_all_queries():
