@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 
 import torch
+from cpu_paths import PATHS, forced
 
 from liif_fast import reference
 from liif_fast.head import ops, precision
@@ -113,3 +115,16 @@ def rendered(path, args, size=None, origin=(0, 0)):
 
 
 VARIANTS = list(itertools.product((True, False), repeat=3))  # cell, ensemble, strided
+WAYS = ["plain, bfloat16 products", "plain, float32 products", *PATHS]
+
+
+@contextlib.contextmanager
+def computed_by(way, monkeypatch):
+    """Plain PyTorch with either choice of ``matmul_dtype``, or one instruction set's kernels; gives the ``path`` of
+    ``gradients`` and ``rendered``."""
+    if way.startswith("plain, "):
+        monkeypatch.setattr(precision, "FAST_HALF_CPU", (torch.bfloat16,) if "bfloat16" in way else ())
+        yield "plain"
+        return
+    with forced(way):
+        yield way
