@@ -70,7 +70,8 @@ def fold(
 def check(hidden: Tensor, w_phase: Tensor, w_out: Tensor) -> None:
     """RuntimeError unless the arguments of ``render_fourier`` have the channels of one number of frequencies."""
     frequencies, channels = w_phase.shape[0], hidden.shape[-1]
-    if frequencies % LANES or channels != 4 * frequencies or w_out.shape[-1] != 2 * frequencies:
+    fits = channels == 4 * frequencies and w_phase.shape[1:] == (2,) and w_out.shape[-1] == 2 * frequencies
+    if frequencies % LANES or not fits:
         raise RuntimeError(
             f"liif_fast: hidden [B, h, w, 4 F], w_phase [F, 2] and w_out [O, 2 F] with F a multiple of {LANES} are "
             f"wanted, got {channels} channels, w_phase {list(w_phase.shape)} and w_out {list(w_out.shape)}"

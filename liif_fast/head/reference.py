@@ -157,7 +157,8 @@ def skip(image: Tensor, coord: Tensor, size: Sequence[int] | None = None, origin
     low, high, share = [], [], []
     for axis, n in enumerate((h, w) if size is None else size):
         # of product and difference in one rounding, as grid_sample's kernels have it
-        at = ((coord[..., axis] + 1).double() * (n / 2) - 0.5).to(coord.dtype).clamp(0, n - 1)
+        at = ((coord[..., axis] + 1).double() * (n / 2) - 0.5).to(coord.dtype)
+        at = torch.where((at > 0) & (at < n - 1), at, at.detach().clamp(0, n - 1))  # on the border nothing moves
         floor = at.floor()
         share.append(at - floor)
         index = floor.nan_to_num(0).to(torch.int64)

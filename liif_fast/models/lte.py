@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,21 @@ from . import folding, overrides
 from .checks import check_image
 from .liif import LIIF
 
-_CONV, _PHASE = nn.Conv2d.forward, nn.Linear.forward
+_CONV, _INNER, _PHASE = nn.Conv2d.forward, nn.Conv2d._conv_forward, nn.Linear.forward
+
+
+class _Always:
+    """A flag of LIIF that LTE has not: it is True, and nothing would compute or save another value."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: Any, kind: type) -> bool:
+        return True
+
+    def __set__(self, model: Any, value: Any) -> None:
+        if value is not True:
+            raise ValueError(f"{self.name}: LTE has no such choice, it is always True, got {shown(value)}")
 
 
 @register("lte")
@@ -40,6 +54,7 @@ class LTE(LIIF):
 
     _name = "lte"
     imnet: nn.Module | None
+    local_ensemble, feat_unfold, cell_decode = _Always(), _Always(), _Always()
 
     def __init__(
         self,
@@ -74,6 +89,12 @@ class LTE(LIIF):
         feat = super().gen_feat(inp)
         self.inp = inp
         return feat
+
+    def query_rgb(self, coord: Tensor, cell: Tensor | None = None) -> Tensor:
+        """As ``LIIF.query_rgb``, of the images of the last ``gen_feat``."""
+        if self.feat is not None and self._own("query"):
+            return self.query(self.feat, coord, cell, self.inp)
+        return super().query_rgb(coord, cell)
 
     def query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, inp: Tensor | None = None) -> Tensor:
         """As ``LIIF.query``.
@@ -126,6 +147,8 @@ class LTE(LIIF):
             return None
         if not all(_as_made(conv) for conv in (self.coef, self.freq)) or self.phase.bias is not None:
             return None
+        if not len(self.coef.weight) == len(self.freq.weight) == 2 * len(self.phase.weight):
+            return None
         tensors = (self.coef.weight, self.coef.bias, self.freq.weight, self.freq.bias, self.phase.weight)
         if not torch.compiler.is_compiling() and not unwatched.plain(tensors):
             return None
@@ -133,7 +156,7 @@ class LTE(LIIF):
         return fourier.fold((self.coef.weight, self.coef.bias), frequencies, self.phase.weight, layers)
 
     def _by_reference(self, feat: Tensor, coord: Tensor, cell: Tensor | None) -> Tensor:
-        def called(module: nn.Module) -> Callable[[Tensor], Tensor]:
+        def called(module: Any) -> Callable[[Tensor], Tensor]:
             own = next((p.dtype for p in module.parameters()), None)
             return lambda x: module(x if own is None else x.to(own)).to(wide)
 
@@ -151,6 +174,10 @@ class LTE(LIIF):
         return torch.cat(pieces, 1)
 
     def _added(self, inp: Tensor, in_size: Sequence[int], origin: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        if inp.shape[1] != (out := self._out_dim()):
+            raise ValueError(
+                f"inp: LTE adds its colours to the images, so {out} channels are wanted, got {inp.shape[1]}"
+            )
         image = inp.to(geometry_dtype(inp.dtype))
         if tuple(in_size) == tuple(inp.shape[-2:]) and not transforms.active():
             return lambda coord: _between(image, coord.to(image.dtype))
@@ -210,18 +237,21 @@ class LTEP(LTE):
             layers += [nn.Conv2d(hidden_dim, hidden_dim, 1), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(hidden_dim, out_dim, 1))
 
-    def _mlp(self) -> nn.Module:
+    def _mlp(self) -> Any:
         return _Rows(self.layers)
 
     def _layers(self) -> list[tuple[Tensor, Tensor]] | None:
-        inner = folding.members(self.layers)
+        inner, tracing = folding.members(self.layers), torch.compiler.is_compiling()
         convs = inner[::2]
-        if len(inner) % 2 == 0 or not folding.calls_are_torchs() or not all(map(folding.runs_relu, inner[1::2])):
+        # tracing puts in calls of its own
+        if folding.hooked_globally() if tracing else not folding.calls_are_torchs():
+            return None
+        if len(inner) % 2 == 0 or not all(map(folding.runs_relu, inner[1::2])):
             return None
         if not all(folding.runs(conv, _CONV) and _as_made(conv, 1) for conv in convs):
             return None
         found = [(conv.weight.flatten(1), conv.bias) for conv in convs]
-        plain = torch.compiler.is_compiling() or unwatched.plain(t for c in convs for t in (c.weight, c.bias))
+        plain = tracing or unwatched.plain(t for c in convs for t in (c.weight, c.bias))
         return found if plain else None
 
     def _along(self, freq: Tensor, dim: int) -> Tensor:
@@ -240,14 +270,16 @@ class LTEP(LTE):
         return colours.transpose(1, 2).unflatten(-1, coord.shape[1:3])
 
 
-class _Rows(nn.Module):
-    """Convolutions 1x1 as an MLP: ``[n, in] -> [n, out]``."""
+class _Rows:
+    """Convolutions 1x1 as an MLP: ``[n, in] -> [n, out]``. No module: compilers make none within a graph."""
 
     def __init__(self, layers: nn.Module) -> None:
-        super().__init__()
         self.layers = layers
 
-    def forward(self, x: Tensor) -> Tensor:
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.layers.parameters()
+
+    def __call__(self, x: Tensor) -> Tensor:
         return self.layers(x[:, :, None, None])[:, :, 0, 0]
 
 
@@ -261,6 +293,8 @@ def _as_made(conv: nn.Module, side: int = 3) -> bool:
     """Whether a convolution is one that keeps the size, of ``side`` x ``side``, with a bias."""
     return (
         isinstance(conv, nn.Conv2d)
+        and type(conv)._conv_forward is _INNER
+        and "_conv_forward" not in vars(conv)
         and conv.kernel_size == (side, side)
         and conv.padding == (side // 2,) * 2
         and (conv.stride, conv.dilation, conv.groups, conv.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
