@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -98,6 +98,17 @@ def window(in_size: Sequence[int], size: Sequence[int], part: Sequence[float]) -
         for n, count, start, length in zip(in_size, size, part[:2], part[2:], strict=True)
     )
     return rows, cols
+
+
+def limited(pixels: Sampling, in_size: Sequence[int], scale: float | None) -> Sampling:
+    """The same pixels, of which the MLP is told no smaller size than that of those of an image enlarged by ``scale``;
+    None: their own."""
+    if scale is None:
+        return pixels
+    down, across = (
+        replace(axis, cell=torch.sym_max(axis.pixel, 2 / (n * scale))) for axis, n in zip(pixels, in_size, strict=True)
+    )
+    return down, across
 
 
 def blocks(

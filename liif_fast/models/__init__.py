@@ -6,6 +6,6 @@ Start with ``liif``: it joins an encoder to the head (``liif_fast.head``). ``enc
 all names.
 """
 
-from . import baselines, encoders, liif, lte, mlp, quantized
+from . import baselines, encoders, liif, lte, ltep, mlp, quantized
 
-__all__ = ["baselines", "encoders", "liif", "lte", "mlp", "quantized"]
+__all__ = ["baselines", "encoders", "liif", "lte", "ltep", "mlp", "quantized"]

@@ -44,8 +44,8 @@ def check_image(inp: Tensor | None, feat: Tensor, channels: int) -> Tensor:
     if not isinstance(inp, Tensor) or not inp.is_floating_point():
         got = inp.dtype if isinstance(inp, Tensor) else type(inp).__name__
         raise TypeError(f"inp: the images of feat, floating point [B, {channels}, H, W], are wanted, got {got}")
-    if inp.ndim != 4 or inp.shape[:2] != (len(feat), channels) or 0 in inp.shape[2:]:
-        raise ValueError(f"inp: shape [{len(feat)}, {channels}, H, W] is wanted, got {list(inp.shape)}")
+    if inp.ndim != 4 or inp.shape[:2] != (feat.shape[0], channels) or 0 in inp.shape[2:]:
+        raise ValueError(f"inp: shape [{feat.shape[0]}, {channels}, H, W] is wanted, got {list(inp.shape)}")
     if inp.device != feat.device:
         raise ValueError(f"inp is on {inp.device} but feat is on {feat.device}: move it with .to({str(feat.device)!r})")
     return inp

@@ -29,7 +29,9 @@ def encode(model: LIIF, inp: Tensor, encoder: Callable[[Tensor], Tensor] | None 
     whole = padding.padded(inp, model.pad_to)
     with precision.fastest_autocast(inp.device.type):
         feat = _called(call, laid_out(whole.to(next(model.encoder.parameters(), inp).dtype)))
-    return padding.cut(feat, whole, inp, type(model.encoder).__name__)
+    feat = padding.cut(feat, whole, inp, type(model.encoder).__name__)
+    model.check_map(feat, inp)
+    return feat
 
 
 def _called(encoder: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ class LIIF(Rendering):
 
     feat: Tensor | None
     inp: Tensor | None = None  # images of the last gen_feat, in models whose colours are added to them
+    scale_max: float | None = None  # beyond this scale pixels count as large as at it, see LTE
     _name = "liif"  # in specs
 
     def __init__(
@@ -239,6 +240,9 @@ class LIIF(Rendering):
 
     def _encode(self, inp: Tensor) -> Tensor:
         return encode(self, inp)
+
+    def check_map(self, feat: Tensor, inp: Tensor) -> None:
+        """ValueError unless the head takes feature maps of this size for such images."""
 
     def _added(self, inp: Tensor, in_size: Sequence[int], origin: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
         """What belongs to the colours besides the head's: ([B, Q, 2]) -> [B, Q, out_dim], or None.

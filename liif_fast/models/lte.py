@@ -1,8 +1,9 @@
-"""LTE and LTE+: LIIF's module with the head of the official ``models/lte.py`` and ``models/ltep.py``."""
+"""LTE: LIIF's module with the head of the official ``models/lte.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from . import folding, overrides
 from .checks import check_image
 from .liif import LIIF
 
-_CONV, _INNER, _PHASE = nn.Conv2d.forward, nn.Conv2d._conv_forward, nn.Linear.forward
+SCALE_MAX = 4  # up to which LTE's authors train
+CONVOLUTION, _INNER, _PHASE = nn.Conv2d.forward, nn.Conv2d._conv_forward, nn.Linear.forward
 
 
 class _Always:
@@ -42,9 +44,12 @@ class LTE(LIIF):
     ``upscale``, ``render``, ``stream`` and the commands do with one they do with the other. Not 8-bit layers.
 
     Args:
-        encoder_spec, pad_to: as of ``LIIF``.
+        encoder_spec, pad_to: as of ``LIIF``; the encoder must keep the image's size (``LTEP`` takes others too).
         imnet_spec: spec of the decoding MLP without ``in_dim``, which is ``hidden_dim``.
         hidden_dim: coefficients of a feature, an even number; half of them of cosines, half of sines.
+        scale_max: whole images that are enlarged by more have the cells of this scale, as in LTE's ``demo.py`` and
+            ``test.py`` beyond the scales that it was trained at; None: their own. Queries have the cells that they
+            come with. Not in the official class; saved with the model only if it is another than 4.
 
     Attributes:
         coef, freq: the convolutions of the features to coefficients and to frequencies.
@@ -62,8 +67,9 @@ class LTE(LIIF):
         imnet_spec: Mapping[str, Any] | None = None,
         hidden_dim: int = 256,
         pad_to: int | None = None,
+        scale_max: float | None = SCALE_MAX,
     ) -> None:
-        self._begin(encoder_spec, hidden_dim, pad_to)
+        self._begin(encoder_spec, hidden_dim, pad_to, scale_max)
         if not isinstance(imnet_spec, Mapping):
             raise TypeError(
                 f"imnet_spec: the spec of an MLP, {{'name': 'mlp', ...}}, is wanted, got {shown(imnet_spec)}"
@@ -71,11 +77,21 @@ class LTE(LIIF):
         self._spec_args = {**self._spec_args, "imnet_spec": imnet_spec}
         self.imnet = make(imnet_spec, args={"in_dim": self._in_dim()})
 
-    def _begin(self, encoder_spec: Mapping[str, Any] | nn.Module, hidden_dim: int, pad_to: int | None) -> None:
+    def _begin(
+        self,
+        encoder_spec: Mapping[str, Any] | nn.Module,
+        hidden_dim: int,
+        pad_to: int | None,
+        scale_max: float | None,
+    ) -> None:
         """All but the MLP."""
         LIIF.__init__(self, encoder_spec, None, pad_to=pad_to)
         if not isinstance(hidden_dim, int) or isinstance(hidden_dim, bool) or hidden_dim < 2 or hidden_dim % 2:
             raise ValueError(f"hidden_dim: an even number from 2 is wanted, got {shown(hidden_dim)}")
+        real = isinstance(scale_max, int | float) and not isinstance(scale_max, bool)
+        if scale_max is not None and not (real and 0 < scale_max < math.inf):
+            raise ValueError(f"scale_max: a number above 0, or None, is wanted, got {shown(scale_max)}")
+        self.scale_max = scale_max
         del self._spec_args["imnet_spec"]
         self._spec_args["hidden_dim"] = hidden_dim
         self.coef = nn.Conv2d(self.encoder.out_dim, hidden_dim, 3, padding=1)
@@ -117,13 +133,24 @@ class LTE(LIIF):
     # --- inside ---
 
     def _arguments(self) -> dict[str, Any]:
-        return dict(self._spec_args)
+        return {**self._spec_args, **({} if self.scale_max == SCALE_MAX else {"scale_max": self.scale_max})}
 
     def _own(self, *names: str) -> list[str]:
         return overrides.own(self, LTE, names)
 
     def _in_dim(self) -> int:
         return self._spec_args["hidden_dim"]
+
+    def _out_dim(self) -> int:
+        layers = self._layers()
+        return super()._out_dim() if layers is None else layers[-1][0].shape[0]
+
+    def check_map(self, feat: Tensor, inp: Tensor) -> None:
+        if feat.shape[2:] != inp.shape[2:]:
+            raise ValueError(
+                f"encoder_spec: LTE wants features of the image's size, {inp.shape[2]}x{inp.shape[3]}, got "
+                f"{feat.shape[2]}x{feat.shape[3]} (the official class mixes the two); lte-fast takes others"
+            )
 
     @property
     def reach(self) -> int:
@@ -141,11 +168,11 @@ class LTE(LIIF):
 
     def head(self) -> fourier.FourierHead | None:
         """As ``LIIF.head``: None where a layer may do more than its weights say."""
-        parts = ((self.coef, _CONV), (self.freq, _CONV), (self.phase, _PHASE))
+        parts = ((self.coef, CONVOLUTION), (self.freq, CONVOLUTION), (self.phase, _PHASE))
         layers = self._layers()
         if layers is None or not all(folding.runs(module, forward) for module, forward in parts):
             return None
-        if not all(_as_made(conv) for conv in (self.coef, self.freq)) or self.phase.bias is not None:
+        if not all(as_made(conv) for conv in (self.coef, self.freq)) or self.phase.bias is not None:
             return None
         if not len(self.coef.weight) == len(self.freq.weight) == 2 * len(self.phase.weight):
             return None
@@ -192,6 +219,7 @@ class LTE(LIIF):
         inp: Tensor | None = None,
     ) -> Tensor:
         inp = check_image(inp, feat, self._out_dim())
+        self.check_map(feat, inp)
         colours = super()._query(feat, coord, cell, cached)
         return colours + self._added(inp, inp.shape[-2:], (0, 0))(coord).to(colours.dtype)
 
@@ -203,93 +231,13 @@ class LTE(LIIF):
         return {**super().__getstate__(), "inp": None}
 
 
-@register("lte-fast")
-class LTEP(LTE):
-    """LTE+ (the official ``LTEP``): LTE with an MLP of convolutions 1x1, asked for images of coordinates.
-
-    ``coord [B, h, w, 2]`` and ``cell [B, 2]`` give ``[B, out_dim, h, w]``, as in the official class; ``[B, Q, 2]`` and
-    ``[B, Q, 2]`` give ``[B, Q, out_dim]``, as in ``LTE``.
-
-    Args:
-        encoder_spec, hidden_dim, pad_to: as of ``LTE``.
-        num_layer: hidden layers, each of ``hidden_dim`` units.
-        out_dim: channels of the colours.
-    """
-
-    _name = "lte-fast"
-    grid_queries = True  # takes images of coordinates too, each query by itself
-
-    def __init__(
-        self,
-        encoder_spec: Mapping[str, Any] | nn.Module,
-        num_layer: int = 3,
-        hidden_dim: int = 256,
-        out_dim: int = 3,
-        pad_to: int | None = None,
-    ) -> None:
-        self._begin(encoder_spec, hidden_dim, pad_to)
-        for name, number, least in (("num_layer", num_layer, 0), ("out_dim", out_dim, 1)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < least:
-                raise ValueError(f"{name}: a whole number from {least} is wanted, got {shown(number)}")
-        self._spec_args = {**self._spec_args, "num_layer": num_layer, "out_dim": out_dim}
-        layers: list[nn.Module] = []
-        for _ in range(num_layer):
-            layers += [nn.Conv2d(hidden_dim, hidden_dim, 1), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(hidden_dim, out_dim, 1))
-
-    def _mlp(self) -> Any:
-        return _Rows(self.layers)
-
-    def _layers(self) -> list[tuple[Tensor, Tensor]] | None:
-        inner, tracing = folding.members(self.layers), torch.compiler.is_compiling()
-        convs = inner[::2]
-        # tracing puts in calls of its own
-        if folding.hooked_globally() if tracing else not folding.calls_are_torchs():
-            return None
-        if len(inner) % 2 == 0 or not all(map(folding.runs_relu, inner[1::2])):
-            return None
-        if not all(folding.runs(conv, _CONV) and _as_made(conv, 1) for conv in convs):
-            return None
-        found = [(conv.weight.flatten(1), conv.bias) for conv in convs]
-        plain = tracing or unwatched.plain(t for c in convs for t in (c.weight, c.bias))
-        return found if plain else None
-
-    def _along(self, freq: Tensor, dim: int) -> Tensor:
-        return freq
-
-    def _query(self, feat: Tensor, coord: Tensor, cell: Tensor | None = None, *options: Any, **named: Any) -> Tensor:
-        if not isinstance(coord, Tensor) or coord.ndim != 4:
-            return super()._query(feat, coord, cell, *options, **named)
-        if not isinstance(cell, Tensor) or cell.shape != (len(coord), 2):
-            got = list(cell.shape) if isinstance(cell, Tensor) else type(cell).__name__
-            raise ValueError(
-                f"cell: with coord [B, h, w, 2] one for each image, [{len(coord)}, 2], is wanted, got {got}"
-            )
-        at = coord.flatten(1, 2)
-        colours = super()._query(feat, at, cell.unsqueeze(1).expand(-1, at.shape[1], -1), *options, **named)
-        return colours.transpose(1, 2).unflatten(-1, coord.shape[1:3])
-
-
-class _Rows:
-    """Convolutions 1x1 as an MLP: ``[n, in] -> [n, out]``. No module: compilers make none within a graph."""
-
-    def __init__(self, layers: nn.Module) -> None:
-        self.layers = layers
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return self.layers.parameters()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.layers(x[:, :, None, None])[:, :, 0, 0]
-
-
 def _between(image: Tensor, coord: Tensor) -> Tensor:
     """``reference.skip`` of a whole image in one operation, which has no derivatives of other kinds than backward's."""
     sampled = F.grid_sample(image, coord.flip(-1).unsqueeze(1), "bilinear", "border", align_corners=False)
     return sampled[:, :, 0].transpose(1, 2)
 
 
-def _as_made(conv: nn.Module, side: int = 3) -> bool:
+def as_made(conv: nn.Module, side: int = 3) -> bool:
     """Whether a convolution is one that keeps the size, of ``side`` x ``side``, with a bias."""
     return (
         isinstance(conv, nn.Conv2d)

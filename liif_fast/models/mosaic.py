@@ -83,6 +83,7 @@ class Mosaic:
         A result that is not finite in half precision is computed again by that, which says so.
         """
         count = [axis.count for axis in pixels]
+        pixels = sampling.limited(pixels, self.size, self.model.scale_max)
         out = torch.empty(1, self.image.shape[1], *count, dtype=self.made, device="cpu")
         with heap.kept() if self.device.type == "cpu" else contextlib.nullcontext():
             if not self.own:

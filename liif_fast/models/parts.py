@@ -60,7 +60,11 @@ def encode_part(
         its second argument is called with the share of these pixels that is done, in parts that add up to 1.
     """
     check_input(inp, model.encoder)
-    size = sampling.of(size)
+    if dtype not in (None, torch.float32, torch.float64, *HALF):
+        raise ValueError(
+            f"dtype: torch.bfloat16, float16 or None is wanted, got {dtype}; int8 is for upscale and stream"
+        )
+    size = sampling.limited(sampling.of(size), in_size, model.scale_max)
     transforms.refuse_gradient("render", (inp, *model.parameters()))
     if own := model._own(*overrides.COLOURS):
         if tuple(in_size) != tuple(inp.shape[-2:]):

@@ -7,7 +7,8 @@ from conftest import TinyEncoder
 from liif_queries import queries
 
 from liif_fast import reference
-from liif_fast.models.lte import LTE, LTEP
+from liif_fast.models.lte import LTE
+from liif_fast.models.ltep import LTEP
 
 IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [40, 24]}}
 KINDS = {"lte": lambda encoder=None, **o: LTE(encoder or TinyEncoder(), IMNET, 20, **o)}
