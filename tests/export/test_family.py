@@ -100,12 +100,14 @@ def test_flags_of_the_model(tmp_path):
     torch.testing.assert_close(ran(tmp_path / "lte.onnx", image=image), want, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("encoder", "error"), [("edsr", 1e-2), ("swinir", 1e-2)])
-def test_float16(tmp_path, encoder, error):
+@pytest.mark.parametrize("encoder", ["edsr", "swinir"])
+def test_float16(tmp_path, encoder):
     model, image = small(encoder=encoder), torch.rand(1, 3, 13, 17)
     export.to_onnx(model, tmp_path / "half.onnx", dtype=torch.float16, fixed=(13, 17))
     got = ran(tmp_path / "half.onnx", image=image, size=(30, 40))
-    torch.testing.assert_close(got, model.upscale(image, size=(30, 40)), rtol=0, atol=error)
+    want = model.upscale(image, size=(30, 40))
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-2)  # frequencies up to 6, of 11 bits
+    assert (got - want).square().mean().sqrt() < 1e-3
 
 
 @pytest.mark.parametrize("cells", [True, False], ids=["cell", "no cell"])
@@ -125,7 +127,7 @@ def test_head_alone(tmp_path, name, cells):
             want = model.query(feat, coord, cell, inp)
         given = {"feat": feat, "coord": coord, "cell": cell, "inp": inp}
         got = ran(tmp_path / "head.onnx", **{name: given[name] for name in names})
-        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-4)  # as query from float64: angles of tens
 
 
 @pytest.mark.parametrize("name", ["liif", "lte"])
