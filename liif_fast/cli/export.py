@@ -1,4 +1,4 @@
-"""``liif-fast export``: a LIIF as a file for programs without liif_fast."""
+"""``liif-fast export``: a LIIF or LTE as a file for programs without liif_fast."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .. import export
+from ..models.lte import LTE
 from ..sizes import output_size
 from ..weights import checkpoints
 from . import common, reporting
@@ -56,7 +57,8 @@ def _inputs(args: argparse.Namespace, model: Any) -> str:
     if args.part == "head":
         cell = ", cell [B, Q, 2]" if model.cell_decode else ""
         feat = f"feat [B, {model.encoder.out_dim}, {height}, {width}]"
-        return f"{feat}, coord [B, Q, 2]{cell} -> result [B, Q, {model._out_dim()}]"
+        inp = f", inp [B, {model._out_dim()}, H, W]" if isinstance(model, LTE) else ""
+        return f"{feat}, coord [B, Q, 2]{cell}{inp} -> result [B, Q, {model._out_dim()}]"
     size, result = ", size [2] (height, width)", "*size"
     if args.size is not None or (args.fixed and args.scale):
         sides = output_size(args.fixed or (1, 1), args.scale, args.size and args.size[::-1])

@@ -9,7 +9,8 @@ from . import spellings
 
 NOTES = (
     "Images are [B, 3, H, W] in [0, 1], and so are results; without --scale and --size the result's (height, width) is "
-    "a second input. Below the image's size results are samples: reduce the image before."
+    "a second input. Below the image's size results are samples: reduce the image before. Encoders that work on "
+    "windows (SwinIR) want --fixed."
 )
 
 
@@ -21,7 +22,7 @@ def add(p: argparse.ArgumentParser) -> None:
         "--part",
         choices=("image", "head"),
         default="image",
-        help="all (image), or the colours of features at coordinates (head)",
+        help="all (image), or the colours of features at coordinates (head; of LTE with the image as a further input)",
     )
     p.add_argument("--fixed", type=_sides, metavar="HxW", help="height and width of every image (any)")
     how = p.add_mutually_exclusive_group()

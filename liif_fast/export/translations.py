@@ -27,8 +27,8 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     training's forward pass in float32 or half precision, from opset 18 on. All queries of a call exist at once there:
     K rows of D numbers for each (``to_onnx`` makes whole images some rows at a time).
 
-    Equivalent to: the operators. ``render_int8`` has no form in standard operators, nor have the checks of ``upscale``:
-    a network to export calls ``forward``, ``query`` or ``render``.
+    Equivalent to: the operators. ``render_int8`` has no form in standard operators, LTE's are written by ``to_onnx``
+    only, and the checks of ``upscale`` have none: a network to export calls ``forward``, ``query`` or ``render``.
 
     Raises:
         ImportError: without the package onnxscript (extra ``onnx``).

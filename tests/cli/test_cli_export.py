@@ -49,6 +49,20 @@ def test_it_writes_what_it_says(tmp_path, checkpoint, capsys, arguments, says):
     assert "liif.onnx exists: give --overwrite" in capsys.readouterr().err
 
 
+@pytest.mark.long
+def test_a_head_that_adds_to_the_image_says_so(tmp_path, capsys):
+    runtime = pytest.importorskip("onnxruntime", reason="the package onnxruntime is not installed")
+    encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}}
+    model = liif_fast.make({"name": "lte-fast", "args": {"encoder_spec": encoder, "num_layer": 1, "hidden_dim": 8}})
+    model.save(tmp_path / "lte.safetensors")
+    output = tmp_path / "lte.onnx"
+    assert main(["export", "-m", str(tmp_path / "lte.safetensors"), "-o", str(output), "--part", "head"]) == 0
+    said = capsys.readouterr().out
+    assert "coord [B, Q, 2], cell [B, Q, 2], inp [B, 3, H, W] -> result [B, Q, 3]" in said
+    session = runtime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
+    assert [x.name for x in session.get_inputs()] == ["feat", "coord", "cell", "inp"]
+
+
 MISTAKES = """
 export                                          | -o FILE: a file for the model is wanted
 export -o liif.bin                              | -o liif.bin: the suffix says the kind, .onnx or .pt2
