@@ -58,6 +58,11 @@ class Whole(nn.Module):
         cell = None
         if head.cell_decode:
             cell = torch.full((), 2 * height / rows), torch.full((), 2 * width / cols)
+            if (most := self.model.scale_max) is not None:  # as ``sampling.limited``
+                of_most = [
+                    torch.full((), 2 * m / (n * most)) for m, n in zip((height, width), inp.shape[2:], strict=True)
+                ]
+                cell = torch.maximum(cell[0], of_most[0]), torch.maximum(cell[1], of_most[1])
         shift = head.across(across, cell)
 
         def more(done: Tensor, out: Tensor) -> Tensor:
