@@ -1,4 +1,4 @@
-"""LIIF and LTE through the real spandrel: every form of file, numbers beside ``liif_fast.load``'s, what stays others'."""
+"""LIIF and LTE through the real spandrel: every form of file, ``liif_fast.load``'s numbers, what stays others'."""
 
 from __future__ import annotations
 
