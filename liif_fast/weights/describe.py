@@ -76,13 +76,15 @@ def _of_liif(model: Any) -> dict[str, Any]:
         "receptive_field": radius,
     }
     if hasattr(model, "reach"):
-        found |= {"halo": None if radius is None else radius + model.reach, "pad_to": model.pad_to}
+        found |= {"halo": None if radius is None else radius + model.reach, "pad_to": getattr(model, "pad_to", 1)}
     if isinstance(coef := getattr(model, "coef", None), nn.Conv2d):
         found["hidden_dim"] = coef.out_channels
     plus = imnet is None and isinstance(getattr(model, "layers", None), nn.Module)
     found["layers" if plus else "imnet"] = _outputs(model.layers if plus else imnet)
     spec = getattr(model, "spec", None)
-    own = spec["args"] if isinstance(spec, Mapping) else vars(model)  # LTE has LIIF's attributes, not its arguments
+    own = (
+        spec.get("args") or {} if isinstance(spec, Mapping) else vars(model)
+    )  # LTE has LIIF's attributes, not its arguments
     return found | {name: bool(getattr(model, name)) for name in FLAGS if name in own}
 
 

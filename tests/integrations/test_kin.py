@@ -64,6 +64,18 @@ def test_comfyui_refuses_int8_before_memory_is_freed(comfy, file):
     assert not comfy.management.freed
 
 
+def test_callers_in_python_are_refused_int8_in_a_line(file):
+    model, frame = liif_fast.load(file), torch.rand(1, 3, 12, 15)
+    for call in (
+        lambda: model.upscale(frame, 2, dtype=torch.int8),
+        lambda: list(model.stream(iter([frame] * 3), scale=2, dtype=torch.int8)),
+        lambda: model.quantize(frame),
+    ):
+        with pytest.raises(ValueError, match=r"^\w+: 8-bit layers read .*: take bfloat16$") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
 def enlarged(model, planes, dtype, size, start, extent):
     """What the filter computes of a frame, and where its pixels lie: ``[3, rows, columns]``, (rows, columns)."""
     pixels = vapoursynth.sides(planes[0].shape, size, start, extent)
