@@ -53,7 +53,7 @@ def load(
 
     Args:
         name_or_path: a name of ``pretrained.names()``, fetched and cached on first use; or a file: what ``save`` wrote,
-            an official checkpoint, a bare state dict (torch or safetensors), or one of Lornatang's or mmagic's
+            an official checkpoint of LIIF or LTE, a bare state dict (torch or safetensors), Lornatang's or mmagic's
             (``state_dicts`` says what each implies). Its content decides, not its suffix. A file called like a known
             name is reached as ``./name``. ``hf://user/name[@revision]``: the ``model.safetensors`` of a repository on
             the Hugging Face Hub (extra ``hub``), kept in the hub's own cache.

@@ -82,9 +82,8 @@ def _of_liif(model: Any) -> dict[str, Any]:
     plus = imnet is None and isinstance(getattr(model, "layers", None), nn.Module)
     found["layers" if plus else "imnet"] = _outputs(model.layers if plus else imnet)
     spec = getattr(model, "spec", None)
-    own = (
-        spec.get("args") or {} if isinstance(spec, Mapping) else vars(model)
-    )  # LTE has LIIF's attributes, not its arguments
+    # LTE has LIIF's attributes, not its arguments
+    own = spec.get("args") or {} if isinstance(spec, Mapping) else vars(model)
     return found | {name: bool(getattr(model, name)) for name in FLAGS if name in own}
 
 
