@@ -41,8 +41,8 @@ class LoadLiif(io.ComfyNode):
             node_id="LiifFast_Load",
             display_name="Load LIIF model",
             category="loaders",
-            description="Weights of a LIIF: a file of models/liif or models/upscale_models, or a name that liif_fast "
-            "knows (liif-fast models says where those come from).",
+            description="Weights of a LIIF or an LTE: a file of models/liif or models/upscale_models, or a name that "
+            "liif_fast knows (liif-fast models says where those come from).",
             inputs=[
                 io.Combo.Input(
                     "model_name",
@@ -155,7 +155,7 @@ class UpscaleLiif(io.ComfyNode):
         options = {
             "size": size,
             "window": window,
-            "dtype": _dtype(dtype, device),
+            "dtype": _dtype(dtype, device, model),
             "tile": tile or "auto",
             "progress": progress,
         }
@@ -238,7 +238,7 @@ def _size(part: Any, width: int, height: int, scale: float) -> tuple[int, int]:
     return size
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype | None:
+def _dtype(name: str, device: torch.device, model: liif_fast.LIIF) -> torch.dtype | None:
     """None: that of the weights."""
     if name == "auto":
         if device.type != "cuda":
@@ -248,6 +248,8 @@ def _dtype(name: str, device: torch.device) -> torch.dtype | None:
         return torch.float16 if model_management.should_use_fp16(device) else None
     if name not in DTYPES:
         raise ValueError(f"dtype: one of auto, {', '.join(DTYPES)} is wanted, got {name!r}")
+    if name == "int8" and (why := model.why_not_int8()):
+        raise ValueError(f"dtype: int8: {why}")
     return DTYPES[name]
 
 

@@ -112,12 +112,13 @@ def _of_checkpoint(found: dict[str, Any]) -> list[str]:
     count = f"{found['parameters']:,} parameters in {found['dtype']}"
     lines = [f"checkpoint of a {found['class']}, {count} ({found['bytes'] / 1e6:.1f} MB)"]
     if "encoder" in found:
-        reach = found["receptive_field"]
-        tiles = f"exact in tiles with a halo of {reach} pixels" if reach is not None else "it needs whole pictures"
-        lines.append(f"encoder: {found['encoder']}, {found['channels']} channels, {tiles}")
-        lines.append(f"imnet: {', '.join(map(str, found['imnet'])) or 'none'} outputs of its layers")
-        flags = [k for k in describe.FLAGS if k in found]
-        lines.append(", ".join(f"{k} {'on' if found[k] else 'off'}" for k in flags))
+        lines.append(f"encoder: {found['encoder']}, {found['channels']} channels, {_tiles(found)}")
+        if waves := found.get("hidden_dim"):
+            lines.append(f"hidden_dim: {waves}, so {waves // 2} waves of each feature")
+        mlp = "layers" if "layers" in found else "imnet"
+        lines.append(f"{mlp}: {', '.join(map(str, found[mlp])) or 'none'} outputs of its layers")
+        if flags := [k for k in describe.FLAGS if k in found]:
+            lines.append(", ".join(f"{k} {'on' if found[k] else 'off'}" for k in flags))
     spec = found["spec"]
     if spec:
         lines.append(f"spec: {json.dumps(spec, default=str)}")
@@ -128,6 +129,13 @@ def _of_checkpoint(found: dict[str, Any]) -> list[str]:
         lines.append("optimizer: " + ", ".join(str(v) if k == "name" else f"{k} {v}" for k, v in optimizer.items()))
     lines += [found["credit"]] if found["credit"] else []
     return lines + [f"note: {note}" for note in found["notes"]]
+
+
+def _tiles(found: dict[str, Any]) -> str:
+    halo, side = found.get("halo"), found.get("pad_to", 1)
+    if halo is None:
+        return "it needs whole pictures"
+    return f"exact in tiles with a halo of {halo} pixels" + (f", in windows of {side}" if side > 1 else "")
 
 
 def _numbers(values: list[float]) -> str:

@@ -24,7 +24,9 @@ def run(args: argparse.Namespace) -> int:
     for about in known:
         where = str(about.path or "not here yet: the first use fetches it")
         lines += [about.name, f"  {about.what}", f"  {about.size / 1e6:.1f} MB, {where}", f"  licence: {about.licence}"]
-    lines.append("any checkpoint file of a LIIF can be given in a name's place; liif-fast info FILE says what it holds")
+    lines.append(
+        "any checkpoint file of a LIIF or an LTE can be given in a name's place; liif-fast info FILE says what it holds"
+    )
     lines.append(f"architectures, for training and specs: {', '.join(registry.names())}")
     reporting.results("\n".join(lines))
     return 0

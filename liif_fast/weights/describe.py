@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
 from . import checkpoints, hub, pretrained
 from . import checks as weight_checks
@@ -25,8 +25,10 @@ def describe(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns:
         ``class``, ``spec``, ``parameters`` (their number), ``dtype``, ``bytes`` (of the file), ``data_norm``,
         ``training`` (epoch, iteration, optimizer: what of it the file says), ``credit``, ``version`` (of the
-        liif_fast that wrote it) and ``notes``; for a LIIF ``encoder``, ``channels``, ``receptive_field``, ``imnet``
-        (outputs of its layers) and its flags.
+        liif_fast that wrote it) and ``notes``; of a model with an encoder ``encoder``, ``channels``,
+        ``receptive_field``, ``halo`` (of exact tiles: pixels of the input around one; None: there are none) and
+        ``pad_to`` (of a LIIF and its kin: at whose multiples tiles begin), ``hidden_dim`` (of an LTE), ``imnet`` or, of
+        LTE+, ``layers`` (outputs of each), and the flags that its class has.
 
     Raises:
         CheckpointError: no such file or name, one that has not been fetched yet, or one that ``load`` refuses.
@@ -67,14 +69,28 @@ def _of_liif(model: Any) -> dict[str, Any]:
     encoder, imnet = getattr(model, "encoder", None), getattr(model, "imnet", None)
     if encoder is None:
         return {}
-    layers = [m for m in imnet.modules() if isinstance(m, torch.nn.Linear)] if imnet is not None else []
-    return {
+    radius = getattr(encoder, "receptive_field", None)
+    found = {
         "encoder": type(encoder).__name__,
         "channels": getattr(encoder, "out_dim", None),
-        "receptive_field": getattr(encoder, "receptive_field", None),
-        "imnet": [layer.out_features for layer in layers],
-        **{name: bool(getattr(model, name)) for name in FLAGS if hasattr(model, name)},
+        "receptive_field": radius,
     }
+    if hasattr(model, "reach"):
+        found |= {"halo": None if radius is None else radius + model.reach, "pad_to": getattr(model, "pad_to", 1)}
+    if isinstance(coef := getattr(model, "coef", None), nn.Conv2d):
+        found["hidden_dim"] = coef.out_channels
+    plus = imnet is None and isinstance(getattr(model, "layers", None), nn.Module)
+    found["layers" if plus else "imnet"] = _outputs(model.layers if plus else imnet)
+    spec = getattr(model, "spec", None)
+    # LTE has LIIF's attributes, not its arguments
+    own = spec.get("args") or {} if isinstance(spec, Mapping) else vars(model)
+    return found | {name: bool(getattr(model, name)) for name in FLAGS if name in own}
+
+
+def _outputs(mlp: nn.Module | None) -> list[int]:
+    """Of each of its layers; LTE+'s are convolutions."""
+    layers = mlp.modules() if mlp is not None else ()
+    return [t.weight.shape[0] for t in layers if isinstance(t, nn.Linear | nn.Conv2d)]
 
 
 def _training(raw: Mapping[str, Any]) -> dict[str, Any]:

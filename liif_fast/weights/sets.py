@@ -18,8 +18,9 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 _DEPTH, _MAPPINGS = 5, 2_000  # how deep is looked, and at how many
-# where a LIIF begins in a name: the official and Lornatang's, mmagic's EDSR and RDN
+# where a LIIF or an LTE begins in a name: the official and Lornatang's, mmagic's EDSR and RDN
 _BEGIN = re.compile(r"(?:^|\.)(?:encoder\.|(?:conv_first|sfe1)\.weight$)")
+_HEADS = ("imnet.", "mlp.", "coef.")  # what stands beside the encoder: LTE+ has neither MLP
 _AVERAGED = re.compile(r"(?<![A-Za-z])(?:ema|swa|averaged?|polyak)(?![a-z])|EMA|SWA|(?:Ema|Averaged?)(?![a-z])")
 _LORNATANG = "encoder.conv1.weight"  # its own inference takes ``state_dict``, though ``ema_state_dict`` lies beside it
 _NO_WEIGHTS = re.compile(r"optim|sched|scaler|^loops$|^training$", re.IGNORECASE)
@@ -133,8 +134,8 @@ def _liifs(raw: Mapping[Any, Any]) -> Iterator[WeightSet]:
     for path, mapping in _mappings(raw):
         tensors = {key.replace("_orig_mod.", ""): t for key, t in mapping.items() if isinstance(t, Tensor)}
         prefixes = {key[: m.start()] + "." * (m.start() > 0) for key in tensors if (m := _BEGIN.search(key))}
-        with_mlp = {p for p in prefixes if any(key.startswith((f"{p}imnet.", f"{p}mlp.")) for key in tensors)}
-        prefixes = with_mlp or prefixes  # not those of an encoder elsewhere
+        with_head = {p for p in prefixes if any(key.startswith(tuple(p + head for head in _HEADS)) for key in tensors)}
+        prefixes = with_head or prefixes  # not those of an encoder elsewhere
         for prefix in sorted(prefixes):
             longer = tuple(p for p in prefixes if p.startswith(prefix) and p != prefix)
             keys = [k for k in tensors if k.startswith(prefix) and not (longer and k.startswith(longer))]

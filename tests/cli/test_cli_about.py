@@ -13,12 +13,13 @@ import command
 import image_bytes
 import numpy as np
 import pytest
+import swinir_weights
 import torch
 from PIL import Image, ImageCms
 
 import liif_fast
 from liif_fast.cli import info
-from liif_fast.weights import pretrained
+from liif_fast.weights import describe, pretrained
 
 
 def said(capsys, *arguments):
@@ -34,7 +35,8 @@ def test_models(capsys, tmp_path, monkeypatch):
     assert "edsr-baseline-liif\n  LIIF on EDSR-baseline" in out
     assert "6.3 MB, not here yet" in out
     assert "licence: BSD-3-Clause, copyright (c) 2020 Yinbo Chen" in out
-    assert "rdn" in out.splitlines()[-1]
+    known = out.splitlines()[-1].rpartition(": ")[2].split(", ")
+    assert {"liif", "lte", "lte-fast", "rdn", "swinir"} <= set(known)
     kept = tmp_path / "edsr-baseline-liif.safetensors"
     kept.write_bytes(b"")
     _, out, _ = said(capsys, "models", "--json")
@@ -62,7 +64,9 @@ def test_info_of_checkpoints(capsys, tmp_path, monkeypatch):
     assert (code, err) == (0, "")
     count = sum(p.numel() for p in model.parameters())
     assert f"{small}: checkpoint of a LIIF, {count:,} parameters in float32" in out
-    assert "encoder: EDSR, 8 channels, exact in tiles with a halo of 4 pixels" in out
+    assert (
+        "encoder: EDSR, 8 channels, exact in tiles with a halo of 5 pixels" in out
+    )  # the encoder's 4, and 1 of the unfolding
     assert "imnet: 16, 16, 3 outputs" in out
     assert "images in [0, 1] become (x - 0.5) / 0.5" in out
     assert "epoch: 7\n  optimizer: adam, lr 0.0001" in out
@@ -71,6 +75,49 @@ def test_info_of_checkpoints(capsys, tmp_path, monkeypatch):
     assert found["kind"] == "checkpoint"
     assert found["training"] == {"epoch": 7, "optimizer": {"name": "adam", "lr": 1e-4}}
     assert found["spec"]["name"] == "liif"
+
+
+LTE = {
+    "lte": "  imnet: 16, 3 outputs of its layers",
+    "lte-fast": "  layers: 32, 32, 3 outputs of its layers",
+}
+
+
+@pytest.mark.parametrize("name", LTE)
+@pytest.mark.parametrize("swinir", [False, True])
+def test_info_of_an_lte(capsys, tmp_path, name, swinir):
+    """What LTE does not take is not said of it; of its bare state dict the same is said."""
+    encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "no_upsampling": True}}
+    if swinir:
+        encoder = {"name": "swinir", "args": {**swinir_weights.SMALL, "no_upsampling": True}}
+    mlp = {"num_layer": 2} if name == "lte-fast" else {"imnet_spec": command.MLP}
+    model = liif_fast.make({"name": name, "args": {"encoder_spec": encoder, "hidden_dim": 32, **mlp}})
+    model.save(tmp_path / "own.safetensors")
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    halo = model.encoder.receptive_field + 1  # the convolutions that make the waves are 3x3
+    for file in ("own.safetensors", "bare.pth"):
+        code, out, err = said(capsys, "info", tmp_path / file)
+        assert (code, err) == (0, "")
+        lines = out.splitlines()
+        assert f"checkpoint of a {type(model).__name__}, " in lines[0]
+        where = f"exact in tiles with a halo of {halo} pixels" + (", in windows of 8" if swinir else "")
+        assert lines[1] == f"  encoder: {type(model.encoder).__name__}, 64 channels, {where}"
+        assert lines[2:4] == ["  hidden_dim: 32, so 16 waves of each feature", LTE[name]]
+        assert lines[4].startswith("  spec: {")
+        assert not any(flag in "\n".join(lines[:4] + lines[5:]) for flag in describe.FLAGS)
+        found = json.loads(said(capsys, "info", tmp_path / file, "--json")[1])
+        assert (found["hidden_dim"], found["halo"], found["pad_to"]) == (32, halo, 8 if swinir else 1)
+        assert found["receptive_field"] == halo - 1
+        assert ("layers" in found, "imnet" in found) == (name == "lte-fast", name == "lte")
+        assert not set(describe.FLAGS) & found.keys()
+        assert found["spec"]["name"] == name
+
+
+def test_info_says_where_tiles_cannot_be(capsys, tmp_path):
+    rcan = {"name": "rcan", "args": {"n_resgroups": 1, "n_resblocks": 1, "n_feats": 16, "no_upsampling": True}}
+    liif_fast.make({"name": "lte-fast", "args": {"encoder_spec": rcan}}).save(tmp_path / "rcan.safetensors")
+    assert "RCAN, 16 channels, it needs whole pictures\n" in said(capsys, "info", tmp_path / "rcan.safetensors")[1]
+    assert json.loads(said(capsys, "info", tmp_path / "rcan.safetensors", "--json")[1])["halo"] is None
 
 
 def test_info_of_pictures(capsys, tmp_path):

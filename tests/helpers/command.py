@@ -13,6 +13,8 @@ import liif_fast
 from liif_fast.cli import common
 from liif_fast.cli import main as cli
 
+MLP = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16]}}
+
 
 def photo(path: str | os.PathLike, seed: int = 0, size: tuple[int, int] = (14, 10)):
     """Write an image of noise; returns its path."""
@@ -63,3 +65,13 @@ def caller(model_file: Path, capsys):
         return outcome(capsys, command, *arguments, *model)
 
     return call
+
+
+def small_lte(folder: Path, name: str = "lte", file: str = "lte.safetensors") -> Path:
+    """A small untrained LTE, or LTE+ (``lte-fast``), in a file."""
+    torch.manual_seed(0)
+    encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}}
+    mlp = {"num_layer": 1} if name == "lte-fast" else {"imnet_spec": MLP}
+    model = liif_fast.make({"name": name, "args": {"encoder_spec": encoder, "hidden_dim": 32, **mlp}})
+    model.save(folder / file)
+    return folder / file

@@ -6,6 +6,7 @@ With the real one: ``tools/check_comfyui.sh``.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import subprocess
 import sys
@@ -137,7 +138,7 @@ def test_dtypes(upscale, model, dtype):
 
 
 def test_auto_is_half_precision_where_comfyui_wants_it_of_cuda_devices(comfy):
-    choose, cuda = comfy.nodes._dtype, torch.device("cuda")
+    choose, cuda = functools.partial(comfy.nodes._dtype, model=None), torch.device("cuda")
     for half, want in (((True, True), torch.bfloat16), ((False, True), torch.float16), ((False, False), None)):
         comfy.management.state.half = half
         assert choose("auto", cuda) == want

@@ -1,4 +1,4 @@
-"""LIIF through the real spandrel: every form of file, its numbers beside ``liif_fast.load``'s, what stays others'."""
+"""LIIF and LTE through the real spandrel: every form of file, ``liif_fast.load``'s numbers, what stays others'."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import safetensors.torch
+import swinir_weights
 import torch
 
 import liif_fast
@@ -52,6 +53,20 @@ def small(**args) -> liif_fast.LIIF:
     encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 64, "no_upsampling": True}}
     imnet = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}}
     return liif_fast.make({"name": "liif", "args": {"encoder_spec": encoder, "imnet_spec": imnet, **args}}).eval()
+
+
+LTE_HEADS = {
+    "lte": {"imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16]}}, "hidden_dim": 32},
+    "lte-fast": {"num_layer": 1, "hidden_dim": 32},
+}
+LTE_ENCODERS = (
+    {"name": "edsr-baseline", "args": {"n_resblocks": 1, "no_upsampling": True}},
+    {"name": "swinir", "args": {**swinir_weights.SMALL, "no_upsampling": True}},
+)
+
+
+def lte(head, encoder) -> liif_fast.LIIF:
+    return liif_fast.make({"name": head, "args": {"encoder_spec": encoder, **LTE_HEADS[head]}}).eval()
 
 
 def same(descriptor, model, image) -> None:
@@ -156,6 +171,40 @@ def test_a_quantized_model(load, spandrel, tmp_path, image):
     same(descriptor, quantized, image)
     with pytest.raises(spandrel.UnsupportedDtypeError):
         descriptor.half()
+
+
+@pytest.mark.parametrize("encoder", LTE_ENCODERS, ids=lambda spec: spec["name"])
+@pytest.mark.parametrize("head", LTE_HEADS)
+@pytest.mark.parametrize("kind", ["own", "official", "flat"])
+def test_an_lte(load, tmp_path, image, head, encoder, kind):
+    model, path = lte(head, encoder), tmp_path / f"lte{'.safetensors' if kind == 'own' else '.pth'}"
+    write = {"own": checkpoints.save, "official": checkpoints.save_official}
+    write.get(kind, lambda model, path: torch.save(model.state_dict(), path))(model, path)
+    descriptor = load(path)
+    same(descriptor, model, image)
+    assert (descriptor.architecture.id, descriptor.output_channels) == ("LIIF", 3)
+    assert descriptor.tags == [type(model).__name__, type(model.encoder).__name__, "any scale"]
+    assert torch.equal(descriptor.upscale(image, scale=1.7), model.upscale(image, scale=1.7))
+    assert descriptor.to(torch.bfloat16)(image.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("encoder", LTE_ENCODERS, ids=lambda spec: spec["name"])
+@pytest.mark.parametrize("head", LTE_HEADS)
+def test_an_lte_is_recognised(head, encoder, image):
+    model = lte(head, encoder)
+    official = {"name": model.spec["name"], "args": model.spec["args"], "sd": model.state_dict()}
+    for state in (model.state_dict(), {"model": official}, official):
+        assert ours._is_liif(state)
+        assert torch.equal(ours._load(state).upscale(image, 2), model.upscale(image, 2))
+
+
+def test_half_an_lte_and_what_has_more_are_none():
+    whole, plain = lte("lte", LTE_ENCODERS[0]).state_dict(), small().state_dict()
+    for part in ("coef.", "freq.", "phase.", "encoder.", "imnet."):
+        assert not ours._is_liif({key: t for key, t in whole.items() if not key.startswith(part)})
+    for extra in ("coef.weight", "layers.0.weight", "gamma", "act_scale.weight"):
+        assert not ours._is_liif({**plain, extra: torch.zeros(3)})
+    assert ours._is_liif({**plain, "act_scale": torch.zeros(2)})
 
 
 def test_installing_again_changes_nothing(spandrel):

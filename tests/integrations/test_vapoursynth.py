@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import command
 import numpy as np
 import pytest
 import torch
@@ -124,6 +125,15 @@ def test_a_dot_moves_as_with_vapoursynths_own_resizers(vs, core, weights, move):
     large = {"width": 80, "height": 96, "src_width": 20.0, "src_height": 24.0, "src_left": 10.0, "src_top": 3.0}
     found = centre(ours.resize(source, backend="cpu", model=weights, **large))
     assert found == pytest.approx(centre(source.resize.Bicubic(**large)), abs=0.4)  # of pixels four times as small
+
+
+@pytest.mark.parametrize("name", ["lte", "lte-fast"])
+def test_an_lte(vs, tmp_path, name):
+    file = command.small_lte(tmp_path, name)
+    frame = noise(12, 16)
+    got = first(ours.resize(clip(vs, [frame]), 20, 15, model=file, backend="cpu"))
+    want = liif_fast.load(file).upscale(frame, size=(15, 20))
+    assert np.abs(got - want).max() < 1e-5
 
 
 @pytest.mark.parametrize("format", ["RGBS", "RGBH", "RGB24", "RGB30", "RGB48"])
