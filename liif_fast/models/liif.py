@@ -50,7 +50,8 @@ class LIIF(Rendering):
     _eight_bit: type[Any]  # QuantizedLIIF, which says so itself
 
     feat: Tensor | None
-    inp: Tensor | None = None  # images of the last gen_feat, in models whose colours are added to them
+    adds_image = False  # whether colours are added to the image; then ``inp`` are those of the last gen_feat
+    inp: Tensor | None = None
     scale_max: float | None = None  # beyond this scale pixels count as large as at it, see LTE
     _name = "liif"  # in specs
 

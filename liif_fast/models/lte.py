@@ -57,6 +57,7 @@ class LTE(LIIF):
         inp: the images of the last ``gen_feat``: the head's colours are added to them.
     """
 
+    adds_image = True
     _name = "lte"
     imnet: nn.Module | None
     local_ensemble, feat_unfold, cell_decode = _Always(), _Always(), _Always()

@@ -103,9 +103,11 @@ class Mosaic:
     def _colours(self, pixels: sampling.Sampling, count: list[int]) -> Tensor:
         (tile,) = tiles.Grid(self.size, pixels, 0).tiles(max(1 << 62, *self.size))
         part, map_size, origin = self._part(tile.hidden)
-        rows, cols = ((0, n) for n in self.size) if self._head is None else tile.hidden
-        image = values.normalised(self.model, self.image[:, :, slice(*rows), slice(*cols)].to(self.device))
-        added = self.model._added(image, self.size, (rows[0], cols[0]))
+        image = added = None
+        if self.model.adds_image:
+            rows, cols = ((0, n) for n in self.size) if self._head is None else tile.hidden
+            image = values.normalised(self.model, self.image[:, :, slice(*rows), slice(*cols)].to(self.device))
+            added = self.model._added(image, self.size, (rows[0], cols[0]))
         ask: Callable[[Tensor, Tensor], Tensor]
         if self._head is None:
 
