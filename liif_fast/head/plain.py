@@ -135,42 +135,36 @@ def _blend(x: Tensor, weight: Tensor) -> Tensor:
     return torch.einsum("qk,qkd->qd", weight, x) if weight.shape[1] > 1 else x[:, 0]
 
 
-def _render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
-    B, h, w, D = hidden.shape
-    out = coord.new_empty(B, coord.shape[1], w_out.shape[0])
-    flat = hidden.reshape(B, h * w, D)
-    layers = _layers(hidden, w_mlp, b_mlp)
+def _rendered(first_layer, hidden, coord, cell, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble):
+    """first_layer: of one image's queries, from (hidden [h * w, D], row, rel, sides) as ``_corner_rows`` gives them."""
+    out = coord.new_empty(*coord.shape[:2], w_out.shape[0])
+    flat, layers = hidden.flatten(1, 2), _layers(hidden, w_mlp, b_mlp)
     dtype = matmul_dtype(hidden.dtype, hidden.device.type)
     w_out, b_out = w_out.to(coord.dtype).t(), b_out.to(coord.dtype)
     for b, s in _chunks(hidden, coord):
-        row, pos, w_used, weight = _rows(
-            (h, w), coord[b, s], None if cell is None else cell[b, s], w_pos, size, origin, ensemble
-        )
-        x = _first_layer(flat[b], row, pos, w_used).to(dtype)
+        sides = None if cell is None else cell[b, s]
+        *where, weight = _corner_rows(hidden.shape[1:3], coord[b, s], sides, size, origin, ensemble)
+        x = first_layer(flat[b], *where).to(dtype)
         for layer in layers:
             x = _hidden_layer(x, *layer)
         torch.addmm(b_out, _blend(x, weight), w_out, out=out[b, s])
     return out
+
+
+def _render(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
+    def first_layer(flat, row, rel, sides):
+        pos = rel if sides is None else torch.cat([rel, sides], -1)
+        return _first_layer(flat, row, pos, w_pos[:, : pos.shape[-1]])
+
+    return _rendered(first_layer, hidden, coord, cell, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble)
 
 
 def _render_fourier(hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble=True):
-    B, h, w, channels = hidden.shape
+    def first_layer(flat, row, rel, sides):
+        return fourier.features(flat.index_select(0, row), rel, sides, w_phase.to(coord.dtype)).to(hidden.dtype)
+
     fourier.check(hidden, w_phase, w_out)
-    out = coord.new_empty(B, coord.shape[1], w_out.shape[0])
-    flat = hidden.reshape(B, h * w, channels)
-    layers = _layers(hidden, w_mlp, b_mlp)
-    dtype = matmul_dtype(hidden.dtype, hidden.device.type)
-    w_out, b_out = w_out.to(coord.dtype).t(), b_out.to(coord.dtype)
-    for b, s in _chunks(hidden, coord):
-        row, rel, sides, weight = _corner_rows(
-            (h, w), coord[b, s], None if cell is None else cell[b, s], size, origin, ensemble
-        )
-        x = fourier.features(flat[b].index_select(0, row), rel, sides, w_phase.to(coord.dtype))
-        x = x.to(hidden.dtype).to(dtype)
-        for layer in layers:
-            x = _hidden_layer(x, *layer)
-        torch.addmm(b_out, _blend(x, weight), w_out, out=out[b, s])
-    return out
+    return _rendered(first_layer, hidden, coord, cell, w_mlp, b_mlp, w_out, b_out, size, origin, ensemble)
 
 
 def _decode(hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, ensemble=True):
