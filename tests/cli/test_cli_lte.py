@@ -33,10 +33,16 @@ def lte(request, tmp_path):
     return command.small_lte(tmp_path, request.param, "model.safetensors"), WHY.format(CLASSES[request.param])
 
 
+def ended(*_):
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def nothing_is_computed(monkeypatch):
     for name in ("_encode", "quantize", "upscale", "stream"):
         monkeypatch.setattr(LIIF, name, lambda *_, **named: pytest.fail("something is computed"))
+    if importlib.util.find_spec("uvicorn"):  # nor is a page served for ever
+        monkeypatch.setattr("liif_fast.viewing.protocol.Server.listen", ended)
 
 
 def arguments_of(name, folder):
@@ -102,9 +108,6 @@ def test_view_takes_another_precision_by_itself_and_says_so(lte, capsys, tmp_pat
         def __init__(self, *given, **options):
             super().__init__(*given, **options)
             made.append(self)
-
-    def ended(*_):
-        raise KeyboardInterrupt
 
     monkeypatch.setattr(view, "Desk", Desk)
     monkeypatch.setattr("liif_fast.viewing.protocol.Server.listen", ended)
