@@ -140,6 +140,8 @@ class LIIF(Rendering):
         if dtype == torch.int8:
             if torch.compiler.is_compiling():
                 raise ValueError("dtype: int8 looks at the image first: compile the upscale of model.quantize(image)")
+            if why := self.why_not_int8():
+                raise ValueError(f"dtype: int8: {why}")
             return self.quantize(pixels if len(pixels) else None)._upscale_tensor(pixels, target, tile, None, progress)
         return whole_images.upscale(self, pixels, target, tile, dtype, progress)
 

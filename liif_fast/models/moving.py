@@ -61,6 +61,8 @@ class Moving:
         self.device = model.device or torch.device("cpu")
         tile_size.chosen(model, tile, self.device)  # what is wrong is said now
         self._int8 = dtype == torch.int8
+        if self._int8 and (why := model.why_not_int8()):
+            raise ValueError(f"dtype: int8: {why}")
         self._dtype = whole_images.chosen_dtype(model, None if self._int8 else dtype, self.device)
         self._given, self.target, self._tile, self._reuse = model, target, tile, reuse
         self._sampled = pixels
