@@ -71,7 +71,8 @@ def test_callers_in_python_are_refused_int8_in_a_line(file):
         lambda: model.stream(iter([frame] * 3), scale=2, dtype=torch.int8),
         lambda: model.quantize(frame),
     ):
-        with pytest.raises(ValueError, match=r"^(quantize|dtype: int8): 8-bit layers read .*: take bfloat16$") as caught:
+        refused = r"^(quantize|dtype: int8): 8-bit layers read .*: take bfloat16$"
+        with pytest.raises(ValueError, match=refused) as caught:
             call()
         assert "\n" not in str(caught.value)
 
