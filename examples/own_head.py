@@ -24,7 +24,7 @@ class OwnHead(liif_fast.LIIF):
     def spec(self):
         return {"name": "own-head", "args": self.args}
 
-    def query(self, feat, coord, cell=None):  # [B, C, H, W], [B, Q, 2], [B, Q, 2] -> [B, Q, 3]
+    def query(self, feat, coord, cell):  # [B, C, H, W], [B, Q, 2], [B, Q, 2] -> [B, Q, 3]
         rows, rel, weight = functional.gather_corners(feat, coord)
         size = cell * cell.new_tensor(feat.shape[-2:])
         inputs = [rows, rel, size.unsqueeze(2).expand_as(rel)]

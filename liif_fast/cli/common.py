@@ -53,7 +53,10 @@ def dtype(name: str, device: torch.device, model: Any) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     # what other networks lose in bfloat16 has not been measured
-    return cpu_dtype()[0] if device.type == "cpu" and isinstance(model, LIIF) else torch.float32
+    return cpu_dtype()[0] if device.type == "cpu" and type(model) in _MEASURED else torch.float32
+
+
+_MEASURED = (LIIF, QuantizedLIIF)  # whose loss in bfloat16 is known
 
 
 def cpu_dtype() -> tuple[torch.dtype, str]:
@@ -67,7 +70,7 @@ def cpu_dtype() -> tuple[torch.dtype, str]:
 
 def _note(name: str, device: torch.device, model: Any) -> str | None:
     """What to say where --dtype gives another result on this processor than on most."""
-    if device.type != "cpu" or not isinstance(model, LIIF):
+    if device.type != "cpu" or not (type(model) in _MEASURED or name == "int8"):
         return None
     quantized = isinstance(model, QuantizedLIIF) and name in ("auto", "int8")
     if quantized or name == "int8":

@@ -17,5 +17,6 @@ def add(p: argparse.ArgumentParser) -> None:
         "--scale_max",
         type=float,
         metavar="S",
-        help="with --config: larger cells at scales above S, as LTE's program (there 4 by default; here none)",
+        help="with --config: larger cells at scales above S, as LTE's program (default: the model's, of LTE 4, of "
+        "others none; inf: none)",
     )

@@ -110,13 +110,17 @@ def _of_picture(found: dict[str, Any]) -> list[str]:
 
 def _of_checkpoint(found: dict[str, Any]) -> list[str]:
     count = f"{found['parameters']:,} parameters in {found['dtype']}"
-    lines = [f"checkpoint of a {found['class']}, {count} ({found['bytes'] / 1e6:.1f} MB)"]
+    article = "an" if found["class"].startswith("L") and found["class"] != "LIIF" else "a"
+    lines = [f"checkpoint of {article} {found['class']}, {count} ({found['bytes'] / 1e6:.1f} MB)"]
     if "encoder" in found:
         lines.append(f"encoder: {found['encoder']}, {found['channels']} channels, {_tiles(found)}")
         if waves := found.get("hidden_dim"):
             lines.append(f"hidden_dim: {waves}, so {waves // 2} waves of each feature")
-        mlp = "layers" if "layers" in found else "imnet"
-        lines.append(f"{mlp}: {', '.join(map(str, found[mlp])) or 'none'} outputs of its layers")
+        if own := found.get("own"):
+            lines.append(f"head: a {', '.join(own)} of its own")
+        else:
+            mlp = "layers" if "layers" in found else "imnet"
+            lines.append(f"{mlp}: {', '.join(map(str, found[mlp])) or 'none'} outputs of its layers")
         if flags := [k for k in describe.FLAGS if k in found]:
             lines.append(", ".join(f"{k} {'on' if found[k] else 'off'}" for k in flags))
     spec = found["spec"]

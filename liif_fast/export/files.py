@@ -164,7 +164,6 @@ def _asked(model: Any, part: str, fixed: Any, size: Any, scale: Any, dtype: torc
             dynamic["inp"] = {0: _ANY, 2: _ANY, 3: _ANY}
         about = "head: colours, normalised as the network's own, of features [B, C, H, W] at coordinates [B, Q, 2]"
         return _Asked(module, inputs, dynamic, f"{module.layers.name}'s {about}")
-    values.check_channels(model._out_dim())
     if fixed is None and model.pad_to > 1:
         raise ValueError(
             f"fixed: this model's encoder works on windows of {model.pad_to}: give images' (height, width)"
@@ -175,6 +174,7 @@ def _asked(model: Any, part: str, fixed: Any, size: Any, scale: Any, dtype: torc
         inputs["size"], dynamic["size"] = torch.tensor([3 * height + 1, 2 * width + 3]), None
     about = "images [B, 3, H, W] in [0, 1] at any size (height, width); below their own size it samples points"
     whole = portable.Whole(model, dtype, result, times)
+    values.check_channels(model._out_dim())
     return _Asked(whole, inputs, dynamic, f"{whole.layers.name}: {about}")
 
 

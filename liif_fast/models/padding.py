@@ -38,10 +38,15 @@ def padded(image: Tensor, pad_to: int) -> Tensor:
     """
     for dim in (2, 3):
         n = image.shape[dim]
-        if n % pad_to:
+        if pad_to > 1 and (_open(n) or n % pad_to):
             index = torch.arange(n + -n % pad_to, device=image.device) % (2 * n)
             image = image.index_select(dim, torch.where(index < n, index, 2 * n - 1 - index))
     return image
+
+
+def _open(n: int) -> bool:
+    """Whether a compiler has a symbol for a side: asked whether it is a multiple, its graph would be for such alone."""
+    return not isinstance(n, int)
 
 
 def cut(feat: Tensor, whole: Tensor, image: Tensor, encoder: str) -> Tensor:
@@ -59,7 +64,8 @@ def cut(feat: Tensor, whole: Tensor, image: Tensor, encoder: str) -> Tensor:
         raise ValueError(f"{encoder} must return a tensor [B, C, H, W], got {got}")
     size, given, wanted = feat.shape[2:], whole.shape[2:], image.shape[2:]
     if size == given:
-        return feat if given == wanted else feat[:, :, : wanted[0], : wanted[1]]
+        same = not any(map(_open, (*given, *wanted))) and given == wanted
+        return feat if same else feat[:, :, : wanted[0], : wanted[1]]
     up, down = size[0] // given[0], given[0] // max(size[0], 1)
     if all(n == up * m for n, m in zip(size, given, strict=True)):
         return feat[:, :, : up * wanted[0], : up * wanted[1]]

@@ -36,13 +36,18 @@ def evaluate_config(
         progress: called with the number of this process's finished batches and of all of them.
         note: called with what is to be said of the data.
         window, scale_max: LTE's options, see ``liif_fast.training.protocol``. Its tables have 4, and for SwinIR a
-            window of 8.
+            window of 8. ``scale_max`` None: the model's own (LTE's is 4) where the configuration has a scale and
+            ``eval_bsize``, as LTE's program; infinite: none.
 
     Raises:
         ConfigError: data that is missing or does not fit. DataError: data that cannot be read. PeerError: another
             process could not go on. ValueError: colours that are NaN.
     """
     spec = config.test_dataset
+    if scale_max is None and config.eval_type is not None and config.eval_bsize is not None:
+        scale_max = getattr(model, "scale_max", None)
+    if scale_max is not None and math.isinf(scale_max):
+        scale_max = None
     Protocol(config.eval_type, config.eval_bsize, window, scale_max)  # says what is wrong before data are looked at
     check_grids("test_dataset", spec, model)
     samples = build_samples("test_dataset", spec)

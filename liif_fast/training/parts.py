@@ -24,6 +24,8 @@ import torch
 from .. import distributed
 from ..models import folding, overrides
 from ..models.liif import LIIF
+from ..models.lte import LTE
+from ..models.ltep import LTEP
 
 # Of a layer in one part: enough to keep a large GPU busy, which multiplies some 20,000 at a time. Four samples of the
 # official configuration.
@@ -58,15 +60,20 @@ def obstacle(setup: Any) -> str | None:
         "there are several processes": distributed.connected(),
         "gan": config.gan is not None,
         "compile": config.compile,
-        "the model is no LIIF, or something in it would see the parts": not _in_parts(setup.module),
+        "the model is no LIIF or LTE, or something in it would see the parts": not _in_parts(setup.module),
     }
     return next((reason for reason, found in reasons.items() if found), None)
 
 
 def _in_parts(module: Any) -> bool:
     """Whether nothing could see that not the whole batch is there."""
-    if type(module) is not LIIF or not folding.runs(module, LIIF.forward) or module._own(*overrides.COLOURS):
+    if type(module) not in (LIIF, LTE, LTEP) or not folding.runs(module, LIIF.forward):
         return False
-    layers = folding.layers(module.imnet)
+    if module._own(*overrides.COLOURS) or module.head() is None:
+        return False
+    mlp: Any = module.layers if isinstance(module, LTEP) else module.imnet.layers
+    layers = list(mlp[::2])
+    layers += [module.coef, module.freq, module.phase] if isinstance(module, LTE) else []
+    tensors = (t for layer in layers for t in (layer.weight, layer.bias) if t is not None)
     # those of a parametrization are computed, perhaps with random numbers, whenever they are read
-    return layers is not None and all(t.is_leaf and not folding.watched(t) for layer in layers for t in layer)
+    return all(t.is_leaf and not folding.watched(t) for t in tensors)

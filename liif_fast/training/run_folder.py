@@ -54,7 +54,8 @@ def choose(folder: Path, resume: bool, overwrite: bool, checkpoint: str | None, 
 
     Args:
         resume, overwrite: what was asked for; ``resume`` first, where there is a checkpoint to go on from.
-        checkpoint, init: files that the configuration names; they are never deleted.
+        checkpoint, init: files that the configuration names; they are not deleted, but for a ``checkpoint`` of the very
+            run that ``overwrite`` deletes, as LTE's configurations name it.
 
     Raises:
         ConfigError: the folder holds a run, and neither was asked for. TrainingError: checkpoints that cannot be read.
@@ -67,6 +68,9 @@ def choose(folder: Path, resume: bool, overwrite: bool, checkpoint: str | None, 
             f"{folder}: holds a run ({left[0].name}); --resume goes on, --overwrite deletes it, or give another --save"
         )
     start = Start()
+    if overwrite and left and checkpoint is not None and Path(os.path.realpath(checkpoint)).parent == folder.resolve():
+        start.notes.append(f"resume: {checkpoint}: is of the run that is deleted, so the run begins afresh")
+        checkpoint = None
     if checkpoint is not None and _missing(checkpoint):
         start.notes.append(f"resume: {checkpoint}: there is no such file yet, so the run begins afresh")
     elif checkpoint is not None:

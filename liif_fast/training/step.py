@@ -122,11 +122,13 @@ class Step:
         with self._autocast():
             feat = model.gen_feat(inp)
         tensors = (feat.detach(), batch["coord"], batch["cell"], gt)
+        images = inp.tensor_split(n) if model.adds_image else None
         losses, grads = [], []
-        for part, coord, cell, colours in zip(*(t.tensor_split(n) for t in tensors), strict=True):
+        for i, (part, coord, cell, colours) in enumerate(zip(*(t.tensor_split(n) for t in tensors), strict=True)):
+            image = () if images is None else (images[i],)
             part.requires_grad_(feat.requires_grad)
             with self._autocast():
-                pred = model.query(part, coord, cell)
+                pred = model.query(part, coord, cell, *image)
             check_colours(pred, colours)
             # a mean counts as much as its part of the samples: in all that is the mean of the whole
             losses.append(self._backward(self.loss(pred.to(gt.dtype), colours), share * len(colours) / len(gt)))

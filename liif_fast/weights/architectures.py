@@ -58,9 +58,13 @@ def infer_spec(state: State, res_scale: float | None = None) -> dict[str, Any]:
     """
     if not any(key.startswith("encoder.") for key in state):
         raise ValueError(f"these are not the weights of a LIIF (it has {some(state)}); {_GIVE_SPEC}")
-    encoder, width = _encoder(state, res_scale)
     tops = {key.partition(".")[0] for key in state}
-    if tops & {"coef", "freq", "phase", "layers"}:
+    waves = bool(tops & {"coef", "freq", "phase", "layers"})
+    try:
+        encoder, width = _encoder(state, res_scale)
+    except ValueError as error:
+        raise ValueError(str(error).replace(_GIVE_SPEC, _give_spec("lte"))) if waves else error from None
+    if waves:
         return _lte(state, encoder, "layers" in tops)
     args: dict[str, Any] = {"encoder_spec": encoder, "imnet_spec": None, "local_ensemble": True}
     if "imnet" in tops:
@@ -177,7 +181,7 @@ def _lte(state: State, encoder: dict[str, Any], plus: bool) -> dict[str, Any]:
     name = "lte-fast" if plus else "lte"
     if missing := set(_WAVES) - set(state):
         raise ValueError(
-            f"it has parts of an LTE, but {some(missing, len(_WAVES))} missing; fetch it again, or {_give_spec(name)}"
+            f"it has parts of an LTE but lacks {some(missing, len(_WAVES))}; fetch it again, or {_give_spec(name)}"
         )
     hidden_dim, inputs = _shape(state, "coef.weight", 4)[0], _shape(state, "phase.weight", 2)[1]
     if inputs != 2:

@@ -75,6 +75,9 @@ def _of_liif(model: Any) -> dict[str, Any]:
         "channels": getattr(encoder, "out_dim", None),
         "receptive_field": radius,
     }
+    own = model._own("gen_feat", "query_rgb", "query", "forward", "render") if hasattr(model, "_own") else []
+    if own:  # its colours are another matter than its layers say
+        return found | {"own": own, "halo": None}
     if hasattr(model, "reach"):
         found |= {"halo": None if radius is None else radius + model.reach, "pad_to": getattr(model, "pad_to", 1)}
     if isinstance(coef := getattr(model, "coef", None), nn.Conv2d):
@@ -83,8 +86,8 @@ def _of_liif(model: Any) -> dict[str, Any]:
     found["layers" if plus else "imnet"] = _outputs(model.layers if plus else imnet)
     spec = getattr(model, "spec", None)
     # LTE has LIIF's attributes, not its arguments
-    own = spec.get("args") or {} if isinstance(spec, Mapping) else vars(model)
-    return found | {name: bool(getattr(model, name)) for name in FLAGS if name in own}
+    given = spec.get("args") or {} if isinstance(spec, Mapping) else vars(model)
+    return found | {name: bool(getattr(model, name)) for name in FLAGS if name in given}
 
 
 def _outputs(mlp: nn.Module | None) -> list[int]:

@@ -99,7 +99,7 @@ def test_info_of_an_lte(capsys, tmp_path, name, swinir):
         code, out, err = said(capsys, "info", tmp_path / file)
         assert (code, err) == (0, "")
         lines = out.splitlines()
-        assert f"checkpoint of a {type(model).__name__}, " in lines[0]
+        assert f"checkpoint of an {type(model).__name__}, " in lines[0]
         where = f"exact in tiles with a halo of {halo} pixels" + (", in windows of 8" if swinir else "")
         assert lines[1] == f"  encoder: {type(model.encoder).__name__}, 64 channels, {where}"
         assert lines[2:4] == ["  hidden_dim: 32, so 16 waves of each feature", LTE[name]]

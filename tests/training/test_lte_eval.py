@@ -3,6 +3,8 @@ with the weights of ``lte_stand_in``; differences are float32's, below 1e-4 dB."
 
 from __future__ import annotations
 
+import math
+
 import lte_stand_in
 import pytest
 import torch
@@ -57,6 +59,20 @@ def test_figures_of_the_official_program(eval_type, window, scale_max, fast, fol
         lte_stand_in.Grids(model, split=False) if fast else model, config, window=window, scale_max=scale_max
     )
     assert got == pytest.approx(OFFICIAL[eval_type, window, scale_max], abs=1e-4)
+
+
+def test_the_models_own_scale_max_is_the_default(folder):
+    """As LTE's program; none of a configuration without a scale, or where it is infinite."""
+    model, config = lte_stand_in.weights(), configuration(folder, "benchmark-6", False)
+    wanted = {limit: evaluate(model, config, scale_max=limit) for limit in (4, math.inf)}
+    assert wanted[4] == pytest.approx(OFFICIAL["benchmark-6", 0, 4], abs=1e-4)
+    assert wanted[math.inf] == pytest.approx(OFFICIAL["benchmark-6", 0, None], abs=1e-4)
+    assert evaluate(model, config) == wanted[math.inf]
+    model.scale_max = 4
+    assert evaluate(model, config) == wanted[4]
+    assert evaluate(model, config, scale_max=math.inf) == wanted[math.inf]
+    whole = {**config, "eval_bsize": None}
+    assert evaluate(model, whole) == pytest.approx(wanted[math.inf], abs=1e-4)
 
 
 def test_the_command(folder, tmp_path, capsys):

@@ -252,3 +252,28 @@ def test_obstacles(changes, reason):
     config = types.SimpleNamespace(**{"head_parts": 2, "compile": False, "gan": None, **changes})
     module = liif_fast.make(files.TINY_LIIF)
     assert parts.obstacle(types.SimpleNamespace(config=config, module=module)) == reason
+
+
+@pytest.mark.parametrize("name", ["lte", "lte-fast"])
+def test_lte_in_parts(tmp_path, batch, name):
+    """Its images in parts too."""
+    encoder = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "n_feats": 8, "no_upsampling": True}}
+    mlp = (
+        {"imnet_spec": {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16]}}}
+        if name == "lte"
+        else {"num_layer": 1}
+    )
+    model = {"name": name, "args": {"encoder_spec": encoder, "hidden_dim": 12, **mlp}}
+    if name == "lte-fast":  # asked for grids
+        batch["coord"], batch["cell"] = batch["coord"].view(SAMPLES, 5, 6, 2), batch["cell"][:, 0]
+        batch["gt"] = batch["gt"].view(SAMPLES, 5, 6, 3).permute(0, 3, 1, 2)
+    found = []
+    for n in (1, 3):
+        step = make_step(tmp_path, dtype=torch.float64, head_parts=n, model=model)
+        assert parts.count(n, step.module, batch["gt"].shape, torch.device("cpu")) == n
+        loss, _ = step.gradients(batch)
+        found.append((loss, grads(step)))
+    assert found[0][0].item() == pytest.approx(found[1][0].item(), rel=1e-12)
+    assert apart(found[1][1], found[0][1]) < 1e-10  # sums in another order
+    step.module.freq.weight.register_hook(lambda grad: grad)
+    assert parts.count(3, step.module, batch["gt"].shape, torch.device("cpu")) == 1

@@ -87,6 +87,18 @@ def test_overwrite_spares_what_the_run_begins_with(run, whole, tmp_path):
     assert init.read_bytes() == before
 
 
+def test_overwrite_begins_afresh_where_resume_names_the_run_itself(run, whole, tmp_path):
+    """As in LTE's configurations."""
+    own = tmp_path / "run" / "epoch-last.pth"
+    path = files.write(tmp_path / "r.yaml", files.configuration(whole / "images", resume=str(own), epoch_max=1))
+    code, out, _ = run("--overwrite", config=path)
+    assert code == 0
+    assert f"resume: {own}: is of the run that is deleted, so the run begins afresh" in out
+    assert "resumed" not in out
+    assert len(files.losses(tmp_path / "run")) < len(files.losses(whole / "run"))
+    assert own.is_file()
+
+
 @pytest.mark.parametrize(
     ("damage", "newest"),
     [("missing", "epoch-best.pth"), ("cut", "epoch-2.pth"), ("other", "epoch-1.pth"), ("missing", "epoch-1.pth")],

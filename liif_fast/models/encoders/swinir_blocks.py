@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...head import transforms
 from .. import folding
 
 _MASKED = -100.0  # added to the logits of pixels of different regions, as the official code does: e^-100 is 0 beside 1
@@ -85,7 +86,7 @@ class DropPath(nn.Module):
         if not self.training:
             return x
         keep = 1 - self.rate
-        factor = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(keep)
+        factor = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep)
         return x * (factor.div_(keep) if keep > 0 else factor)
 
 
@@ -134,11 +135,12 @@ class WindowAttention(nn.Module):
         """``[n, N, C] -> [n, N, C]``; ``bias``, with the mask: ``[heads, N, N]``, or one for each window."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
-        if self.training and self.attn_drop.p > 0:  # torch's own attention draws elsewhere than the official code
+        # torch's own attention draws elsewhere than the official code, and has few kinds of derivatives
+        if transforms.active() or (self.training and self.attn_drop.p > 0):
             logits = (q * self.scale) @ k.transpose(-2, -1) + bias
             out = self.attn_drop(logits.softmax(-1)) @ v
         else:
-            whole = bias if bias.ndim == 4 else bias.expand(len(x), -1, -1, -1)
+            whole = bias if bias.ndim == 4 else bias.expand(x.shape[0], -1, -1, -1)
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=whole.to(q.dtype), scale=self.scale)
         return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
 
@@ -192,7 +194,7 @@ class SwinTransformerBlock(nn.Module):
             # all windows in the official order, so that a seed drops the same
             mask = whole_mask(edges, [n // side for n in size])[:, None] + bias
             x = windows(x.roll((-shift, -shift), (1, 2)), side)
-            x = unwindowed(self.attn(x, mask.repeat(len(x) // len(mask), 1, 1, 1)), side, size)
+            x = unwindowed(self.attn(x, mask.repeat(x.shape[0] // mask.shape[0], 1, 1, 1)), side, size)
             return x.roll((shift, shift), (1, 2))
         # four kinds of windows: no mask for each of them, which would be N times as large as a head's map
         biases = [[bias, bias + edges[1]], [bias + edges[0], bias + edges[2]]]
@@ -242,7 +244,7 @@ def reach_of(steps: Iterable[int | tuple[int, int]]) -> int:
     Exact: the interval of pixels that one depends on, backwards through the steps, for each place in a window.
     """
     steps = list(steps)[::-1]
-    places = max((side for side, _ in (s for s in steps if isinstance(s, tuple))), default=1)
+    places = max([1, *[step[0] for step in steps if isinstance(step, tuple)]])
     farthest = 0
     for pixel in range(places):
         low = high = pixel
