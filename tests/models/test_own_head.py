@@ -85,3 +85,18 @@ def test_saved_loaded_and_used_by_the_command(own_head, tmp_path, monkeypatch, c
     code, _, err = command.outcome(capsys, "photo.png", "-s", 2, "-m", "own.safetensors", "--import", FILE)
     assert code == 0, err
     assert (tmp_path / "photo_x2.png").is_file()
+
+
+def test_what_the_commands_say_of_it(own_head, tmp_path, monkeypatch, capsys):
+    """Neither its encoder's channels nor tiles that it has not."""
+    monkeypatch.chdir(tmp_path)
+    own_head(ENCODER).save("own.safetensors")
+    _, out, _ = command.outcome(capsys, "info", "own.safetensors")
+    assert "head: a query of its own" in out
+    assert "it needs whole pictures" in out
+    assert "imnet" not in out
+    for name in ("own.onnx", "own.pt2"):
+        code, _, err = command.outcome(capsys, "export", "-m", "own.safetensors", "-o", name)
+        assert code != 0
+        assert "OwnHead has a query of its own" in err
+        assert err.count("\n") == 1

@@ -153,7 +153,11 @@ NEARLY = {
     "no phase": ("lte-fast", without("phase."), GONE.format("phase.weight", "lte-fast")),
     "one bias less": ("lte-fast", without("freq.bias"), GONE.format("freq.bias", "lte-fast")),
     "no waves": ("lte", without("coef.", "freq.", "phase."), "its imnet takes 32 inputs, .* a LIIF, and of an LTE "),
-    "layers alone": ("lte-fast", without("coef.", "freq.", "phase."), "parts of an LTE but lacks coef.bias, coef.weight, f"),
+    "layers alone": (
+        "lte-fast",
+        without("coef.", "freq.", "phase."),
+        "parts of an LTE but lacks coef.bias, coef.weight, f",
+    ),
     "no MLP": ("lte", without("imnet."), r"its MLP is missing \(imnet.layers.0.weight"),
     "both MLPs": ("lte", replaced(layers__0__weight=(3, 32, 1, 1)), "it has both imnet, as LTE, and layers, as LTE+"),
     "a layer less": ("lte", without("imnet.layers.0"), "imnet is not a plain MLP"),

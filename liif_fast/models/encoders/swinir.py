@@ -147,8 +147,8 @@ class SwinIR(nn.Module):
             ("attn_drop_rate", attn_drop_rate),
             ("drop_path_rate", drop_path_rate),
         ):
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-                raise ValueError(f"{name}: a number from 0 to below 1 is wanted, got {shown(rate)}")
+            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+                raise ValueError(f"{name}: a number from 0 to 1 is wanted, got {shown(rate)}")
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu", dtype=torch.float32).tolist())
 
         def block(i: int, heads: int) -> SwinTransformerBlock:
