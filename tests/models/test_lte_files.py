@@ -10,7 +10,6 @@ from lte_models import IMNET, KINDS, given
 from torch.testing import assert_close
 
 import liif_fast
-from liif_fast import export
 from liif_fast.models.lte import LTE
 from liif_fast.weights import checkpoints
 
@@ -40,13 +39,6 @@ def test_files(tmp_path):
         model.save_pretrained(tmp_path / model.spec["name"])
         again = type(model).from_pretrained(str(tmp_path / model.spec["name"]))
         assert torch.equal(again.eval()(inp, coord, cell), want)
-
-
-@pytest.mark.parametrize("write", [export.to_onnx, export.to_pt2])
-def test_files_of_standard_operators_are_refused(tmp_path, write):
-    with pytest.raises(ValueError, match=r"^export: the head of LTE is not written in standard operators"):
-        write(LTE(ENCODER, IMNET, 20).eval(), tmp_path / "m.pt2")
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("train", [True, False])
