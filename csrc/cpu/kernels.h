@@ -116,8 +116,8 @@ struct Queries {
   const void* hidden;  // [B, h, w, D]
   const S* coord;      // [B, Q, 2]
   const S* cell;       // [B, Q, 2] or null
-  const S* w_pos;      // [4, width]: one row per column of the operator's w_pos, padded with zeros; of waves [2, width];
-                       // or null: see rows
+  const S* w_pos;      // [4, width]: one row per column of the operator's w_pos, padded with zeros; of waves
+                       // [2, width]; or null: see rows
   int64_t queries;     // Q
   int64_t image;       // h * w
   int64_t d;           // D: inputs of the hidden layers

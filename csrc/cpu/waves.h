@@ -67,8 +67,8 @@ struct Waves {
   }
 };
 
-// Gradients of one pixel's row, added to sum [4 F], and of the phases, added to grad_phase [2, width], from those of the
-// rows that were gathered from it.
+// Gradients of one pixel's row, added to sum [4 F], and of the phases, added to grad_phase [2, width], from those of
+// the rows that were gathered from it.
 template <class V, class T>
 void wave_gradient(const Queries<typename V::S>& in, const void* grad_h, int64_t pixel,
                    const SortedRow<typename V::S>* rows, int64_t count, typename V::S* sum,

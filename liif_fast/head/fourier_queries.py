@@ -52,11 +52,12 @@ def query(
     origin: Sequence[int],
     ensemble: bool,
 ) -> Tensor:
-    """``functional.query`` for this head, in differentiable steps around the raw gather."""
+    """``functional.query`` for this head: of whole maps on a CPU by one operator, else in steps on the raw gather."""
     coord, cell = as_geometry(hidden, coord, cell)
     cell = cell_of_all(head, coord, size) if cell is None else cell
     moved = any(t is not None and t.requires_grad for t in (coord, cell)) and torch.is_grad_enabled()
-    if hidden.device.type == "cpu" and CPU_KERNELS and not moved and not transforms.active():
+    whole = tuple(size) == tuple(hidden.shape[1:3])  # the operator knows of no part
+    if hidden.device.type == "cpu" and CPU_KERNELS and whole and not moved and not transforms.active():
         hidden, w_phase, w_mlp, b_mlp, w_out = uniform(hidden, head)
         return torch.ops.liif_fast.decode_fourier(
             hidden, coord, cell, w_phase, w_mlp, b_mlp, w_out, head.b_out, ensemble

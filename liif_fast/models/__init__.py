@@ -1,4 +1,4 @@
-"""Modules with weights: LIIF itself, its MLP, its 8-bit copy, encoders, the networks that it is compared with.
+"""Modules with weights: LIIF itself, its MLP, its 8-bit copy, LTE, encoders, the networks that it is compared with.
 
 Start with ``liif``: it joins an encoder to the head (``liif_fast.head``). ``encoding`` calls the encoder; ``parts``,
 ``tiles`` and ``tile_size`` render large images in parts, ``renderer`` one size again and again; ``folding`` and
