@@ -196,6 +196,9 @@ def _protocol(p: argparse.ArgumentParser) -> None:
         default="auto",
         help="low-resolution images: LR_bicubic/XS files, or HR reduced; auto: files if there are any, else pil",
     )
+    p.add_argument(
+        "--niqe", action="store_true", help="beside PSNR and SSIM: how natural results look (less is better)"
+    )
 
 
 def _running(p: argparse.ArgumentParser) -> None:

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with reporting.Progress("image", alone=True) as bar:
             report = evaluate.evaluate(
-                upscale, args.data, args.scale, args.protocol, args.lr, bar.to, distributed.connected()
+                upscale, args.data, args.scale, args.protocol, args.lr, bar.to, distributed.connected(), args.niqe
             )
     finally:
         distributed.disconnect()
@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _eval_config(args: argparse.Namespace) -> int:
+    if args.niqe:
+        raise UsageError("--niqe: a --config makes queries and no pictures; give --data and --scale")
     if args.dtype not in ("auto", "float32"):
         raise UsageError(f"--dtype {args.dtype}: with --config the model runs in float32, as the official program")
     args.dtype = "float32"

@@ -22,6 +22,7 @@ from torch import Tensor
 from . import charts, crops, metrics, pairs
 from .compare_files import CROPS, JSON, MARKDOWN, SCALES
 from .evaluate import Report, Row, Upscaler, bicubic, check_arguments, row, to_tensor, upscaled
+from .tables import table
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Comparison:
     plot: tuple[float, ...]  # of the plot
     reports: Mapping[tuple[str, float, str], Report]  # by data, scale, method; none where a method does not apply
     crops: Mapping[tuple[str, float], Sequence[crops.Crop]]  # by data and scale
+    with_niqe: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``json.dumps(..., allow_nan=False)``.
@@ -60,7 +62,7 @@ class Comparison:
                 for method in self.methods:
                     report = self.reports.get((data, scale, method.name))
                     figures = (
-                        {"scale": scale, "psnr": None, "ssim": None, "why": _why(method)}
+                        {"scale": scale, "psnr": None, "ssim": None, "niqe": None, "why": _why(method)}
                         if report is None
                         else report.to_json()
                     )
@@ -82,12 +84,15 @@ class Comparison:
         """The table, PSNR by scale if there is a plot, and what the figures mean."""
         names = [method.name for method in self.methods]
         columns = [(data, scale) for data in self.folders for scale in self.scales]
-        lines = _table(
-            ["PSNR (dB) / SSIM", *(f"{data} x{scale:g}" for data, scale in columns)],
+        lines = table(
+            [
+                "PSNR (dB) / SSIM" + (" / NIQE" if self.with_niqe else ""),
+                *(f"{data} x{scale:g}" for data, scale in columns),
+            ],
             [[name, *(self._cell(data, scale, name) for data, scale in columns)] for name in names],
         )
         for data in self.folders if self.plot else ():
-            lines += ["", *_table(
+            lines += ["", *table(
                 [f"PSNR (dB), {data}", *(f"x{scale:g}" for scale in self.plot)],
                 [[name, *(self._cell(data, scale, name, False) for scale in self.plot)] for name in names],
             )]  # fmt: skip
@@ -144,7 +149,10 @@ class Comparison:
         report = self.reports.get((data, scale, method))
         if report is None:
             return "-"
-        return crops.figures_text(report.psnr, report.ssim) if ssim else f"{report.psnr:.3f}"
+        if not ssim:
+            return f"{report.psnr:.3f}"
+        text = crops.figures_text(report.psnr, report.ssim)
+        return f"{text} / {'-' if report.niqe is None else f'{report.niqe:.2f}'}" if self.with_niqe else text
 
     def _notes(self) -> list[str]:
         """What the figures mean: protocol by scale, sources by folder, what the methods are, why there are dashes."""
@@ -179,6 +187,7 @@ def compare(
     protocol: str = "benchmark",
     lr: str = "auto",
     n_crops: int = 4,
+    with_niqe: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Upscale every image by bicubic interpolation and every method, and compare them with the originals.
@@ -190,6 +199,7 @@ def compare(
         plot: scales of the plot of PSNR against scale.
         protocol, lr: as of `evaluate.evaluate`.
         n_crops: for each folder and each of ``scales``: one of an image, or two where there are too few images.
+        with_niqe: as of `evaluate.evaluate`.
         progress: called as ``progress(done, total)``, counting every image of every method.
 
     Raises:
@@ -214,7 +224,7 @@ def compare(
                 if applies(method, scale):
                     made[method.name] = _upscaled(method, pair, low)
                     key = (name, scale, method.name)
-                    rows.setdefault(key, []).append(row(pair, made[method.name], hr, scale, protocol))
+                    rows.setdefault(key, []).append(row(pair, made[method.name], hr, scale, protocol, with_niqe))
                     done += 1
                     if progress is not None:
                         progress(done, total)
@@ -225,7 +235,7 @@ def compare(
         if candidates:
             chosen[name, scale] = tuple(candidates)
     reports = {key: _report(part, found[key[:2]], key[1], protocol) for key, part in rows.items()}
-    return Comparison(methods, folders, scales, plot, reports, chosen)
+    return Comparison(methods, folders, scales, plot, reports, chosen, with_niqe)
 
 
 def applies(method: Method, scale: float) -> bool:
@@ -287,13 +297,3 @@ def _report(rows: Sequence[Row], images: Sequence[pairs.Pair], scale: float, pro
 
 def _why(method: Method) -> str:
     return f"made for x{method.scale:g} alone"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table, columns as wide as their widest cell: readable as it is."""
-    cells = [[text.replace("|", "\\|") for text in line] for line in (head, *rows)]
-    widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(head))]
-    lines = [[text.ljust(n) if i == 0 else text.rjust(n) for i, (text, n) in enumerate(zip(line, widths, strict=True))]
-             for line in cells]  # fmt: skip
-    lines.insert(1, ["-" * widths[0], *("-" * (n - 1) + ":" for n in widths[1:])])
-    return [f"| {' | '.join(line)} |" for line in lines]

@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import distributed
 from ..images.resize import pil_bicubic
 from . import metrics, pairs
+from .niqe import ABOUT, has_room, niqe
 
 Upscaler = Callable[..., Tensor]
 
@@ -30,6 +31,7 @@ class Row:
     psnr: float  # dB, inf when the images are the same
     ssim: float | None  # None: torchmetrics is missing, or the image has no room for the window
     size: tuple[int, int]
+    niqe: float | None = None  # None: not asked for, or the image has no room for its blocks
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,12 @@ class Report:
     @property
     def ssim(self) -> float | None:
         """Mean of the images' SSIM; None when one of them has none."""
-        values = [row.ssim for row in self.rows if row.ssim is not None]
-        return sum(values) / len(values) if len(values) == len(self.rows) else None
+        return _mean([row.ssim for row in self.rows])
+
+    @property
+    def niqe(self) -> float | None:
+        """Mean of the images' NIQE; None when one of them has none."""
+        return _mean([row.niqe for row in self.rows])
 
     @property
     def protocol_text(self) -> str:
@@ -63,6 +69,8 @@ class Report:
             parts.append("no SSIM (pip install torchmetrics)")
         else:
             parts.append(f"no SSIM (images too small for a {metrics.SSIM_WINDOW}x{metrics.SSIM_WINDOW} window)")
+        if any(row.niqe is not None for row in self.rows):
+            parts.append(ABOUT)
         return "; ".join(parts)
 
     @property
@@ -81,7 +89,8 @@ class Report:
             return x if x is not None and math.isfinite(x) else None
 
         images = [
-            {"name": row.name, "psnr": number(row.psnr), "ssim": row.ssim, "size": list(row.size)} for row in self.rows
+            {"name": r.name, "psnr": number(r.psnr), "ssim": r.ssim, "niqe": r.niqe, "size": list(r.size)}
+            for r in self.rows
         ]
         return {
             "scale": self.scale,
@@ -91,6 +100,7 @@ class Report:
             "lr_text": self.lr_text,
             "psnr": number(self.psnr),
             "ssim": self.ssim,
+            "niqe": self.niqe,
             "images": images,
         }
 
@@ -98,14 +108,17 @@ class Report:
         """Plain text for people: a line per image (sizes as width x height), the means, and the protocol."""
         width = max(5, *(len(row.name) for row in self.rows))
 
-        def line(name: str, size: str, psnr: float, ssim: float | None) -> str:
-            return f"{name:<{width}}  {size:>11}  {psnr:8.3f}  {'-' if ssim is None else f'{ssim:.4f}':>6}"
+        blind = any(row.niqe is not None for row in self.rows)
+
+        def line(name: str, size: str, of: Row | Report) -> str:
+            text = f"{name:<{width}}  {size:>11}  {of.psnr:8.3f}  {'-' if of.ssim is None else f'{of.ssim:.4f}':>6}"
+            return f"{text}  {'-' if of.niqe is None else f'{of.niqe:.3f}':>6}" if blind else text
 
         return "\n".join(
             [
-                f"{'image':<{width}}  {'size':>11}  {'PSNR':>8}  {'SSIM':>6}",
-                *(line(row.name, f"{row.size[1]}x{row.size[0]}", row.psnr, row.ssim) for row in self.rows),
-                line("mean", "", self.psnr, self.ssim),
+                f"{'image':<{width}}  {'size':>11}  {'PSNR':>8}  {'SSIM':>6}" + ("    NIQE" if blind else ""),
+                *(line(row.name, f"{row.size[1]}x{row.size[0]}", row) for row in self.rows),
+                line("mean", "", self),
                 f"x{self.scale:g}; {self.protocol_text}",
                 f"low resolution: {self.lr_text}",
             ]
@@ -120,6 +133,7 @@ def evaluate(
     lr: str = "auto",
     progress: Callable[[int, int], None] | None = None,
     shared: bool = False,
+    with_niqe: bool = False,
 ) -> Report:
     """Upscale every image of a folder and compare it with its original.
 
@@ -131,6 +145,7 @@ def evaluate(
         protocol: one of `metrics.PROTOCOLS`: "benchmark", "div2k" or "y".
         lr: one of `pairs.LR_SOURCES`.
         progress: called as ``progress(done, total)`` after each image.
+        with_niqe: NIQE of each image too (``liif_fast.quality.niqe``), in which no original has a part.
         shared: the connected processes (``liif_fast.distributed``) share the images; all of them get the whole report.
 
     Raises:
@@ -145,7 +160,7 @@ def evaluate(
     rows = []
     for pair in mine:
         low, hr = (to_tensor(image) for image in pair.read())
-        rows.append(row(pair, upscaled(upscale_fn, pair, low), hr, scale, protocol))
+        rows.append(row(pair, upscaled(upscale_fn, pair, low), hr, scale, protocol, with_niqe))
         if progress is not None:
             progress(len(rows), len(mine))
     if shared:
@@ -193,18 +208,25 @@ def upscaled(upscale_fn: Upscaler, pair: pairs.Pair, low: Tensor) -> Tensor:
     return sr.clamp(0, 1)
 
 
-def row(pair: pairs.Pair, sr: Tensor, hr: Tensor, scale: float, protocol: str) -> Row:
+def row(pair: pairs.Pair, sr: Tensor, hr: Tensor, scale: float, protocol: str, with_niqe: bool = False) -> Row:
     """Figures of an image `upscaled` to ``[1, 3, H, W]``, beside its original."""
-    room = min(pair.size) - 2 * metrics.border("y", scale) >= metrics.SSIM_WINDOW
+    inside = [n - 2 * metrics.border("y", scale) for n in pair.size]
+    room = min(inside) >= metrics.SSIM_WINDOW
     try:
         return Row(
             name=pair.hr_file.stem,
             psnr=metrics.psnr(sr, hr, protocol, scale),
             ssim=metrics.ssim(sr, hr, scale) if room and metrics.have_ssim() else None,
             size=pair.size,
+            niqe=niqe(sr, scale) if with_niqe and has_room(inside) else None,
         )
     except ValueError as error:
         raise ValueError(f"{pair.hr_file}: {error}") from None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return sum(found) / len(found) if len(found) == len(values) else None
 
 
 def to_tensor(image: np.ndarray) -> Tensor:

@@ -148,7 +148,7 @@ def test_identical_images_make_valid_json(tmp_path):
     assert report.psnr == math.inf
     parsed = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert parsed["psnr"] is None
-    assert parsed["images"] == [{"name": "same", "psnr": None, "ssim": 1.0, "size": [40, 40]}]
+    assert parsed["images"] == [{"name": "same", "psnr": None, "ssim": 1.0, "niqe": None, "size": [40, 40]}]
     assert re.search(r"^same +40x40 +inf +1\.0000$", report.table(), re.M)
 
 
