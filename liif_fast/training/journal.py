@@ -96,10 +96,14 @@ class Journal:
         records = self.records()
         by_step = _thinned([r for r in records if r["kind"] == "step"])
         epochs = [r for r in records if r["kind"] == "epoch"]
+        losses = {
+            name: [(r["step"], r[key]) for r in by_step if finite(r.get(key))]
+            for name, key in (("training", "loss"), ("discriminator", "critic_loss"))
+        }
+        if losses["discriminator"]:
+            losses["generator"] = losses.pop("training")
         found = [
-            charts.Chart(
-                "loss", {"training": [(r["step"], r["loss"]) for r in by_step if "loss" in r]}, "step", log=True
-            ),
+            charts.Chart("loss", {name: points for name, points in losses.items() if points}, "step", log=True),
             charts.Chart(
                 "PSNR", {"validation": [(r["epoch"], r["psnr"]) for r in epochs if "psnr" in r]}, "epoch", "dB"
             ),
