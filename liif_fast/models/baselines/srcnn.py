@@ -20,6 +20,8 @@ class SRCNN(ImageModel):
     Args:
         kernels: their sizes: (9, 5, 5), the paper's best, or (9, 1, 5), its basic setting.
         width: channels behind the first and the second.
+        scale: that it is trained for; it renders any, but at others it takes bicubic's blur for that of its own. None:
+            any.
 
     On RGB (the paper's section 4.5 finds it as good as luma alone). The image keeps its size: where the paper's
     convolutions have no padding, the border is repeated here.
@@ -27,12 +29,17 @@ class SRCNN(ImageModel):
 
     name = "srcnn"
 
-    def __init__(self, kernels: Sequence[int] = (9, 5, 5), width: Sequence[int] = (64, 32)) -> None:
-        super().__init__(kernels=list(kernels), width=list(width))
+    def __init__(
+        self, kernels: Sequence[int] = (9, 5, 5), width: Sequence[int] = (64, 32), scale: int | None = None
+    ) -> None:
+        super().__init__(kernels=list(kernels), width=list(width), **({} if scale is None else {"scale": scale}))
         if len(kernels) != 3 or any(k < 1 or k % 2 == 0 for k in kernels) or len(width) != 2:
             raise ValueError(
                 f"srcnn: three odd kernels and two widths are wanted, got {shown(kernels)} and {shown(width)}"
             )
+        if scale is not None and (not isinstance(scale, int) or isinstance(scale, bool) or scale < 1):
+            raise ValueError(f"srcnn: scale: a whole number of at least 1 or None is wanted, got {shown(scale)}")
+        self.scale = scale
         channels = [3, *width, 3]
         layers = [
             nn.Conv2d(channels[i], channels[i + 1], k, padding=k // 2, padding_mode="replicate")
