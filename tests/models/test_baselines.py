@@ -50,6 +50,20 @@ def test_srcnn_is_the_papers():
         assert torch.allclose(model.render(x, (24, 27)), y, atol=1e-6)
 
 
+def test_an_srcnn_may_say_its_scale(tmp_path):
+    """It is kept by files and read by comparisons; pictures, keys and specs without one are as they were."""
+    model = liif_fast.make({"name": "srcnn", "args": {"scale": 4}})
+    model.save(tmp_path / "m.safetensors")
+    loaded = liif_fast.load(tmp_path / "m.safetensors")
+    assert (loaded.scale, loaded.spec["args"]["scale"]) == (4, 4)
+    plain = liif_fast.make({"name": "srcnn"})
+    plain.load_state_dict(model.state_dict())
+    assert plain.scale is None
+    assert "scale" not in plain.spec["args"]
+    x = torch.rand(1, 3, 8, 9)
+    assert torch.equal(loaded.upscale(x, scale=2.5), plain.upscale(x, scale=2.5))
+
+
 def test_srresnet_is_the_papers():
     """16 blocks of 64 channels: 1,549,462 parameters at scale 4 as counted from figure 4, one PReLU weight each."""
     conv = lambda n_in, n_out, k: n_in * n_out * k * k + n_out  # noqa: E731
@@ -172,6 +186,8 @@ def test_trained_by_the_same_command(spec, images, tmp_path, capsys):
     ("spec", "words"),
     [
         ({"name": "srcnn", "args": {"kernels": [9, 4, 5]}}, "three odd kernels"),
+        ({"name": "srcnn", "args": {"scale": 2.5}}, "a whole number of at least 1 or None is wanted, got 2.5"),
+        ({"name": "srcnn", "args": {"scale": True}}, "got True"),
         ({"name": "srresnet", "args": {"scale": 3}}, "2, 4 or 8"),
     ],
 )

@@ -33,6 +33,22 @@ def test_curves_take_little_of_the_time_and_are_whole_at_the_end(tmp_path, monke
     assert (tmp_path / journal.CURVES).is_file()
 
 
+def test_curves_of_adversarial_training_have_both_losses(tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(found):
+        drawn.append(found)
+        return Image.new("RGB", (2, 2))
+
+    monkeypatch.setattr(charts, "draw", draw)
+    run = journal.Journal(tmp_path)
+    run.record(kind="step", step=1, epoch=1, loss=0.5, critic_loss=float("nan"), lr=0.1)
+    run.record(kind="step", step=2, epoch=1, loss=0.25, critic_loss=1.5, lr=0.1)
+    run.draw()
+    run.close()
+    assert drawn[0][0].series == {"generator": [(1, 0.5), (2, 0.25)], "discriminator": [(2, 1.5)]}
+
+
 def test_a_disk_that_is_full_at_the_end_is_no_other_error(tmp_path, monkeypatch):
     monkeypatch.setattr(charts, "draw", lambda found: Image.new("RGB", (2, 2)))
     run = journal.Journal(tmp_path)

@@ -11,12 +11,17 @@ import yaml
 
 from liif_fast.training.journal import METRICS, read_metrics
 
+METHODS = ("bicubic", "official")  # rows of the comparison beside the weights' own
 LICENCE = "BSD-3-Clause, as liif_fast; whoever passes them on, please keep the credits below"
 WHAT = {
     "liif": "LIIF with EDSR-baseline, for any scale",
     "srcnn": "SRCNN 9-5-5, on top of bicubic interpolation, trained at scale 4",
     "srresnet": "SRResNet for scale 4, the generator of SRGAN before the adversarial training",
     "srgan": "SRGAN's generator for scale 4: sharper than SRResNet, with a lower PSNR",
+    "small-liif": "A small LIIF (8 EDSR blocks of 48 channels, an MLP of 3 layers of 128), for any scale",
+    "small-srcnn-x4": "SRCNN 9-5-5, on top of bicubic interpolation, for scale 4",
+    "small-srgan-x4": "SRGAN's generator (8 blocks of 40 channels) for scale 4: sharper than what a pixel loss gives, "
+    "with a lower PSNR, and with detail that is invented",
 }
 _POINTS = 12  # rows of the curve
 
@@ -65,6 +70,14 @@ step, so nothing was chosen by it.
 Trained for photos that were reduced by Pillow's bicubic filter: noise and the traces of JPEG are not removed but
 enlarged.
 """
+SMALL_COMMAND = """\
+```sh
+{commands}
+python tools/open_weights/small.py .
+```
+
+beside `load/photos` and `load/benchmark` with the photos above and Set5. On such a processor the run is repeated bit
+for bit, elsewhere to rounding."""
 COMMAND = """\
 ```sh
 python tools/open_weights/photos.py pack DATA build/open/data
@@ -87,25 +100,44 @@ def card(work: Path, run: str, config: str, facts: Mapping[str, Any]) -> str:
         json.loads((save / f"{config}.json").read_text(encoding="utf-8")),
     )
     records = read_metrics(save / f"_{config}" / METRICS)
-    steps = [r for r in records if r["kind"] == "step"]
     psnr = index["psnr"]
-    return _TEMPLATE.format(
-        **facts,
+    return written(
+        facts,
+        run,
+        plan,
+        records,
         device=about["device"],
         torch=about["torch"],
-        what=WHAT[run],
-        trial="\n**A trial of the program that makes these weights: not trained.**\n" if about["trial"] else "",
-        licence=LICENCE,
-        steps=records[-1]["step"],
-        batch=yaml.safe_load(plan)["train_dataset"]["batch_size"],
-        minutes=sum(r["seconds"] for r in steps) / 60,
+        trial=about["trial"],
         photos=photos(index),
         copy=index["copy"],
         psnr="" if psnr is None else " PSNR against the originals: {mean:.1f} dB, {least:.1f} at least.".format(**psnr),
         command=COMMAND,
+        figures=figures(save / "compare" / "compare.json", run),
+    )
+
+
+def written(
+    facts: Mapping[str, Any], run: str, plan: str, records: Sequence[Mapping[str, Any]], trial: bool, **texts: str
+) -> str:
+    """A card of what `card` knows, or another program.
+
+    Args:
+        plan: the configuration's text.
+        records: of the run's metrics.jsonl.
+        texts: ``device``, ``torch``, ``photos``, ``copy``, ``psnr``, ``command`` and ``figures`` of the template.
+    """
+    return _TEMPLATE.format(
+        **facts,
+        **texts,
+        what=WHAT[run],
+        trial="\n**A trial of the program that makes these weights: not trained.**\n" if trial else "",
+        licence=LICENCE,
+        steps=records[-1]["step"],
+        batch=yaml.safe_load(plan)["train_dataset"]["batch_size"],
+        minutes=sum(r["seconds"] for r in records if r["kind"] == "step") / 60,
         configuration=plan,
         curve=curve([r for r in records if r["kind"] == "epoch" and "psnr" in r]),
-        figures=figures(save / "compare" / "compare.json", run),
     )
 
 
@@ -126,22 +158,21 @@ def curve(epochs: Sequence[Mapping[str, Any]]) -> str:
     return table(("epoch", "step", "loss", "PSNR (dB)"), rows)
 
 
-def figures(file: Path, run: str) -> str:
-    """This run's rows of the comparison, and bicubic interpolation's and the official model's beside them."""
+def figures(file: Path, method: str) -> str:
+    """A method's rows of the comparison, and bicubic interpolation's and the official model's beside them."""
     if not file.is_file():
-        return "Not compared yet (the piece `compare` of tools/open_weights/runs.py does it)."
+        return "Not compared yet."
     rows, notes = [], []
-    for r in json.loads(file.read_text(encoding="utf-8"))["results"]:
-        if r["method"] in ("bicubic", run, "official") and r["psnr"] is not None:
-            ssim = "" if r["ssim"] is None else f"{r['ssim']:.4f}"
-            rows.append((r["data"], f"x{r['scale']:g}", r["method"], f"{r['psnr']:.3f}", ssim))
+    results = json.loads(file.read_text(encoding="utf-8"))["results"]
+    blind = any(r.get("niqe") is not None for r in results)
+    for r in results:
+        if r["method"] in (method, *METHODS) and r["psnr"] is not None:
+            found = [(r["psnr"], ".3f"), (r["ssim"], ".4f"), *([(r["niqe"], ".2f")] if blind else [])]
+            texts = ["" if value is None else format(value, form) for value, form in found]
+            rows.append((r["data"], f"x{r['scale']:g}", r["method"], *texts))
             notes.append(f"x{r['scale']:g}: {r['protocol_text']}; low resolution: {r['lr_text']}.")
-    text = [
-        table(("data", "scale", "method", "PSNR (dB)", "SSIM"), rows),
-        "",
-        *(f"- {n}" for n in dict.fromkeys(notes)),
-    ]
-    return "\n".join(text)
+    head = ("data", "scale", "method", "PSNR (dB)", "SSIM", *(["NIQE"] if blind else []))
+    return "\n".join([table(head, rows), "", *(f"- {n}" for n in dict.fromkeys(notes))])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -15,6 +15,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import cards
 import numpy as np
@@ -54,11 +55,18 @@ def ship(work: Path, run: str, out: Path, trial: bool = False) -> Path:
     last = save / f"_{config}" / LAST
     if not last.is_file() or not last.with_name(FINISHED).exists():
         raise NotReadyError("not trained to its end")
-    model = checkpoints.load(last)
     if json.loads((save / f"{config}.json").read_text(encoding="utf-8"))["trial"] and not trial:
         raise NotReadyError("made as a trial (--tiny, --steps or --batch)")
+    file, facts = packed(last, name, work / "load" / "benchmark", out)
+    (out / f"{name}.md").write_text(cards.card(work, run, config, facts), encoding="utf-8")
+    return file
+
+
+def packed(checkpoint: Path, name: str, benchmark: Path, out: Path) -> tuple[Path, dict[str, Any]]:
+    """The weights of a finished run as NAME.safetensors, and what their card says of it. NotReadyError: as `ship`."""
+    model = checkpoints.load(checkpoint)
     half = copy.deepcopy(model).half()
-    if (error := distance(model, copy.deepcopy(half).float(), work / "load" / "benchmark")) < CLOSE:
+    if (error := distance(model, copy.deepcopy(half).float(), benchmark)) < CLOSE:
         raise NotReadyError(f"in float16 its pictures differ by {error:.1f} dB from those as trained")
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"{name}.safetensors"
@@ -68,9 +76,7 @@ def ship(work: Path, run: str, out: Path, trial: bool = False) -> Path:
         file.unlink()
         raise NotReadyError(f"{len(data)} bytes, more than {MOST}")
     facts = {"name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    facts["parameters"] = sum(p.numel() for p in model.parameters())
-    (out / f"{name}.md").write_text(cards.card(work, run, config, facts), encoding="utf-8")
-    return file
+    return file, facts | {"parameters": sum(p.numel() for p in model.parameters())}
 
 
 def distance(a: nn.Module, b: nn.Module, benchmark: Path) -> float:
