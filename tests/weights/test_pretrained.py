@@ -273,6 +273,16 @@ def test_failing_pip(cache, monkeypatch):
     refused("it gave no reason")
 
 
+def test_weights_in_the_package_are_named_where_none_can_be_fetched(cache, tmp_path, monkeypatch):
+    """Named, never taken unasked: a picture by other weights than those asked for would be a wrong one."""
+    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path)
+    assert "small-liif" not in refused("could not be fetched")
+    (tmp_path / "small-liif.safetensors").write_bytes(b"weights")
+    assert refused("could not be fetched").endswith(
+        "; or ask for small-liif, which is in the package and smaller (-m small-liif)"
+    )
+
+
 def test_what_is_said_of_weights_in_the_package(tmp_path, monkeypatch):
     """Of those that may be there one day: their own licence, and where the credits are."""
     monkeypatch.setattr(pretrained, "SHIPPED", tmp_path)
