@@ -16,7 +16,7 @@ from liif_fast.training.journal import read_metrics
 
 SMALL = Path(__file__).parent / "results" / "small"
 # PSNR and SSIM on Set5 at x4 that the report gives, and by which method of the table it is meant
-REPORT = {"SRCNN": (27.7541, 0.7979), "SRGAN": (26.5206, 0.7982), "official LIIF": (32.1538, 0.8955)}
+REPORT = {"SRCNN": (27.7541, 0.7979), "SRGAN": (26.5206, 0.7982), "official": (32.1538, 0.8955)}
 RUNS = {
     "SRCNN": "small-srcnn-x4",
     "SRResNet": "small-srresnet-x4",
@@ -29,6 +29,8 @@ SCALE = 4
 def trained(folder: Path = SMALL) -> str:
     """Every method at x4, beside the report."""
     results, methods, data = _compared(folder)
+    if missing := REPORT.keys() - set(methods):
+        raise KeyError(f"compare.json: no method is called {min(missing)}, of which the report has figures")
     lines = []
     for method in methods:
         report = "{:.3f} / {:.4f}".format(*REPORT[method]) if method in REPORT else ""
@@ -57,9 +59,8 @@ def runs(folder: Path = SMALL) -> str:
         records = read_metrics(folder / f"{name}.jsonl")
         steps = [r for r in records if r["kind"] == "step"]
         config = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-        # of the records that are of as many steps as a record is of: not those at the ends of epochs
-        rates = [b["step"] - a["step"] for a, b in itertools.pairwise(steps)]
-        speed = statistics.median(n / r["seconds"] for n, r in zip(rates, steps[1:], strict=True) if r["seconds"])
+        # the first record has the start in it; a record at the end of an epoch is of fewer steps
+        speed = statistics.median((b["step"] - a["step"]) / b["seconds"] for a, b in itertools.pairwise(steps))
         hours = sum(r["seconds"] for r in steps) / 3600
         batch = config["train_dataset"]["batch_size"]
         lines.append(
@@ -76,6 +77,9 @@ def _compared(folder: Path) -> tuple[dict[tuple[str, float, str], Any], list[str
 
 
 def _cell(figures: dict[str, Any]) -> str:
+    if missing := [name for name in ("psnr", "ssim", "niqe") if figures[name] is None]:
+        what = f"{figures['data']}, {figures['method']}"
+        raise ValueError(f"compare.json: {what}: no {missing[0]}; compare with torchmetrics and --niqe")
     return f"{figures['psnr']:.3f} / {figures['ssim']:.4f} / {figures['niqe']:.2f}"
 
 

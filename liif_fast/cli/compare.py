@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     methods = [_method(args, name, model) for name, model in names.items()]
     with reporting.Progress("image", alone=True) as bar:
         result = compare.compare(
-            methods, args.data, args.scale, plot, args.protocol, args.lr, args.crops if output else 0, args.niqe, bar.to
+            methods, args.data, args.scale, plot, args.protocol, args.lr, args.crops if output else 0, bar.to, args.niqe
         )
     if output is not None:
         files = result.files(chart=why is None)

@@ -141,7 +141,7 @@ def _model(args: argparse.Namespace, name: str, file: str) -> Shown:
     if not isinstance(model, LIIF):
         kind = f"a {type(model).__name__}"
         if scale := getattr(model, "scale", None):
-            kind += f", which enlarges by {scale} only"
+            kind += f", which is made for x{scale}"
         raise UsageError(f"--model {file}: is {kind}; a LIIF is wanted, which has pixels at any scale")
     kind = str(dtype).removeprefix("torch.")
     if args.dtype == "auto" and auto == "int8" and (why := model.why_not_int8()):

@@ -187,8 +187,8 @@ def compare(
     protocol: str = "benchmark",
     lr: str = "auto",
     n_crops: int = 4,
-    with_niqe: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    with_niqe: bool = False,
 ) -> Comparison:
     """Upscale every image by bicubic interpolation and every method, and compare them with the originals.
 
@@ -199,8 +199,8 @@ def compare(
         plot: scales of the plot of PSNR against scale.
         protocol, lr: as of `evaluate.evaluate`.
         n_crops: for each folder and each of ``scales``: one of an image, or two where there are too few images.
-        with_niqe: as of `evaluate.evaluate`.
         progress: called as ``progress(done, total)``, counting every image of every method.
+        with_niqe: as of `evaluate.evaluate`.
 
     Raises:
         FileNotFoundError, ValueError: as `evaluate.evaluate`, all but unreadable images and bad upscalers before the
@@ -234,7 +234,10 @@ def compare(
                 candidates = sorted(candidates, key=lambda crop: -crop.score)[:n_crops]
         if candidates:
             chosen[name, scale] = tuple(candidates)
-    reports = {key: _report(part, found[key[:2]], key[1], protocol) for key, part in rows.items()}
+    reports = {}
+    for key, part in rows.items():
+        first = found[key[:2]][0]
+        reports[key] = Report(tuple(part), key[1], protocol, first.source, first.where, with_niqe)
     return Comparison(methods, folders, scales, plot, reports, chosen, with_niqe)
 
 
@@ -289,10 +292,6 @@ def _find(
                         "left out; leave out this scale or this image"
                     )
     return found
-
-
-def _report(rows: Sequence[Row], images: Sequence[pairs.Pair], scale: float, protocol: str) -> Report:
-    return Report(tuple(rows), scale, protocol, images[0].source, images[0].where)
 
 
 def _why(method: Method) -> str:

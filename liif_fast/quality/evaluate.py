@@ -18,7 +18,8 @@ from torch import Tensor
 from .. import distributed
 from ..images.resize import pil_bicubic
 from . import metrics, pairs
-from .niqe import ABOUT, has_room, niqe
+from .niqe import NEEDED, niqe
+from .niqe import describe as describe_niqe
 
 Upscaler = Callable[..., Tensor]
 
@@ -31,7 +32,7 @@ class Row:
     psnr: float  # dB, inf when the images are the same
     ssim: float | None  # None: torchmetrics is missing, or the image has no room for the window
     size: tuple[int, int]
-    niqe: float | None = None  # None: not asked for, or the image has no room for its blocks
+    niqe: float | None = None  # None: not asked for, or there are too few blocks with structure
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Report:
     protocol: str  # one of metrics.PROTOCOLS
     lr: str  # 'files', 'matlab' or 'pil': what was used
     where: str | None = None  # of the files, if not in LR_bicubic
+    with_niqe: bool = False  # NIQE was asked for
 
     @property
     def psnr(self) -> float:
@@ -69,8 +71,10 @@ class Report:
             parts.append("no SSIM (pip install torchmetrics)")
         else:
             parts.append(f"no SSIM (images too small for a {metrics.SSIM_WINDOW}x{metrics.SSIM_WINDOW} window)")
-        if any(row.niqe is not None for row in self.rows):
-            parts.append(ABOUT)
+        if self.with_niqe:
+            parts.append(describe_niqe(self.scale))
+        if self.with_niqe and (none := [row.name for row in self.rows if row.niqe is None]):
+            parts.append(f"no NIQE of {len(none)} image{'s'[: len(none) > 1]}, {none[0]} first ({NEEDED})")
         return "; ".join(parts)
 
     @property
@@ -108,15 +112,13 @@ class Report:
         """Plain text for people: a line per image (sizes as width x height), the means, and the protocol."""
         width = max(5, *(len(row.name) for row in self.rows))
 
-        blind = any(row.niqe is not None for row in self.rows)
-
         def line(name: str, size: str, of: Row | Report) -> str:
             text = f"{name:<{width}}  {size:>11}  {of.psnr:8.3f}  {'-' if of.ssim is None else f'{of.ssim:.4f}':>6}"
-            return f"{text}  {'-' if of.niqe is None else f'{of.niqe:.3f}':>6}" if blind else text
+            return f"{text}  {'-' if of.niqe is None else f'{of.niqe:.3f}':>6}" if self.with_niqe else text
 
         return "\n".join(
             [
-                f"{'image':<{width}}  {'size':>11}  {'PSNR':>8}  {'SSIM':>6}" + ("    NIQE" if blind else ""),
+                f"{'image':<{width}}  {'size':>11}  {'PSNR':>8}  {'SSIM':>6}" + ("    NIQE" if self.with_niqe else ""),
                 *(line(row.name, f"{row.size[1]}x{row.size[0]}", row) for row in self.rows),
                 line("mean", "", self),
                 f"x{self.scale:g}; {self.protocol_text}",
@@ -145,8 +147,8 @@ def evaluate(
         protocol: one of `metrics.PROTOCOLS`: "benchmark", "div2k" or "y".
         lr: one of `pairs.LR_SOURCES`.
         progress: called as ``progress(done, total)`` after each image.
-        with_niqe: NIQE of each image too (``liif_fast.quality.niqe``), in which no original has a part.
         shared: the connected processes (``liif_fast.distributed``) share the images; all of them get the whole report.
+        with_niqe: NIQE of each image too (``liif_fast.quality.niqe``), in which no original has a part.
 
     Raises:
         FileNotFoundError: no such folder, no images in it, or no LR files with lr="files".
@@ -166,7 +168,7 @@ def evaluate(
     if shared:
         parts = distributed.gather(rows)
         rows = [parts[i % len(parts)][i // len(parts)] for i in range(len(found))]
-    return Report(tuple(rows), scale, protocol, found[0].source, found[0].where)
+    return Report(tuple(rows), scale, protocol, found[0].source, found[0].where, with_niqe)
 
 
 def check_arguments(data: str | PathLike, scale: float, protocol: str = "benchmark", lr: str = "auto") -> None:
@@ -210,15 +212,14 @@ def upscaled(upscale_fn: Upscaler, pair: pairs.Pair, low: Tensor) -> Tensor:
 
 def row(pair: pairs.Pair, sr: Tensor, hr: Tensor, scale: float, protocol: str, with_niqe: bool = False) -> Row:
     """Figures of an image `upscaled` to ``[1, 3, H, W]``, beside its original."""
-    inside = [n - 2 * metrics.border("y", scale) for n in pair.size]
-    room = min(inside) >= metrics.SSIM_WINDOW
+    room = min(pair.size) - 2 * metrics.border("y", scale) >= metrics.SSIM_WINDOW
     try:
         return Row(
             name=pair.hr_file.stem,
             psnr=metrics.psnr(sr, hr, protocol, scale),
             ssim=metrics.ssim(sr, hr, scale) if room and metrics.have_ssim() else None,
             size=pair.size,
-            niqe=niqe(sr, scale) if with_niqe and has_room(inside) else None,
+            niqe=niqe(sr, scale) if with_niqe else None,
         )
     except ValueError as error:
         raise ValueError(f"{pair.hr_file}: {error}") from None

@@ -5,13 +5,14 @@ PSNR and SSIM reward the average of all pictures that a small one may come from,
 adversarially make one of these pictures instead. NIQE tells the two apart: it compares the statistics of locally
 normalised luma, in blocks of 96x96 pixels at two scales, with those of photographs. Lower is better.
 
-The photographs that the authors fitted their model to are not ours to ship, so ``natural.npz`` beside this file is
-fitted to others (``tools/fit_niqe.py``): figures compare methods of one table, not with NIQE of papers.
+``natural.npz`` beside this file is our own fit, to the photographs that we train on (``tools/fit_niqe.py``), not the
+authors' to theirs: figures compare the methods of one table, not with NIQE of papers.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,53 +25,54 @@ from ..base.shown import shown
 from . import metrics
 
 BLOCK = 96  # pixels; half of it at the second scale
-FEATURES = 36
-ABOUT = "NIQE on 8-bit luma, the same border, natural model of liif_fast (lower: more natural)"
+NEEDED = f"two blocks of {BLOCK}x{BLOCK} pixels with structure are needed"
 MODEL = Path(__file__).with_name("natural.npz")
 _SHARP = 0.75  # blocks of photographs count whose mean deviation is more than this share of the image's sharpest
 _GREY = (0.2989, 0.5870, 0.1140)  # MATLAB's rgb2gray, which the authors use
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # from a pixel to the neighbours that it is multiplied by
 
 
-def niqe(image: Tensor, scale: float = 1) -> float:
+def niqe(image: Tensor, scale: float = 1) -> float | None:
     """Distance of an image's statistics from those of photographs, equation 10 of the paper; lower looks more natural.
 
     Args:
         image: ``[3, H, W]`` or ``[1, 3, H, W]``, floating point, clamped to [0, 1] and rounded to 8 bits.
-        scale: a border of ``ceil(scale)`` pixels is left out, as by ``metrics.psnr``.
+        scale: a border of ``ceil(scale)`` pixels is left out, as by ``metrics.ssim``.
 
     Returns:
-        at least 0; photographs have about 2 to 4, blurred ones 6 and more.
+        at least 0: Set14's pictures have 2 to 6, 3.5 on average, and 5.7 when they come from a quarter of their size by
+        bicubic interpolation. None: fewer than two blocks of 96x96 pixels with structure lie inside the border.
 
     Raises:
         TypeError: no floating-point tensor.
-        ValueError: another shape, or less than two blocks of 96x96 pixels inside the border.
+        ValueError: another shape, or values that are not finite.
     """
     if not isinstance(image, Tensor) or not image.is_floating_point():
         got = image.dtype if isinstance(image, Tensor) else type(image).__name__
         raise TypeError(f"niqe: image must be a floating-point tensor, got {got}; divide uint8 by 255")
     if image.ndim not in (3, 4) or image.shape[-3] != 3 or (image.ndim == 4 and len(image) != 1):
         raise ValueError(f"niqe: image must be [3, H, W] or [1, 3, H, W], got {shown(list(image.shape))}")
+    if not image.isfinite().all():
+        raise ValueError("niqe: image: finite colours are wanted, got NaN or infinity")
     shave = metrics.border("y", scale)
     h, w = (n - 2 * shave for n in image.shape[-2:])
-    if not has_room((h, w)):
-        raise ValueError(
-            f"niqe: a border of {shave} leaves {w}x{h} pixels, two blocks of {BLOCK}x{BLOCK} are needed; use larger "
-            "images"
-        )
+    if min(h, w) < BLOCK:
+        return None
     found, _ = features(image.reshape(3, *image.shape[-2:])[:, shave : shave + h, shave : shave + w])
-    mean, covariance = fitted(found)
+    model = fitted(found)
+    if model is None:
+        return None
+    mean, covariance = model
     natural_mean, natural_covariance = _natural()
     difference = natural_mean - mean
     # the pseudo-inverse, as the authors': few blocks do not span all features
-    inverse = np.linalg.pinv((natural_covariance + covariance) / 2)
-    return float(np.sqrt(max(0.0, difference @ inverse @ difference)))
+    square = difference @ np.linalg.pinv((natural_covariance + covariance) / 2) @ difference
+    return math.sqrt(max(square, 0.0))  # rounding may take nothing below it
 
 
-def has_room(size: Iterable[int]) -> bool:
-    """Whether an image of (height, width) has the two blocks that `niqe` needs, the border left out already."""
-    h, w = (n // BLOCK for n in size)
-    return h * w >= 2
+def describe(scale: float) -> str:
+    """What the figures mean, for people; as ``metrics.describe``."""
+    return f"NIQE on 8-bit grey, border {metrics.border('y', scale)}, liif_fast's model of photos (lower: more natural)"
 
 
 def features(image: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -96,23 +98,32 @@ def features(image: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(scales, 1), sharpness
 
 
-def fitted(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fitted(found: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The multivariate Gaussian of features ``[N, 36]`` (equation 9): mean ``[36]``, covariance ``[36, 36]``. Blocks
-    without any structure, whose features are not finite, do not count."""
+    without any structure, whose features are not finite, do not count; None: fewer than two do."""
     whole = found[np.isfinite(found).all(1)]
     if len(whole) < 2:
-        return found.mean(0), np.zeros((FEATURES, FEATURES))
+        return None
     return whole.mean(0), np.cov(whole, rowvar=False)
 
 
 def fit(images: Iterable[Tensor]) -> dict[str, np.ndarray]:
-    """A model of natural images ``[3, H, W]``, of their sharp blocks (section II.B): what ``natural.npz`` holds."""
-    kept = []
-    for image in images:
+    """A model of natural images ``[3, H, W]``, of their sharp blocks (section II.B): what ``natural.npz`` holds.
+
+    Raises:
+        ValueError: an image of less than 96x96 pixels, or fewer than two sharp blocks in all.
+    """
+    kept = [np.zeros((0, 36))]
+    for i, image in enumerate(images):
+        if min(image.shape[-2:]) < BLOCK:
+            h, w = image.shape[-2:]
+            raise ValueError(f"fit: images: {BLOCK}x{BLOCK} pixels at least are wanted, number {i} has {w}x{h}")
         found, sharpness = features(image)
         kept.append(found[sharpness > _SHARP * sharpness.max()])
     blocks = np.concatenate(kept)
-    mean, covariance = fitted(blocks)
+    if (model := fitted(blocks)) is None:
+        raise ValueError(f"fit: images: {len(blocks)} sharp blocks are in them, two are wanted at least")
+    mean, covariance = model
     return {"mean": mean, "covariance": covariance, "blocks": np.array(len(blocks))}
 
 

@@ -76,7 +76,7 @@ _SOURCES = {
 }
 # Trained by liif_fast itself (tools/open_weights), in the package once that has been done.
 OPEN = ("edsr-baseline-liif-open", "srcnn-x4-open", "srresnet-x4-open", "srgan-x4-open")
-# likewise, small, in an hour or so on a CPU (configs/NAME.yaml)
+# likewise, small, in hours on a CPU (configs/NAME.yaml)
 SMALL = {
     "small-liif": "a small LIIF, any size: for trying out and where there is no network; edsr-baseline-liif is better",
     "small-srcnn-x4": "a small SRCNN for x4, to compare with",

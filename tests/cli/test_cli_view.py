@@ -104,7 +104,7 @@ def test_a_port_that_is_in_use(said, model_file):
 
 @needs_server
 def test_not_a_liif(said, tmp_path):
-    for name, kind in (("srresnet", "a SRResNet, which enlarges by 2 only"), ("srcnn", "a SRCNN")):
+    for name, kind in (("srresnet", "a SRResNet, which is made for x2"), ("srcnn", "a SRCNN")):
         args = {"scale": 2} if name == "srresnet" else {}
         liif_fast.make({"name": name, "args": args}).save(tmp_path / "other.pth")
         code, _, stderr = said("photo.png", "-m", "other.pth")

@@ -198,6 +198,7 @@ def arguments(rng: random.Random, folder: Path, common: Path, canary: Path) -> C
             "--protocol": ("y", "div2k", "benchmark", "z"),
             "--lr": ("auto", "files", "matlab", "pil", "x"),
             "--json": None,
+            "--niqe": None,
             "--config": ("p.png", "d", "/nowhere", ""),
         },
         "compare": {
@@ -206,6 +207,7 @@ def arguments(rng: random.Random, folder: Path, common: Path, canary: Path) -> C
             "-o": ("out", "d", "p.png", "", "/dev/null/x"),
             "--crops": ("0", "-1", "3", "x", "99999999"),
             "--scales-plot": ("", "x", "nan", "2,inf", "-1"),
+            "--niqe": None,
             "--overwrite": None,
         },
         "train": {"--dry-run": None, "--save": TEXTS, "--minutes": NUMBERS, "--resume": None, "--device": TEXTS},

@@ -56,13 +56,13 @@ def test_weights_with_cards(small, work, tmp_path, monkeypatch, capsys):
     rows = [
         {"data": "Set5", "method": method, "scale": 4, "psnr": 30.5, "ssim": 0.5, "niqe": 4.25, "protocol_text": "Y",
          "lr_text": "files"}
-        for method in ("bicubic", "small LIIF", "SRGAN")
+        for method in ("bicubic", "small LIIF", "SRGAN", "official")
     ]  # fmt: skip
     (work / "save" / "compare" / "compare.json").write_text(json.dumps({"results": rows}), encoding="utf-8")
     out = tmp_path / "weights"
     assert small.main([str(work), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "small-srcnn-x4: not shipped: not trained" in said
+    assert "small-srcnn-x4: not shipped: small-srcnn-x4 is not trained" in said
     assert sorted(p.name for p in out.iterdir()) == ["small-liif.md", "small-liif.safetensors"]
 
     monkeypatch.setattr(pretrained, "SHIPPED", out)
@@ -77,6 +77,8 @@ def test_weights_with_cards(small, work, tmp_path, monkeypatch, capsys):
     row = "| Set5 | x4 | small LIIF | 30.500 | 0.5000 | 4.25 |"
     for text in ("one core of a processor", "CC BY-SA 4.0", "Budgie", "THREADS=1 liif-fast train", "epoch_max: 2", row):
         assert text in card
+    assert "| length | small-liif: 4 steps with batches of 4, " in card
+    assert row.replace("small LIIF", "official") in card
     assert "SRGAN |" not in card
     about = next(a for a in pretrained.about() if a.name == "small-liif")
     assert about.path == out / "small-liif.safetensors"
@@ -89,11 +91,30 @@ def test_runs_that_are_not_at_their_end_or_of_another_configuration(small, work,
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace("epoch_max: 2", "epoch_max: 3"), encoding="utf-8")
     assert small.main([str(work), "--out", str(tmp_path / "weights")]) == 1
-    assert "trained by another configuration than small-srcnn-x4.yaml" in capsys.readouterr().out
+    assert "is trained by another configuration than small-srcnn-x4.yaml" in capsys.readouterr().out
     (work / "save" / "_small-srcnn-x4" / "config.yaml").write_text(config.read_text(encoding="utf-8"), encoding="utf-8")
     assert small.main([str(work), "--out", str(tmp_path / "weights")]) == 1
-    assert "small-srcnn-x4: not shipped: 2 epochs of 3" in capsys.readouterr().out
+    assert "small-srcnn-x4: not shipped: small-srcnn-x4 has 2 epochs of 3" in capsys.readouterr().out
     assert not (tmp_path / "weights").exists()
+
+
+def test_all_that_a_name_comes_from_is_looked_at(small, work, tmp_path, capsys):
+    """SRGAN's card names the run that it started from."""
+    train(work, "small-srgan-x4", model=files.SRRESNET)
+    assert small.main([str(work), "--out", str(tmp_path / "weights")]) == 1
+    assert "small-srgan-x4: not shipped: small-srresnet-x4 is not trained" in capsys.readouterr().out
+
+
+def test_nothing_is_shipped_that_is_too_large_together(small, work, tmp_path, monkeypatch, capsys):
+    """Of what is there already, too."""
+    train(work, "small-liif")
+    out = tmp_path / "weights"
+    out.mkdir()
+    (out / "small-srcnn-x4.safetensors").write_bytes(bytes(1000))
+    monkeypatch.setattr(small, "MOST", 10_000)
+    assert small.main([str(work), "--out", str(out)]) == 1
+    assert "nothing is shipped: " in capsys.readouterr().out
+    assert sorted(p.name for p in out.iterdir()) == ["small-srcnn-x4.safetensors"]
 
 
 def test_the_repositorys_configurations_are_those_of_the_names():

@@ -101,20 +101,54 @@ def test_photos_are_more_natural_than_what_is_blurred_or_noisy(data_dir):
 
 def test_a_fit_keeps_the_sharp_blocks():
     image = texture(192, 192)
-    image[:, :96] = 0.5 + 0.02 * (image[:, :96] - 0.5)  # two blocks almost without structure
+    image[:, :96] = 0.5 + 0.6 * (image[:, :96] - 0.5)  # two blocks of 0.6 of the sharpness
     model = niqe.fit([image, texture(96, 192, 1)])
     assert model["blocks"] == 4
     assert model["mean"].shape == (36,)
     assert model["covariance"].shape == (36, 36)
+    with pytest.raises(ValueError, match="number 1 has 200x95"):
+        niqe.fit([image, torch.rand(3, 95, 200)])
+    with pytest.raises(ValueError, match="1 sharp blocks"):
+        niqe.fit([texture(96, 96)])
+
+
+def test_the_model_of_natural_images_is_one():
+    mean, covariance = niqe._natural()
+    assert (mean.shape, covariance.shape) == ((36,), (36, 36))
+    assert np.allclose(covariance, covariance.T)
+    assert np.linalg.eigvalsh(covariance).min() > 0
+
+
+def test_few_blocks_do_not_span_all_features(monkeypatch):
+    """Two blocks have a covariance of rank 1; a model of natural images may have less than full rank, too."""
+    mean, covariance = niqe._natural()
+    covariance = covariance.copy()
+    covariance[5], covariance[:, 5] = 0, 0
+    monkeypatch.setattr(niqe, "_natural", lambda: (mean, covariance))
+    image = texture(96, 192)
+    found = niqe.features(image)[0]
+    monkeypatch.setattr(niqe, "features", lambda _: (found * (np.arange(36) != 5) + mean * (np.arange(36) == 5), None))
+    figure = niqe.niqe(torch.nn.functional.pad(image, (1, 1, 1, 1)))
+    assert 0 < figure < 1e4
 
 
 def test_flat_blocks_do_not_count():
+    """A picture without structure has no figure: the best one would be a lie."""
     image = texture(192, 288)
-    whole = niqe.niqe(image)
-    image[:, :96, :96] = 0.25
-    assert math.isfinite(niqe.niqe(image))
-    assert niqe.niqe(image) != whole
-    assert math.isfinite(niqe.niqe(torch.full((3, 192, 288), 0.25)))
+    border = torch.nn.functional.pad(image, (1, 1, 1, 1))
+    flat = border.clone()
+    flat[:, 1:97, 1:97] = 0.25
+    features, _ = niqe.features(flat[:, 1:-1, 1:-1])
+    whole = np.isfinite(features).all(1)
+    assert whole.tolist() == [False, True, True, True, True, True]
+    mean, _ = niqe.fitted(features)
+    assert np.array_equal(mean, features[1:].mean(0))
+    assert niqe.niqe(flat) > 0
+    for level in (0.0, 0.25, 1.0):
+        assert niqe.niqe(torch.full((3, 200, 296), level)) is None
+    flat[:, :, 97:] = 0.25
+    flat[:, 1:97] = 0.25
+    assert niqe.niqe(flat) is None  # one block is left
 
 
 def test_bad_images():
@@ -122,8 +156,10 @@ def test_bad_images():
         niqe.niqe(torch.zeros(3, 200, 200, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"\[3, H, W\]"):
         niqe.niqe(torch.zeros(2, 3, 200, 200))
-    with pytest.raises(ValueError, match="leaves 192x95 pixels, two blocks"):
-        niqe.niqe(torch.zeros(3, 103, 200), scale=4)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        niqe.niqe(torch.full((3, 200, 200), math.nan))
+    assert niqe.niqe(torch.rand(3, 103, 200), scale=4) is None
+    assert niqe.niqe(torch.rand(3, 10, 10), scale=100) is None
 
 
 @pytest.fixture
@@ -140,7 +176,7 @@ def test_eval_and_compare_have_it(folder, tmp_path, capsys):
     assert main(["eval", *arguments, "-m", "bicubic", "--niqe"]) == 0
     text = capsys.readouterr().out
     assert "NIQE" in text.splitlines()[0]
-    assert niqe.ABOUT in text
+    assert niqe.describe(2) in text
     assert main(["eval", *arguments, "-m", "bicubic", "--niqe", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["niqe"] == pytest.approx(np.mean([image["niqe"] for image in report["images"]]))
@@ -154,13 +190,17 @@ def test_eval_and_compare_have_it(folder, tmp_path, capsys):
     assert "NIQE" not in compare.compare([], [folder], [2]).markdown()
 
 
-def test_images_without_room_have_none(tmp_path):
-    (tmp_path / "small").mkdir()
-    Image.new("RGB", (120, 120), (90, 80, 70)).save(tmp_path / "small" / "a.png")
-    report = evaluate.evaluate(evaluate.bicubic, tmp_path / "small", 2, with_niqe=True)
+def test_why_there_is_none_is_said(folder, capsys):
+    """Of images without room or structure, beside others too."""
+    Image.new("RGB", (220, 220), (90, 80, 70)).save(folder / "flat.png")
+    report = evaluate.evaluate(evaluate.bicubic, folder, 2, with_niqe=True)
+    assert [row.niqe is None for row in report.rows] == [False, False, True]
     assert report.niqe is None
-    assert report.ssim is not None
-    assert "NIQE" not in report.table()
+    assert "no NIQE of 1 image, flat first (two blocks of 96x96 pixels with structure are needed)" in report.table()
+    assert report.table().splitlines()[3].split()[-1] == report.table().splitlines()[4].split()[-1] == "-"
+    text = compare.compare([], [folder], [2], with_niqe=True).markdown()
+    assert text.splitlines()[2].rstrip(" |").endswith("/ -")
+    assert "no NIQE of 1 image, flat first" in text
 
 
 def test_a_config_makes_no_pictures(tmp_path, capsys):

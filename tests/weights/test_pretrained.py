@@ -207,8 +207,12 @@ def test_cache_dir(monkeypatch, tmp_path):
     assert not (tmp_path / "local").exists(), "asking where it is makes nothing"
 
 
-def test_names():
+def test_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path)
     assert pretrained.names() == [NAME]
+    (tmp_path / "small-liif.safetensors").write_bytes(b"weights")
+    (tmp_path / "other.safetensors").write_bytes(b"weights")
+    assert pretrained.names() == [NAME, "small-liif"]
 
 
 def make_index(folder: Path) -> None:

@@ -37,7 +37,7 @@ _TEMPLATE = """\
 | file | {name}.safetensors, float16, {size} bytes, sha256 {sha256} |
 | parameters | {parameters} |
 | trained on | {device}, torch {torch} |
-| length | {steps} steps with batches of {batch}, {minutes:.1f} minutes of steps |
+| length | {length} |
 
 ## Photos
 
@@ -76,8 +76,8 @@ SMALL_COMMAND = """\
 python tools/open_weights/small.py .
 ```
 
-beside `load/photos` and `load/benchmark` with the photos above and Set5. On such a processor the run is repeated bit
-for bit, elsewhere to rounding."""
+in the repository's folder, with the photos above in `load/photos` and Set5 in `load/benchmark`. On such a processor the
+run is repeated bit for bit, elsewhere to rounding."""
 COMMAND = """\
 ```sh
 python tools/open_weights/photos.py pack DATA build/open/data
@@ -106,6 +106,7 @@ def card(work: Path, run: str, config: str, facts: Mapping[str, Any]) -> str:
         run,
         plan,
         records,
+        length=length(records, yaml.safe_load(plan)["train_dataset"]["batch_size"]),
         device=about["device"],
         torch=about["torch"],
         trial=about["trial"],
@@ -125,7 +126,7 @@ def written(
     Args:
         plan: the configuration's text.
         records: of the run's metrics.jsonl.
-        texts: ``device``, ``torch``, ``photos``, ``copy``, ``psnr``, ``command`` and ``figures`` of the template.
+        texts: ``length``, ``device``, ``torch``, ``photos``, ``copy``, ``psnr``, ``command``, ``figures`` of it.
     """
     return _TEMPLATE.format(
         **facts,
@@ -133,12 +134,15 @@ def written(
         what=WHAT[run],
         trial="\n**A trial of the program that makes these weights: not trained.**\n" if trial else "",
         licence=LICENCE,
-        steps=records[-1]["step"],
-        batch=yaml.safe_load(plan)["train_dataset"]["batch_size"],
-        minutes=sum(r["seconds"] for r in records if r["kind"] == "step") / 60,
         configuration=plan,
         curve=curve([r for r in records if r["kind"] == "epoch" and "psnr" in r]),
     )
+
+
+def length(records: Sequence[Mapping[str, Any]], batch: int) -> str:
+    """Of a run with these records."""
+    minutes = sum(r["seconds"] for r in records if r["kind"] == "step") / 60
+    return f"{records[-1]['step']} steps with batches of {batch}, {minutes:.1f} minutes of steps"
 
 
 def photos(index: Mapping[str, Any]) -> str:
@@ -164,14 +168,14 @@ def figures(file: Path, method: str) -> str:
         return "Not compared yet."
     rows, notes = [], []
     results = json.loads(file.read_text(encoding="utf-8"))["results"]
-    blind = any(r.get("niqe") is not None for r in results)
+    with_niqe = any(r.get("niqe") is not None for r in results)
     for r in results:
         if r["method"] in (method, *METHODS) and r["psnr"] is not None:
-            found = [(r["psnr"], ".3f"), (r["ssim"], ".4f"), *([(r["niqe"], ".2f")] if blind else [])]
+            found = [(r["psnr"], ".3f"), (r["ssim"], ".4f"), *([(r["niqe"], ".2f")] if with_niqe else [])]
             texts = ["" if value is None else format(value, form) for value, form in found]
             rows.append((r["data"], f"x{r['scale']:g}", r["method"], *texts))
             notes.append(f"x{r['scale']:g}: {r['protocol_text']}; low resolution: {r['lr_text']}.")
-    head = ("data", "scale", "method", "PSNR (dB)", "SSIM", *(["NIQE"] if blind else []))
+    head = ("data", "scale", "method", "PSNR (dB)", "SSIM", *(["NIQE"] if with_niqe else []))
     return "\n".join([table(head, rows), "", *(f"- {n}" for n in dict.fromkeys(notes))])
 
 

@@ -25,7 +25,7 @@ class ImageModel(ImageInterface):
 
     Attributes:
         data_norm: as of ``LIIF``.
-        scale: the only one that the network makes by itself; None: any.
+        scale: the only one that the network is made for; None: any.
     """
 
     name: str
