@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import yaml
 from tables import table
 
-from liif_fast.training.journal import read_metrics
+from liif_fast.training.journal import read_metrics, steps_per_second
 
 SMALL = Path(__file__).parent / "results" / "small"
 # PSNR and SSIM on Set5 at x4 that the report gives, and by which method of the table it is meant
@@ -59,9 +57,8 @@ def runs(folder: Path = SMALL) -> str:
         records = read_metrics(folder / f"{name}.jsonl")
         steps = [r for r in records if r["kind"] == "step"]
         config = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-        # the first record has the start in it; a record at the end of an epoch is of fewer steps
-        speed = statistics.median((b["step"] - a["step"]) / b["seconds"] for a, b in itertools.pairwise(steps))
-        hours = sum(r["seconds"] for r in steps) / 3600
+        speed = steps_per_second(records)
+        hours = steps[-1]["step"] / speed / 3600  # pauses, and other work of the machine, are not of the run
         batch = config["train_dataset"]["batch_size"]
         lines.append(
             [method, f"`configs/{name}.yaml`", f"{steps[-1]['step']:,} of {batch}", f"{speed:.1f}", f"{hours:.1f}"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import logging
 import os
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,14 @@ class Journal:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl; what a kill left half written is not one, nor what holds other values."""
     return [record for line in path.read_bytes().splitlines() if (record := _record(line)) is not None]
+
+
+def steps_per_second(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """The median over a run's records, of whatever number of steps each; None: there are fewer than two."""
+    steps = [r for r in records if r["kind"] == "step"]
+    pairs = itertools.pairwise(steps)  # the first record has the start in it
+    speeds = [(b["step"] - a["step"]) / b["seconds"] for a, b in pairs if b.get("seconds")]
+    return statistics.median(speeds) if speeds else None
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ def folder(tmp_path):
     for name in readme_trained.RUNS.values():
         lines = [
             {"kind": "step", "step": step, "epoch": 1, "lr": 1, "loss": 1, "seconds": seconds}
-            for step, seconds in ((100, 5400.0), (200, 20.0), (250, 9.0), (350, 25.0))
+            for step, seconds in ((100, 5400.0), (200, 20.0), (250, 9.0), (7250, 3600.0))
         ]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         (tmp_path / f"{name}.yaml").write_text("train_dataset: {batch_size: 8}\n", encoding="utf-8")
@@ -67,5 +67,5 @@ def test_other_scales_are_of_what_makes_them(folder):
 
 def test_speed_is_the_median_of_the_records(folder):
     line = readme_trained.runs(folder).splitlines()[2]
-    # 100 steps in 20 s, 50 in 9 s, 100 in 25 s; the first record has the start in it
-    assert line == "| SRCNN | `configs/small-srcnn-x4.yaml` | 350 of 8 | 5.0 | 1.5 |"
+    # 100 steps in 20 s, 50 in 9 s, 7,000 in an hour; the first record has the start in it
+    assert line == "| SRCNN | `configs/small-srcnn-x4.yaml` | 7,250 of 8 | 5.0 | 0.4 |"

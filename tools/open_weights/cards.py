@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from liif_fast.training import journal
 from liif_fast.training.journal import METRICS, read_metrics
 
 METHODS = ("bicubic", "official")  # rows of the comparison beside the weights' own
@@ -141,8 +142,8 @@ def written(
 
 def length(records: Sequence[Mapping[str, Any]], batch: int) -> str:
     """Of a run with these records."""
-    minutes = sum(r["seconds"] for r in records if r["kind"] == "step") / 60
-    return f"{records[-1]['step']} steps with batches of {batch}, {minutes:.1f} minutes of steps"
+    speed = journal.steps_per_second(records)
+    return f"{records[-1]['step']} steps with batches of {batch}" + ("" if speed is None else f", {speed:.1f} steps/s")
 
 
 def photos(index: Mapping[str, Any]) -> str:
