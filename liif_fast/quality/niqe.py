@@ -40,9 +40,9 @@ def niqe(image: Tensor, scale: float = 1) -> float | None:
         scale: a border of ``ceil(scale)`` pixels is left out, as by ``metrics.ssim``.
 
     Returns:
-        at least 0: Set14's pictures have 1.9 to 5.9, 3.4 on average (``eval --niqe -m bicubic --scale 1``, which changes
-        nothing), and 5.7 when bicubic interpolation makes them from a quarter of their size (``--scale 4``). None:
-        fewer than two blocks of 96x96 pixels with structure lie inside the border.
+        at least 0: Set14's pictures have 1.9 to 5.9, 3.4 on average (``eval --niqe -m bicubic --scale 1``), and 5.7
+        when bicubic interpolation makes them from a quarter of their size (``--scale 4``). None: fewer than two blocks
+        of 96x96 pixels with structure lie inside the border.
 
     Raises:
         TypeError: no floating-point tensor.
