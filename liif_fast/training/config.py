@@ -20,6 +20,7 @@ Additions, all optional:
 | grad_clip | largest norm of the gradient |
 | seed | a run with the same seed gives the same numbers on the same machine |
 | compile, channels_last | torch.compile; memory layout of the convolutions |
+| norm_eval | true: batch normalisation keeps to the statistics that it has; for a model that is trained further |
 | cuda_graph | true (default): with ``cache: device`` steps are replayed as CUDA graphs where they can be |
 | head_parts | in how many parts of a batch the head is trained (default: by memory): ``liif_fast.training.parts`` |
 | loss | l1 (default, the official one) or mse |
@@ -83,6 +84,7 @@ class Config:
     seed: int | None = None
     compile: bool = False
     channels_last: bool = False
+    norm_eval: bool = False
     cuda_graph: bool = True
     head_parts: int | None = None
     loss: str = "l1"
@@ -268,7 +270,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "head_parts": whole,
     **dict.fromkeys(("seed", "nan_limit"), from_zero),
     "num_workers": _workers,
-    **dict.fromkeys(("compile", "channels_last", "cuda_graph"), flag),
+    **dict.fromkeys(("compile", "channels_last", "norm_eval", "cuda_graph"), flag),
     **dict.fromkeys(("resume", "init"), text),
     "model": _model,
     "optimizer": _optimizer,

@@ -82,8 +82,8 @@ def _outlook(parts: setup.Parts, folder: Path) -> Iterator[str]:
         + f" on {parts.device}{f', {world} processes' if world > 1 else ''}"
     )
     extras = (
-        "amp", "ema", "grad_clip", "seed", "compile", "channels_last", "cuda_graph", "head_parts", "loss", "init",
-        "resume",
+        "amp", "ema", "grad_clip", "seed", "compile", "channels_last", "norm_eval", "cuda_graph", "head_parts",
+        "loss", "init", "resume",
     )  # fmt: skip
     defaults = {f: getattr(Config, f, None) for f in extras}
     if said := [f"{f}: {getattr(config, f)}" for f in extras if getattr(config, f) != defaults[f]]:

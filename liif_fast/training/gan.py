@@ -86,8 +86,9 @@ class Critic:
         """One step of the discriminator on the images of the last ``generator_loss``; left out if it is not finite."""
         fake, real = self._images
         with autocast():
-            # one pass for both, and not through DistributedDataParallel: the gradients are averaged here
-            of_fake, of_real = self.discriminator(torch.cat([fake, real])).float().chunk(2)
+            # each by itself, so that batch normalisation shows the generator the same verdict; and not through
+            # DistributedDataParallel: the gradients are averaged here
+            of_fake, of_real = (self.discriminator(images).float() for images in (fake, real))
         loss = F.softplus(of_fake).mean() + F.softplus(-of_real).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -23,7 +23,7 @@ from .run_folder import BEST, LAST
 from .setup import Loader, Setup
 from .signals import Signals
 from .state import Progress, TrainingError
-from .step import Step
+from .step import Step, train_mode
 from .validate import mean_psnr
 from .views import views
 
@@ -167,7 +167,7 @@ class Trainer:
         feed = Feed(self.setup.train_loader, self.setup.device)
         self._check_together(feed.error)
         together = distributed.connected()
-        self.module.train()
+        train_mode(self.module, self.config.norm_eval)
         saved = logged = time.perf_counter()
         bar = tqdm.tqdm(
             total=len(batches), initial=p.batch, desc=f"epoch {p.epoch + 1}", leave=False,

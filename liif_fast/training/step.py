@@ -17,6 +17,14 @@ from .config import Config, ConfigError
 LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
 
 
+def train_mode(module: nn.Module, norm_eval: bool) -> None:
+    """``module.train()``; with ``norm_eval``, batch normalisation uses, and keeps, the statistics that it has."""
+    module.train()
+    for part in module.modules() if norm_eval else ():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a step came to, the same in all processes."""

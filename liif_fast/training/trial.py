@@ -17,7 +17,7 @@ from ..data.samples import expand
 from ..weights.files import first_line
 from .config import Config, ConfigError, EvalConfig
 from .gan import Critic
-from .step import LOSSES, check_colours, half_precision, norm_tensors, of_colours
+from .step import LOSSES, check_colours, half_precision, norm_tensors, of_colours, train_mode
 from .validate import batch_psnr
 
 _MOST = 2  # samples: enough to see whether they make a batch
@@ -37,7 +37,7 @@ def check_training(
     batch = _batch("train_dataset", samples, config.train_dataset.batch_size, seed, device)
     dtype = half_precision(config.amp, device)
     autocast = contextlib.nullcontext if dtype is None else lambda: torch.autocast(device.type, dtype=dtype)
-    module.train()
+    train_mode(module, config.norm_eval)
     with torch.no_grad(), _named("model: fails at the first samples"):
         inp, gt = _normalised(batch, config, device)
         with autocast():

@@ -79,6 +79,28 @@ def test_srresnet_is_the_papers():
     assert discriminator(torch.rand(2, 3, 96, 96)).shape == (2, 1)
 
 
+def test_discriminators_norms():
+    """Spectral: the largest singular value of each convolution is 1, and an image's verdict is its own."""
+    make = lambda norm: liif_fast.make(  # noqa: E731
+        {"name": "srgan-discriminator", "args": {"n_feats": 4, "hidden": 8, "norm": norm}}
+    )
+    images = torch.rand(3, 3, 24, 24)
+    spectral = make("spectral").train()
+    for _ in range(200):  # each pass is a step of the power iteration
+        spectral(images)
+    spectral.eval()
+    for layer in spectral.features:
+        if isinstance(layer, nn.Conv2d):
+            assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-3)
+    for norm, alone in (("batch", False), ("spectral", True), ("none", True)):
+        # spectral: eval, since a pass in training goes on with the power iteration
+        discriminator = make(norm).train(norm != "spectral")
+        assert torch.allclose(discriminator(images)[:1], discriminator(images[:1]), rtol=1e-4, atol=1e-5) == alone
+        assert any(isinstance(m, nn.BatchNorm2d) for m in discriminator.modules()) == (norm == "batch")
+    with pytest.raises(ValueError, match=r'norm: "batch", "spectral" or "none" is wanted, got'):
+        make("group")
+
+
 @pytest.mark.parametrize("spec", [SRCNN, SRRESNET], ids=lambda s: s["name"])
 def test_queries_are_pixels(spec):
     model = liif_fast.make(spec).eval()

@@ -16,6 +16,7 @@ from training_files import SRRESNET
 import liif_fast
 from liif_fast.cli import main as cli
 from liif_fast.models.baselines import losses
+from liif_fast.weights import checkpoints
 
 GAN = {
     "discriminator": {"name": "srgan-discriminator", "args": {"n_feats": 4, "hidden": 8}},
@@ -60,6 +61,24 @@ def test_the_discriminator_learns(images):
         found.append(parts.critic.loss)
     assert 1.0 < found[0] < 2.0  # 2 log 2 at random
     assert found[-1] < 0.3
+
+
+def test_both_networks_are_judged_alike(images):
+    """With batch normalisation a verdict depends on the whole batch: the generator is shown the one that the
+    discriminator then learns from, of made images alone."""
+    from liif_fast.training import setup
+    from liif_fast.training.config import check
+
+    critic = setup.build_critic(check(gan(images)), torch.device("cpu"))
+    seen = []
+    critic.discriminator.register_forward_hook(lambda module, args, verdict: seen.append(verdict.detach()))
+    off = lambda: torch.autocast("cpu", enabled=False)  # noqa: E731
+    pred, gt = (torch.rand(2, 24 * 20, 3) - 0.5 for _ in range(2))
+    critic.generator_loss(pred, gt, grid_of((24, 20), 2)[1], off)
+    critic.update(off)
+    of_generator, of_fake, of_real = seen
+    assert torch.equal(of_generator, of_fake)
+    assert not torch.equal(of_fake, of_real)
 
 
 def test_generators_loss(images):
@@ -128,3 +147,21 @@ def test_vgg_loss(monkeypatch, tmp_path):
     loss(sr, hr).backward()
     assert sr.grad.abs().sum() > 0
     assert all(p.grad is None for p in loss.parameters())
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_norm_eval_keeps_the_statistics(kept, images, tmp_path):
+    """Batch normalisation is trained by the statistics that it came with; its weights learn on."""
+    model = liif_fast.make(SRRESNET)
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean.normal_()
+    checkpoints.save(model, tmp_path / "first.safetensors")
+    changes = {"init": str(tmp_path / "first.safetensors"), "norm_eval": kept}
+    config = files.write(tmp_path / "c.yaml", gan(images, epoch_max=1, **changes))
+    assert cli.main(["train", str(config), "--save", str(tmp_path / "run")]) == 0
+    trained = liif_fast.load(tmp_path / "run" / "epoch-last.pth").state_dict()
+    for name, before in model.state_dict().items():
+        if "running" in name:
+            assert torch.equal(trained[name], before) == kept
+        elif "num_batches" not in name:
+            assert not torch.equal(trained[name], before)
