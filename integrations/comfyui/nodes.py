@@ -47,7 +47,7 @@ class LoadLiif(io.ComfyNode):
                 io.Combo.Input(
                     "model_name",
                     options=choices(),
-                    tooltip="A name without a folder is fetched once, where its file is not there yet.",
+                    tooltip="A name without a folder is in the package, or fetched once.",
                 )
             ],
             outputs=[Liif.Output(display_name="model")],

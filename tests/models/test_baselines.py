@@ -19,6 +19,7 @@ import liif_fast
 from liif_fast.cli import main as cli
 from liif_fast.models.baselines import metasr
 from liif_fast.models.baselines.common import at, enlarged
+from liif_fast.weights import checkpoints
 
 
 def test_enlarged_is_pillows_bicubic():
@@ -80,18 +81,21 @@ def test_srresnet_is_the_papers():
 
 
 def test_discriminators_norms():
-    """Spectral: the largest singular value of each convolution is 1, and an image's verdict is its own."""
+    """Spectral: the largest singular value of each convolution is 1, and an image's verdict is its own.
+
+    To 0.02: the power iteration is slow where two singular values are close (0.009 at worst with 300 seeds).
+    """
     make = lambda norm: liif_fast.make(  # noqa: E731
         {"name": "srgan-discriminator", "args": {"n_feats": 4, "hidden": 8, "norm": norm}}
     )
     images = torch.rand(3, 3, 24, 24)
     spectral = make("spectral").train()
-    for _ in range(200):  # each pass is a step of the power iteration
+    for _ in range(300):  # each pass is a step of the power iteration
         spectral(images)
     spectral.eval()
     for layer in spectral.features:
         if isinstance(layer, nn.Conv2d):
-            assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-3)
+            assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
     for norm, alone in (("batch", False), ("spectral", True), ("none", True)):
         # spectral: eval, since a pass in training goes on with the power iteration
         discriminator = make(norm).train(norm != "spectral")
@@ -114,6 +118,23 @@ def test_queries_are_pixels(spec):
     with torch.no_grad():
         parts = [model.query_rgb(c, s) for c, s in zip(coord.split(50, 1), cell.split(50, 1), strict=True)]
     assert torch.equal(torch.cat(parts, 1), image.flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize("spec", [SRCNN, SRRESNET, METASR], ids=lambda s: s["name"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_weights_in_another_precision(spec, dtype, tmp_path):
+    """A file in half precision, as the package's, is a model too; its weights are enough to compute in float32."""
+    model = liif_fast.make(spec).eval().to(dtype)
+    checkpoints.save(model, tmp_path / "other.safetensors")
+    model = model.float()
+    loaded = liif_fast.load(tmp_path / "other.safetensors")
+    assert next(loaded.parameters()).dtype == dtype
+    image = torch.rand(1, 3, 9, 8)
+    want = model.upscale(image, scale=2)
+    assert torch.equal(loaded.upscale(image, scale=2, dtype=torch.float32), want)
+    # None: float16 where the weights have it, 11 bits and some roundings
+    assert torch.allclose(loaded.upscale(image, scale=2), want, atol=0.01)
+    assert next(loaded.parameters()).dtype == dtype
 
 
 def test_samples_of_different_sizes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import types
 
@@ -24,17 +25,24 @@ GAN = {
 }
 
 
-def gan(images, **changes):
+def gan(images, steady: bool = False, **changes):
+    """``steady``: with spectral normalisation and norm_eval."""
     whole = {"inp_size": 12, "scale_min": 2, "augment": True}
-    return files.configuration(
-        images, model=SRRESNET, gan=GAN, train_dataset__wrapper__args=whole, val_dataset=None, epoch_val=None, **changes
-    )
+    config = files.configuration(
+        images, model=SRRESNET, gan=copy.deepcopy(GAN), train_dataset__wrapper__args=whole, val_dataset=None,
+        epoch_val=None, **changes,
+    )  # fmt: skip
+    if steady:
+        config["norm_eval"] = True
+        config["gan"]["discriminator"]["args"]["norm"] = "spectral"
+    return config
 
 
-def test_adversarial_training_resumes(images, tmp_path, capsys):
+@pytest.mark.parametrize("steady", [False, True])
+def test_adversarial_training_resumes(steady, images, tmp_path, capsys):
     """Both networks go on bit for bit."""
     for folder, epochs in (("whole", 3), ("run", 1), ("run", 3)):
-        config = files.write(tmp_path / "c.yaml", gan(images, epoch_max=epochs))
+        config = files.write(tmp_path / "c.yaml", gan(images, steady, epoch_max=epochs))
         assert cli.main(["train", str(config), "--save", str(tmp_path / folder), "--resume"]) == 0
     assert "content loss:" in capsys.readouterr().out
     assert files.losses(tmp_path / "run") == files.losses(tmp_path / "whole")
@@ -79,6 +87,26 @@ def test_both_networks_are_judged_alike(images):
     of_generator, of_fake, of_real = seen
     assert torch.equal(of_generator, of_fake)
     assert not torch.equal(of_fake, of_real)
+
+
+@pytest.mark.parametrize("steady", [False, True])
+def test_a_step_that_is_left_out_leaves_nothing(steady, images):
+    """Nor in the discriminator, whose norms the generator's loss moves."""
+    from liif_fast.training import setup
+    from liif_fast.training.config import check
+    from liif_fast.training.step import Step
+
+    config = check(gan(images, steady))
+    parts = setup.setup(config, torch.device("cpu"), 0)
+    step = Step(config, parts.module, parts.module, parts.optimizer, parts.device, 0, parts.critic)
+    batch = liif_fast.data.samples.expand(next(iter(parts.train_loader)))
+    networks = parts.module, parts.critic.discriminator
+    before = [{name: t.clone() for name, t in network.state_dict().items()} for network in networks]
+    assert step.end(step.begin(batch, 0, failed=True)).failed
+    for network, state in zip(networks, before, strict=True):
+        assert files.same(network.state_dict(), state)
+    assert step.end(step.begin(batch, 0)).updated
+    assert not files.same(networks[1].state_dict(), before[1])
 
 
 def test_generators_loss(images):

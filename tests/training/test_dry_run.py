@@ -35,6 +35,7 @@ NOT_RUN = {
         "val_dataset",
     ),
     "unknown optimizer's value": ({"optimizer__args__betas": [0.9, "x"]}, "optimizer"),
+    "norm_eval of no norms": ({"norm_eval": True}, "norm_eval: the model has no batch normalisation"),
     "init of another model": ({"init": "m.pth"}, "init"),
 }  # fmt: skip
 

@@ -164,14 +164,15 @@ def curve(epochs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def figures(file: Path, method: str) -> str:
-    """A method's rows of the comparison, and bicubic interpolation's and the official model's beside them."""
+    """A method's rows of the comparison, and bicubic interpolation's and the official model's of the same scales."""
     if not file.is_file():
         return "Not compared yet."
     rows, notes = [], []
     results = json.loads(file.read_text(encoding="utf-8"))["results"]
     with_niqe = any(r.get("niqe") is not None for r in results)
+    scales = {r["scale"] for r in results if r["method"] == method and r["psnr"] is not None}
     for r in results:
-        if r["method"] in (method, *METHODS) and r["psnr"] is not None:
+        if r["method"] in (method, *METHODS) and r["scale"] in scales:
             found = [(r["psnr"], ".3f"), (r["ssim"], ".4f"), *([(r["niqe"], ".2f")] if with_niqe else [])]
             texts = ["" if value is None else format(value, form) for value, form in found]
             rows.append((r["data"], f"x{r['scale']:g}", r["method"], *texts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,11 +112,16 @@ class ImageModel(ImageInterface):
         norms = (_norm(self.data_norm["inp"], self.device), _norm(self.data_norm["gt"], self.device))
         (inp_sub, inp_div), (gt_sub, gt_div) = norms
         inp = (pixels.to(self.device).float() / peak).expand(-1, 3, -1, -1)
+        own = {p.dtype for p in self.parameters()} or {torch.float32}
+        if dtype is None and len(own) == 1:  # as LIIF: half precision where the weights have it
+            dtype = next(iter(own))
         half = dtype in (torch.bfloat16, torch.float16)
+        # autocast, and images, go with weights in float32
+        model = self if own == {torch.float32} else copy.deepcopy(self).float()
         with torch.autocast(inp.device.type, dtype=dtype if half else torch.bfloat16, enabled=half):
             normal = (inp - inp_sub) / inp_div
             whole = tile == 0 or size[0] * size[1] <= _STRIP
-            out = self.render(normal, size) if whole else self._in_strips(normal, size)
+            out = model.render(normal, size) if whole else model._in_strips(normal, size)
         out = out.float() * gt_div + gt_sub
         if not out.isfinite().all():
             raise ValueError(f"{self.name}: the result is not finite: the weights are damaged, or dtype overflows")
