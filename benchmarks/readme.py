@@ -1,5 +1,5 @@
-"""README's figures are the rows': this writes its tables and pictures from cpu.jsonl, gpu.jsonl and family.jsonl in
-benchmarks/results, and those of benchmarks/GPU.md.
+"""README's figures are the rows': this writes its tables and pictures from cpu.jsonl, gpu.jsonl, family.jsonl and the
+folder small in benchmarks/results, and those of benchmarks/GPU.md.
 
     python benchmarks/readme.py          # between the marks <!-- rows: NAME --> and <!-- end of rows -->
     python benchmarks/readme.py --check  # exit code 1 where README or pictures are not what the rows say
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import processor
 import readme_gpu
+import readme_trained
 from corner_cases import GRID_SAMPLES
 from heads import COMPILED, FOLD, OURS, REFERENCE
 from PIL import Image
@@ -212,6 +213,7 @@ BLOCKS: dict[str, Callable[[Sequence[Machine]], str]] = {
     "conditions": conditions,
     **{block.__name__: each(block) for block in (head, others, sizes, tiles)},
     "family": lambda _: each(family)(machines(load(RESULTS / "family.jsonl"))),
+    **{name: lambda _, made=made: made() for name, made in readme_trained.BLOCKS.items()},
 }
 
 

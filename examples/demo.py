@@ -1,6 +1,8 @@
 """Upscale a real photo x4 and show it beside bicubic and the truth: ``make demo``.
 
 The photo is scikit-image's astronaut (NASA, public domain), reduced from 512 to 128 pixels, so that the truth is known.
+Nothing is downloaded: small-liif is in the package. The official weights are shown beside it once they are here;
+``-m edsr-baseline-liif`` fetches them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from PIL import Image, ImageDraw
 from skimage.data import astronaut
 
 import liif_fast
+from liif_fast.weights import pretrained
 
 SCALE = 4
 CROP = (168, 60, 296, 188)  # left, top, right, bottom: the face
@@ -42,23 +45,30 @@ def comparison(panels: list[tuple[str, Image.Image]]) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("build/demo/comparison.png"))
-    parser.add_argument("-m", "--model", default="edsr-baseline-liif")
+    parser.add_argument("-m", "--model", action="append", help="a name or a file; several times, too")
     args = parser.parse_args()
+    models = args.model
+    if models is None:
+        here = [weights.name for weights in pretrained.about() if weights.path is not None]
+        models = [name for name in (pretrained.OFFLINE, "edsr-baseline-liif") if name in here]
 
     truth = Image.fromarray(astronaut())
     small = truth.resize((truth.width // SCALE, truth.height // SCALE), Image.Resampling.BICUBIC)
     bicubic = small.resize(truth.size, Image.Resampling.BICUBIC)
-    model = liif_fast.load(args.model)
-    start = time.perf_counter()
-    large = model.upscale(small, scale=SCALE)
-    seconds = time.perf_counter() - start
-
-    captions = [f"bicubic {psnr(bicubic, truth):.2f} dB", f"LIIF {psnr(large, truth):.2f} dB"]
+    panels = [
+        (f"low resolution {small.width}x{small.height}", small),
+        (f"bicubic {psnr(bicubic, truth):.2f} dB", bicubic),
+    ]
+    for name in models:
+        model = liif_fast.load(name)
+        start = time.perf_counter()
+        large = model.upscale(small, scale=SCALE)
+        seconds = time.perf_counter() - start
+        panels.append((f"{Path(name).stem} {psnr(large, truth):.2f} dB", large))
+        print(f"{name}: {small.width}x{small.height} -> {large.width}x{large.height} in {seconds:.1f} s")
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    titles = [f"low resolution {small.width}x{small.height}", *captions, "ground truth"]
-    comparison(list(zip(titles, [small, bicubic, large, truth], strict=True))).save(args.output)
-    print(f"{small.width}x{small.height} -> {large.width}x{large.height} in {seconds:.1f} s")
-    print(f"PSNR: {captions[0]}, {captions[1]}")
+    comparison([*panels, ("ground truth", truth)]).save(args.output)
+    print(f"PSNR: {', '.join(title for title, _ in panels[1:])}")
     print(f"wrote {args.output}")
 
 

@@ -255,9 +255,3 @@ def weights(folder: Path) -> str:
     path = folder / "weights.pth"
     checkpoints.save_official(liif_fast.make(official_configs.liif("edsr-baseline")), path)
     return str(path)
-
-
-def test_readme_has_the_comparison_that_was_recorded():
-    table = (FOLDER / "results/small/compare.md").read_text().split("\n\n")[0]
-    assert "| small LIIF " in table
-    assert table in (ROOT / "README.md").read_text()
