@@ -62,7 +62,7 @@ def _eval_config(args: argparse.Namespace) -> int:
     args.dtype = "float32"
     try:
         config = load_config(args.config, EvalConfig)
-        model, _ = common.load(args)
+        model = common.load(args)[0].float()  # a file may have it in half precision
         device = next(model.parameters()).device
         distributed.connect(device)
 

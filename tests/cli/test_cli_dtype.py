@@ -15,6 +15,7 @@ import liif_fast
 from liif_fast.cli import common
 from liif_fast.head import precision
 from liif_fast.models.liif import LIIF
+from liif_fast.weights import checkpoints
 
 NOTE = "this processor multiplies it by matrix units (AMX); on Set5 and Set14 at most 0.007 dB below float32"
 AUTO = f": bfloat16: {NOTE} (x2 to x4, EDSR-baseline-LIIF); --dtype float32 for the exact result\n"
@@ -95,6 +96,24 @@ def test_a_test_configuration_is_in_float32(run, amx, tmp_path):
     code, _, stderr = run("--config", config, "--device", "cpu", command="eval")
     assert code == 0
     assert "bfloat16" not in stderr
+
+
+SPECS = (training_files.TINY_LIIF, training_files.SRCNN, training_files.SRRESNET)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s["name"])
+def test_a_test_configuration_of_weights_in_half_precision(spec, tmp_path, capsys):
+    """In float32 too: the figure of the same weights in a file of float32."""
+    folder = training_files.make_images(tmp_path / "images", sizes=((40, 48),))
+    config = training_files.write(tmp_path / "test.yaml", training_files.eval_configuration(folder))
+    model, found = liif_fast.make(spec), []
+    for dtype in (torch.float16, torch.float32):  # in this order: the latter has the former's values
+        checkpoints.save(model.to(dtype), tmp_path / "m.safetensors")
+        arguments = ["--config", config, "--device", "cpu", "-m", tmp_path / "m.safetensors"]
+        code, stdout, stderr = command.outcome(capsys, "eval", *arguments)
+        assert code == 0, stderr
+        found.append(stdout)
+    assert found[0] == found[1]
 
 
 def test_other_networks_and_devices_keep_theirs(amx, tiny):
