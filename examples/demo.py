@@ -60,7 +60,10 @@ def main() -> None:
         (f"bicubic {psnr(bicubic, truth):.2f} dB", bicubic),
     ]
     for name in models:
-        model = liif_fast.load(name)
+        try:
+            model = liif_fast.load(name)
+        except ValueError as error:
+            parser.error(f"--model: {error}")
         start = time.perf_counter()
         large = model.upscale(small, scale=SCALE)
         seconds = time.perf_counter() - start
