@@ -81,9 +81,9 @@ def test_ctrl_c_at_ten_moments(model, tmp_path):
     for i in range(PICTURES):
         noise(tmp_path / f"p{i}.png", 150, 150)
 
-    def interrupted(at: int) -> str:
+    def interrupted(at: int, attempt: int = 1) -> str:
         mark, delay = MOMENTS[at]
-        out, errors = tmp_path / f"out{at}", tmp_path / f"{at}.txt"
+        out, errors = tmp_path / f"out{at}-{attempt}", tmp_path / f"{at}-{attempt}.txt"
         inputs = [str(tmp_path / f"p{i}.png") for i in range(PICTURES)]
         argv = ["upscale", *inputs, "-o", str(out), "-s", "4", "-m", str(model)]
         with errors.open("wb") as stream:
@@ -103,6 +103,8 @@ def test_ctrl_c_at_ten_moments(model, tmp_path):
         finally:
             process.kill()
             process.wait()
+        if code == 0 and attempt < 3 and len(os.listdir(out)) == PICTURES:
+            return interrupted(at, attempt + 1)  # on a starved machine the run was over before the moment was seen
         if code not in (130, -signal.SIGINT):  # -2: the shell's 130, before Python had its own handler
             return f"{MOMENTS[at]}: exit code {code}: {errors.read_text()[-300:]}"
         if "Traceback" in errors.read_text():
