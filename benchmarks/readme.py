@@ -1,8 +1,8 @@
 """README's figures are the rows': this writes its tables and pictures from cpu.jsonl, gpu.jsonl, family.jsonl and the
-folder small in benchmarks/results, and those of benchmarks/GPU.md.
+folder small in benchmarks/results, and those of docs/ and benchmarks/GPU.md.
 
     python benchmarks/readme.py          # between the marks <!-- rows: NAME --> and <!-- end of rows -->
-    python benchmarks/readme.py --check  # exit code 1 where README or pictures are not what the rows say
+    python benchmarks/readme.py --check  # exit code 1 where a page or a picture is not what the rows say
 
 Where a row was measured in several runs, its figures are the range of the runs' medians. Each processor has tables of
 its own; the pictures are those of the first.
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import processor
 import readme_gpu
+import readme_machines
 import readme_trained
 from corner_cases import GRID_SAMPLES
 from heads import COMPILED, FOLD, OURS, REFERENCE
@@ -75,7 +76,7 @@ def claim(machines: Sequence[Machine]) -> str:
     said = (
         f"The head, from features to colours, runs {text['float32']} times as fast as the official one on a CPU in "
         f"float32,\n{text['bfloat16']} times in bfloat16 and {text['int8']} times in int8 "
-        "([conditions](#speed); every result is checked before it is timed)."
+        "([conditions](docs/speed.md); every result is checked before it is timed)."
     )
     ratios = ", ".join(f"{ratio} times in {kind}" for kind, ratio in amx.items())
     return f"{said}\nOn a CPU with AMX: {ratios}." if amx else said
@@ -217,7 +218,7 @@ BLOCKS: dict[str, Callable[[Sequence[Machine]], str]] = {
 }
 
 
-FILES = (ROOT / "README.md", ROOT / "benchmarks" / "GPU.md")
+FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "GPU.md")
 
 
 def filled(text: str, cpu: Sequence[Machine], gpu: list[dict]) -> str:
@@ -225,7 +226,10 @@ def filled(text: str, cpu: Sequence[Machine], gpu: list[dict]) -> str:
 
     def block(match: re.Match) -> str:
         name = match[1]
-        made = readme_gpu.BLOCKS[name](gpu) if name in readme_gpu.BLOCKS else BLOCKS[name](cpu)
+        if name == readme_machines.NAME:
+            made = readme_machines.made([(m.kind, m.title, m.rows) for m in cpu], gpu)
+        else:
+            made = readme_gpu.BLOCKS[name](gpu) if name in readme_gpu.BLOCKS else BLOCKS[name](cpu)
         return f"<!-- rows: {name} -->\n{made}\n<!-- end of rows -->"
 
     return re.sub(r"<!-- rows: (\w+) -->\n.*?<!-- end of rows -->", block, text, flags=re.DOTALL)
@@ -242,7 +246,7 @@ def stale(results: Path = RESULTS, files: Sequence[Path] = FILES) -> list[str]:
     for file in files:
         text = file.read_text(encoding="utf-8")
         found += [] if filled(text, *rows) == text else [str(file)]
-        for name in re.findall(r"\(benchmarks/results/(speed-\w+\.png)\)", text):
+        for name in re.findall(r"\((?:\.\./)?benchmarks/results/(speed-\w+\.png)\)", text):
             with Image.open(results / name) as image:
                 found += [] if image.info.get("rows") == digest(path) else [str(results / name)]
     return found
