@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -191,35 +190,6 @@ def test_unknown_mode(tree):
     process = build(tree, LIIF_FAST_BUILD="gpu")
     assert process.returncode != 0
     assert "one of auto, cpu, cuda, none" in ours(process)[0]
-
-
-def test_a_missing_library_is_silent_but_not_hidden(monkeypatch, tmp_path):
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "head" / "library.py"))
-    monkeypatch.setattr(library, "status", "")
-    monkeypatch.delenv("LIIF_FAST_EXTENSION", raising=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        library.load()
-    assert "not built" in doctor.text(doctor.facts())
-
-
-def test_a_library_that_does_not_load_warns_once_with_the_linkers_words(monkeypatch, tmp_path):
-    (tmp_path / "_C.abi3.so").write_text("not a library")
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "head" / "library.py"))
-    monkeypatch.setattr(library, "status", "")
-    monkeypatch.delenv("LIIF_FAST_EXTENSION", raising=False)
-    with pytest.warns(
-        UserWarning, match="does not load, plain PyTorch is used instead: .*(invalid ELF|file too short)"
-    ):
-        library.load()
-    assert "does not load" in doctor.text(doctor.facts())
-
-
-def test_switched_off():
-    code = "import liif_fast, torch; print(liif_fast.head.library.status, hasattr(torch.ops.liif_fast, 'cpu_info'))"
-    environment = {**os.environ, "LIIF_FAST_EXTENSION": "0"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "switched off by LIIF_FAST_EXTENSION=0 False"
 
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason="the library is not built")
