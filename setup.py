@@ -71,20 +71,25 @@ class Outcome:
     """What was built: for the name of a wheel, and in words."""
 
     tag, text = "0pure_python", ""
-    left_out: list[str]  # paths that this compiler does not know
 
     def __init__(self) -> None:
-        self.left_out = []
+        self.paths: list[str] = []  # files of an instruction set of their own
+        self.left_out: list[str] = []  # of which this compiler does not know
 
     def pure(self, why: str, text: str) -> None:
         self.tag, self.text = f"0pure_python_{why}", f"pure Python, without compiled kernels: {text}"
 
     def cpu_alone(self, why: str, text: str) -> None:
-        self.tag, self.text = f"0cpu_kernels_{why}", f"the CPU kernels alone, without CUDA kernels: {text}"
+        self.tag, self.text = f"0cpu_kernels_{why}", f"the CPU kernels, without CUDA kernels: {text}"
 
     def summary(self) -> str:
-        missing = f"; this compiler does not know the instructions of {', '.join(self.left_out)}: left out"
-        return f"built {self.text}{missing if self.left_out else ''}"
+        text = f"built {self.text}"
+        if self.paths:
+            text += f"; for {', '.join(sorted(self.paths))} and any processor"
+        if self.left_out:
+            text += f"; without {', '.join(sorted(self.left_out))}, whose instructions this compiler does not know"
+            text += " (g++ 11 and newer know all)"
+        return text
 
 
 outcome = Outcome()
@@ -110,7 +115,7 @@ class BuildKernels(build_ext):
             if MODE != "auto":
                 raise
             outcome.pure("compile_failed", "they did not compile (see above); LIIF_FAST_BUILD=cpu makes that an error")
-            outcome.left_out.clear()
+            outcome.paths, outcome.left_out = [], []
             self.extensions = self.distribution.ext_modules = []  # nothing to copy into the package
 
     def build_extension(self, ext: Extension) -> None:
@@ -159,6 +164,7 @@ class BuildKernels(build_ext):
         if not self.force and os.path.exists(target) and os.path.getmtime(target) > max(map(os.path.getmtime, sources)):
             return target
         name = os.path.basename(source)
+        path = name.removeprefix("kernels_").removesuffix(".cpp")
         special = INSTRUCTION_SETS.get(name, []) if platform.machine() in ("x86_64", "AMD64") else []
         always = FOR_TESTS if name.startswith("kernels_plain") else []
 
@@ -170,10 +176,11 @@ class BuildKernels(build_ext):
 
         try:
             run(special)
+            outcome.paths += [path] if special else []
         except CompileError:
             if not special:
                 raise
-            outcome.left_out.append(name.removeprefix("kernels_").removesuffix(".cpp"))
+            outcome.left_out.append(path)
             run(["-DLIIF_FAST_SKIP"])
         return target
 
@@ -197,6 +204,8 @@ class Wheel(bdist_wheel):
 
 
 def with_cuda(torch: torch_here.Torch) -> bool:
+    if MODE == "auto" and torch.cuda is None:
+        outcome.text += f", without CUDA kernels: torch {torch.version} is a CPU build"
     if MODE == "cpu" or (MODE == "auto" and torch.cuda is None):
         return False
     why_not = no_cuda(torch.cuda)

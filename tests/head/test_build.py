@@ -106,7 +106,12 @@ def test_cpu_fails_with_the_reason(tree, cause):
         ("torch", {}, "0pure_python_no_torch-py3-none-any", "no usable torch"),
         ("compiler", {"CXX": "no-such-compiler"}, "0pure_python_no_compiler-py3-none-any", "no C++ compiler"),
         ("mistake", {}, "0pure_python_compile_failed-py3-none-any", "they did not compile (see above)"),
-        ("instructions", {}, "0cpu_kernels-cp310-abi3-", "the instructions of avx2: left out"),
+        (
+            "instructions",
+            {},
+            "0cpu_kernels-cp310-abi3-",
+            "without avx2, whose instructions this compiler does not know",
+        ),
         ("release", {"LIIF_FAST_BUILD": "none", "LIIF_FAST_RELEASE": "1"}, "py3-none-any", "LIIF_FAST_BUILD=none"),
     ],
 )

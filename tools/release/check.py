@@ -56,8 +56,7 @@ def main() -> None:
     for path in files:
         (check_sdist if path.suffix == ".gz" else check_wheel)(path)
     for python in args.pythons:
-        for wheel in (path for path in files if path.suffix == ".whl"):
-            install(wheel, python, args.torch)
+        install([path for path in files if path.suffix == ".whl"], python, args.torch)
 
 
 def want(good: bool, message: str) -> None:
@@ -110,16 +109,14 @@ def check_library(path: Path, content: bytes) -> None:
         want(not absent, f"{path.name} knows no {absent}")
 
 
-def install(wheel: Path, python: str, torch: list[str]) -> None:
-    """A fresh environment without a compiler: installed, asked, used."""
-    kernels = "-abi3-" in wheel.name
+def install(wheels: list[Path], python: str, torch: list[str]) -> None:
+    """Each wheel in turn in a fresh environment without a compiler: installed, asked, used, taken away."""
     with tempfile.TemporaryDirectory(prefix="liif-fast-check-") as folder:
         subprocess.run([python, "-m", "venv", f"{folder}/venv"], check=True)
         here = Path(folder, "venv", "bin")
         # no compiler: a PATH with the environment alone
         clean = {"PATH": str(here), "HOME": folder, "LIIF_FAST_CACHE": f"{folder}/cache"}
         settings = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-        want(not any(shutil.which(name, path=clean["PATH"]) for name in ("cc", "gcc", "g++", "clang")), "a compiler")
 
         def run(*command: object) -> str:
             words = [str(word) for word in command]
@@ -128,12 +125,19 @@ def install(wheel: Path, python: str, torch: list[str]) -> None:
             return done.stdout
 
         run(here / "python", "-m", "pip", "install", "-q", *torch)
-        run(here / "python", "-m", "pip", "install", "-q", wheel.resolve())
-        found = json.loads(run(here / "liif-fast", "doctor", "--json"))
-        render = found["operators"]["render"]["cpu"]
-        want(render.startswith("compiled kernel") == kernels, f"{wheel.name}, {python}: render runs by {render}")
-        print(f"{wheel.name}, Python {found['python']}: {render}: {found['cpu']['kernels']}")
-        print(run(here / "python", "-I", ROOT / "tools/release/smoke.py"), end="")
+        compilers = [name for name in ("cc", "gcc", "g++", "clang", "c++") if shutil.which(name, path=clean["PATH"])]
+        want(not compilers, f"{here} has {compilers}")
+        for wheel in wheels:
+            run(here / "python", "-m", "pip", "install", "-q", wheel.resolve())
+            found = json.loads(run(here / "liif-fast", "doctor", "--json"))
+            render = found["operators"]["render"]["cpu"]
+            kernels = "-abi3-" in wheel.name
+            want(render.startswith("compiled kernel") == kernels, f"{wheel.name}, {python}: render runs by {render}")
+            print(f"{wheel.name}, Python {found['python']}, torch {found['packages']['torch']}: {render.split(':')[0]}")
+            print(f"  {found['cpu']['kernels']}")
+            for line in run(here / "python", "-I", ROOT / "tools/release/smoke.py").splitlines():
+                print(f"  {line}", flush=True)
+            run(here / "python", "-m", "pip", "uninstall", "-q", "-y", "liif-fast")
 
 
 if __name__ == "__main__":
