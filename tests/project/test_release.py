@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = datetime.date(2026, 11, 28)
+LIBRARY = ROOT / "liif_fast" / "_C.abi3.so"
 GIT = (ROOT / ".git").exists() and shutil.which("git") is not None
 
 
@@ -78,6 +79,17 @@ def test_version_and_changelog_agree(tools):
     version, noted, date = tools["release"].versions(ROOT)
     assert version == noted
     assert datetime.date.fromisoformat(date)
+
+
+@pytest.mark.skipif(not LIBRARY.exists() or not shutil.which("nm"), reason="no library, or no nm")
+def test_what_is_too_new_of_libstdcpp_is_given_to_a_release():
+    """What this library takes of a libstdc++ after GCC 8's, a released one has of its own: see link.py."""
+    listed = subprocess.run(["nm", "-D", "--undefined-only", LIBRARY], capture_output=True, text=True, check=True)
+    symbols = re.findall(r"(\w+)@(GLIBCXX|CXXABI)_([\d.]+)$", listed.stdout, re.M)
+    newest = {"GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11)}  # of manylinux_2_28
+    new = {name for name, of, version in symbols if tuple(map(int, version.split("."))) > newest[of]}
+    given = re.findall(r'HERE\("(\w+)"\)', (ROOT / "tools/release/old_symbols.cpp").read_text(encoding="utf-8"))
+    assert new <= set(given)
 
 
 @pytest.mark.skipif(not GIT, reason="no clone: what belongs into the sdist is not known")
