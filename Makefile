@@ -1,4 +1,5 @@
 # make demo: install into .venv and upscale a real photo; make test: all tests; make lint: style and types.
+# make wheels: what a release consists of.
 # make test-paths: what depends on the CPU's kernels and products, with each of them forced.
 # Another torch: make TORCH="torch --index-url ..." (a CPU or CUDA build of your choice, 2.11 or newer).
 PYTHON ?= python3
@@ -10,7 +11,7 @@ READY := $(VENV)/.installed
 # a process for each processor; the tests of a file, which share what takes long to make, stay in one
 WORKERS ?= -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-paths test-gpu hostile sanitize lint format clean
+.PHONY: demo test test-paths test-gpu hostile sanitize lint format wheels wheels-cuda release clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -43,8 +44,19 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# into dist/: the sdist, a wheel of pure Python and one with the CPU kernels; wheels-cuda: the one with CUDA kernels too
+wheels:
+	PYTHON="$(PYTHON)" TORCH="$(TORCH)" tools/release/wheels.sh
+
+wheels-cuda:
+	PYTHON="$(PYTHON)" TORCH="$(TORCH)" tools/release/wheels.sh cuda
+
+# every step of a release but the upload, whose commands it prints
+release:
+	PYTHON="$(PYTHON)" TORCH="$(TORCH)" $(PYTHON) tools/release/release.py
+
 # torch first, so that the package builds against it: that is what --no-build-isolation is for
-$(READY): pyproject.toml setup.py $(wildcard csrc/*.* csrc/*/*.*)
+$(READY): pyproject.toml setup.py $(wildcard tools/building/*.py csrc/*.* csrc/*/*.*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade-strategy only-if-needed $(TORCH) "setuptools>=77" wheel
 	$(BIN)/python -m pip install --no-build-isolation --editable ".[demo,test]"

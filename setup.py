@@ -1,4 +1,5 @@
-"""Builds the compiled kernels where that is possible; all metadata is in pyproject.toml.
+"""Builds the compiled kernels where that is possible. Metadata is in pyproject.toml; tools/building knows torch, CUDA
+and README.
 
 LIIF_FAST_BUILD says what to build:
     auto  CUDA kernels too if torch is a CUDA build and nvcc is there, else the CPU kernels, else pure Python
@@ -7,31 +8,37 @@ LIIF_FAST_BUILD says what to build:
     cuda  the CPU and CUDA kernels, or fail with the reason; a CPU build of torch will do, and a GPU is not needed
     none  pure Python
 nvcc is $CUDA_HOME/bin/nvcc or the one on the PATH; TORCH_CUDA_ARCH_LIST chooses GPUs ("8.0 9.0+PTX"; default: all).
+LIIF_FAST_RELEASE=1 makes a wheel for an index: linked by tools/release/link.py, without what only tests use.
 
 The library uses only LibTorch's stable C interface and no Python: one file serves every Python and every torch from
-2.11 on. torch must be importable here, which build isolation prevents: pip install --no-build-isolation .
+2.11 on. torch must be installed in this environment; it is not imported, and found in pip's isolated builds too.
+
+The last line on standard error says what was built (pip -v shows it), and so does the wheel's name, which pip shows
+always: liif_fast-VERSION-0cpu_kernels-... or 0pure_python_no_compiler.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import re
-import shlex
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "tools"))
+from building import readme, torch_here  # noqa: E402
+from building.cuda import architecture_flags, cuda_libraries, find_nvcc, no_cuda  # noqa: E402
+
 BUILDING = {"bdist_wheel", "editable_wheel", "build", "build_ext", "develop", "install"} & set(sys.argv)
 MODE = os.environ.get("LIIF_FAST_BUILD", "auto")
-TORCH = (2, 11)
+RELEASE = os.environ.get("LIIF_FAST_RELEASE", "0") != "0"
 
 COMMON = ["-O3", "-g0", "-fPIC", "-fvisibility=hidden", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
 # index arithmetic must round as torch's own does
@@ -49,16 +56,43 @@ INSTRUCTION_SETS = {
     "kernels_amx.cpp": [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
 }
 
-# no one waits for these kernels but the compiler
-FOR_TESTS = ["-Os", "-Wno-psabi"]
+# no one waits for these kernels but the compiler; a release has none
+FOR_TESTS = ["-DLIIF_FAST_SKIP"] if RELEASE else ["-Os", "-Wno-psabi"]
 
 # sums and products round as they are written, as on the CPU
 NVCC = ["-O3", "-std=c++17", "-fmad=false", "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off"]
-ARCHITECTURES = ["8.0", "8.6", "8.9", "9.0", "10.0", "12.0+PTX"]
 
 
 def say(message: str) -> None:
     print(f"liif_fast: {message}", file=sys.stderr, flush=True)
+
+
+class Outcome:
+    """What was built: for the name of a wheel, and in words."""
+
+    tag, text = "0pure_python", ""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []  # files of an instruction set of their own
+        self.left_out: list[str] = []  # of which this compiler does not know
+
+    def pure(self, why: str, text: str) -> None:
+        self.tag, self.text = f"0pure_python_{why}", f"pure Python, without compiled kernels: {text}"
+
+    def cpu_alone(self, why: str, text: str) -> None:
+        self.tag, self.text = f"0cpu_kernels_{why}", f"the CPU kernels, without CUDA kernels: {text}"
+
+    def summary(self) -> str:
+        text = f"built {self.text}"
+        if self.paths:
+            text += f"; for {', '.join(sorted(self.paths))} and any processor"
+        if self.left_out:
+            text += f"; without {', '.join(sorted(self.left_out))}, whose instructions this compiler does not know"
+            text += " (g++ 11 and newer know all)"
+        return text
+
+
+outcome = Outcome()
 
 
 def jobs() -> int:
@@ -80,8 +114,9 @@ class BuildKernels(build_ext):
         except (CCompilerError, ExecError, PlatformError):
             if MODE != "auto":
                 raise
-            say("the kernels did not compile (see above): pure Python instead. LIIF_FAST_BUILD=cpu makes it fail.")
-            self.extensions = []  # nothing to copy into the package
+            outcome.pure("compile_failed", "they did not compile (see above); LIIF_FAST_BUILD=cpu makes that an error")
+            outcome.paths, outcome.left_out = [], []
+            self.extensions = self.distribution.ext_modules = []  # nothing to copy into the package
 
     def build_extension(self, ext: Extension) -> None:
         headers = [str(p) for p in ROOT.glob("csrc/**/*.h")]
@@ -100,9 +135,13 @@ class BuildKernels(build_ext):
         except (CompileError, ExecError):
             if MODE != "auto":
                 raise
-            say("the CUDA kernels did not compile (see above): CPU kernels alone. LIIF_FAST_BUILD=cuda makes it fail.")
+            outcome.cpu_alone("cuda_failed", "they did not compile (see above); LIIF_FAST_BUILD=cuda makes it an error")
         path = self.get_ext_fullpath(ext.name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
+        if RELEASE and sys.platform == "linux":
+            link = [*(f"-L{folder}" for folder in ext.library_dirs), *(f"-l{name}" for name in ext.libraries), *link]
+            self.spawn([sys.executable, str(ROOT / "tools/release/link.py"), "-shared", *objects, *link, "-o", path])
+            return
         self.compiler.link_shared_object(
             objects,
             path,
@@ -125,6 +164,7 @@ class BuildKernels(build_ext):
         if not self.force and os.path.exists(target) and os.path.getmtime(target) > max(map(os.path.getmtime, sources)):
             return target
         name = os.path.basename(source)
+        path = name.removeprefix("kernels_").removesuffix(".cpp")
         special = INSTRUCTION_SETS.get(name, []) if platform.machine() in ("x86_64", "AMD64") else []
         always = FOR_TESTS if name.startswith("kernels_plain") else []
 
@@ -136,97 +176,46 @@ class BuildKernels(build_ext):
 
         try:
             run(special)
+            outcome.paths += [path] if special else []
         except CompileError:
             if not special:
                 raise
-            say(f"this compiler does not know the instructions of {name}: that path is left out")
+            outcome.left_out.append(path)
             run(["-DLIIF_FAST_SKIP"])
         return target
 
 
-def find_nvcc() -> str | None:
-    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    here = [nvcc for nvcc in (shutil.which("nvcc", path=os.path.join(home, "bin")) for home in homes) if nvcc]
-    return here[0] if here else None if homes else shutil.which("nvcc")
+class Wheel(bdist_wheel):
+    """A wheel whose name tells what is in it: pip shows the name, and keeps what setup.py says to itself."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if MODE == "none" and not RELEASE:
+            self.build_number = outcome.tag  # in the metadata of an editable installation too
+
+    def run_command(self, command: str) -> None:
+        super().run_command(command)
+        if command != "build":
+            return
+        if not self.distribution.has_ext_modules():  # or it did not compile
+            self.root_is_pure, self.py_limited_api = True, False
+        if self.build_number is None and not RELEASE:
+            self.build_number = outcome.tag
 
 
-def nvcc_says(nvcc: str, *arguments: str) -> str:
-    done = subprocess.run([nvcc, *arguments], capture_output=True, text=True)
-    return done.stdout + done.stderr
-
-
-def architecture_flags(nvcc: str) -> list[str]:
-    """For the GPUs of TORCH_CUDA_ARCH_LIST; by default one library for all from Ampere on that this nvcc knows, with
-    PTX for later ones."""
-    asked = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
-    if not asked:
-        known = nvcc_says(nvcc, "--list-gpu-code").split()
-        asked = [a for a in ARCHITECTURES if f"sm_{re.sub('[^0-9]', '', a)}" in known]
-        asked[-1:] = [a.removesuffix("+PTX") + "+PTX" for a in asked[-1:]]
-    flags = []
-    for name in asked:
-        match = re.fullmatch(r"(\d+)\.(\d+[af]?)(\+PTX)?", name)
-        if not match:
-            raise SystemExit(f"liif_fast: TORCH_CUDA_ARCH_LIST: numbers such as '8.0 9.0+PTX' are wanted, not '{name}'")
-        number = match[1] + match[2]
-        flags += [f"-gencode=arch=compute_{number},code=sm_{number}"]
-        flags += [f"-gencode=arch=compute_{number},code=compute_{number}"] if match[3] else []
-    return flags
-
-
-def cuda_libraries(nvcc: str) -> list[str]:
-    """The CUDA runtime, linked statically; and libtorch, which on a CUDA build of torch brings the current stream: the
-    symbol is weak, so the linker must be told to keep the library."""
-    found = re.search(r"LIBRARIES=(.*)", nvcc_says(nvcc, "--dryrun", "none.cu"))
-    folders = [word for word in shlex.split(found[1] if found else "") if word.startswith("-L")]
-    keep = ["-Wl,--no-as-needed", "-ltorch", "-Wl,--as-needed"]
-    return [*keep, *folders, "-lcudart_static", "-lrt", "-lpthread", "-ldl"]
-
-
-def no_cuda() -> str | None:
-    """Why CUDA kernels cannot be built here, and what to do; None: they can."""
-    nvcc = find_nvcc()
-    if nvcc is None:
-        where = " and ".join(f"{n}={os.environ[n]}" for n in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(n))
-        return (
-            f"no nvcc ({where or 'CUDA_HOME is not set, nor is it on the PATH'}); install the CUDA toolkit, 12 or "
-            "newer, and set CUDA_HOME to its folder"
-        )
-    release = re.search(r"release (\d+)", nvcc_says(nvcc, "--version"))
-    if not release:
-        return f"{nvcc} --version fails: {nvcc_says(nvcc, '--version').strip()[:200]}"
-    import torch
-
-    if torch.version.cuda and int(release[1]) > int(torch.version.cuda.split(".")[0]):
-        return (
-            f"{nvcc} is of CUDA {release[1]}, torch of CUDA {torch.version.cuda}: its kernels want a newer driver than "
-            "torch does; set CUDA_HOME to a toolkit of torch's CUDA version"
-        )
-    return None
-
-
-def torch_home() -> Path:
-    """Where torch's headers and libraries are; ImportError says why it cannot be used."""
-    import torch
-
-    version = tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", torch.__version__).groups())
-    if version < TORCH:
-        raise ImportError(f"torch {torch.__version__} is older than {'.'.join(map(str, TORCH))}")
-    return Path(torch.__file__).parent
-
-
-def with_cuda() -> bool:
-    import torch
-
-    if MODE == "cpu" or (MODE == "auto" and torch.version.cuda is None):
+def with_cuda(torch: torch_here.Torch) -> bool:
+    if MODE == "auto" and torch.cuda is None:
+        outcome.text += f", without CUDA kernels: torch {torch.version} is a CPU build"
+    if MODE == "cpu" or (MODE == "auto" and torch.cuda is None):
         return False
-    why_not = no_cuda()
+    why_not = no_cuda(torch.cuda)
     if why_not and MODE == "cuda":
         raise SystemExit(f"liif_fast: LIIF_FAST_BUILD=cuda: {why_not}")
     if why_not:
-        say(f"building the CPU kernels alone: {why_not}")
+        outcome.cpu_alone("no_cuda", why_not)
         return False
     architecture_flags(find_nvcc())  # a mistake there is told before anything is compiled
+    outcome.tag, outcome.text = "0cuda_kernels", "the CPU and CUDA kernels"
     return True
 
 
@@ -234,30 +223,34 @@ def kernels() -> list[Extension]:
     """The library to build, or nothing and the reason in one line."""
     if MODE not in ("auto", "cpu", "cuda", "none"):
         raise SystemExit(f"liif_fast: LIIF_FAST_BUILD={MODE}: one of auto, cpu, cuda, none is wanted")
+    if MODE == "none":
+        outcome.pure("as_asked", "LIIF_FAST_BUILD=none")
     if MODE == "none" or not BUILDING:
         return []
-    cure = None
+    why = cure = ""
     try:
-        home = torch_home()
+        torch = torch_here.find()
     except ImportError as error:
-        cure = f"no usable torch while building ({error}); with torch installed: pip install --no-build-isolation ."
+        why, cure = "no_torch", f"no usable torch in this environment ({error}); install torch, then this package again"
     compilers = [os.environ["CXX"].split()[0]] if os.environ.get("CXX") else ["g++", "c++", "clang++"]
     if not cure and (sys.platform == "win32" or not any(map(shutil.which, compilers))):
+        why = "no_compiler"
         cure = f"no C++ compiler ({', '.join(compilers)}); g++ 9 or newer, or clang, on Linux or macOS is wanted"
     if cure and MODE != "auto":
         raise SystemExit(f"liif_fast: LIIF_FAST_BUILD={MODE}: {cure}")
     if cure:
-        say(f"installing pure Python, without compiled kernels: {cure}")
+        outcome.pure(why, cure)
         return []
+    outcome.tag, outcome.text = "0cpu_kernels", "the CPU kernels"
     sources = {*ROOT.glob("csrc/**/*.cpp")} - {*ROOT.glob("csrc/cuda/*")}
-    if with_cuda():
+    if with_cuda(torch):
         sources |= {*ROOT.glob("csrc/cuda/*.cpp"), *ROOT.glob("csrc/cuda/*.cu")}
     return [
         Extension(
             "liif_fast._C",
             sorted(str(p.relative_to(ROOT)) for p in sources),
-            include_dirs=[str(home / "include")],
-            library_dirs=[str(home / "lib")],
+            include_dirs=[str(torch.home / "include")],
+            library_dirs=[str(torch.home / "lib")],
             libraries=["torch_cpu"],
             language="c++",
             py_limited_api=True,
@@ -268,6 +261,10 @@ def kernels() -> list[Extension]:
 extensions = kernels()
 setup(
     ext_modules=extensions,
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions else {},
+    long_description=readme.long_description(ROOT),
+    long_description_content_type="text/markdown",
 )
+if BUILDING:
+    say(outcome.summary())

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .head import functional as functional
     from .head import reference as reference
     from .head.functional import make_coord as make_coord
+    from .head.library import NoKernelsWarning as NoKernelsWarning
     from .models import baselines as baselines
     from .models import encoders as encoders
     from .models import quantized as quantized
@@ -55,6 +56,7 @@ _NAMES = {
     "LIIF": ".models.liif",
     "MLP": ".models.mlp",
     "CheckpointError": ".weights.checkpoints",
+    "NoKernelsWarning": ".head.library",
     "load": ".weights.checkpoints",
     "make": ".registry",
     "make_coord": ".head.functional",
@@ -64,6 +66,7 @@ __all__ = [
     "LIIF",
     "MLP",
     "CheckpointError",
+    "NoKernelsWarning",
     "baselines",
     "encoders",
     "functional",

@@ -1,6 +1,10 @@
 // What kernels_amx.cpp computes, on any processor, with its results to the bit; only on request, for tests.
 #include "kernels.h"
 
+#ifdef LIIF_FAST_SKIP
+LIIF_NO_KERNELS(plain_amx_bf16)
+LIIF_NO_KERNELS(plain_amx_int8)
+#else
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #elif defined(__aarch64__)
@@ -91,3 +95,4 @@ constexpr const char *kPathBf16 = "plain_amx_bf16", *kPathInt8 = "plain_amx_int8
 
 extern const PathKernels path_plain_amx_bf16 = kBf16Path, path_plain_amx_int8 = kInt8Path;
 }  // namespace liif
+#endif

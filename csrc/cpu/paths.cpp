@@ -27,6 +27,15 @@ const PathKernels* const kPaths[] = {&path_portable,    &path_avx2,        &path
 constexpr int kPathCount = int(sizeof kPaths / sizeof *kPaths), kOnRequest = kPathCount - 2;
 const char* g_no_amx = nullptr;  // why not, on a processor that has it
 
+// Bits of the paths that any processor has; released wheels are without those for tests.
+unsigned everywhere() {
+  unsigned result = 1;
+  for (int i = kOnRequest; i < kPathCount; ++i) {
+    if (kPaths[i]->bfloat16 || kPaths[i]->int8) result |= 1u << i;
+  }
+  return result;
+}
+
 #if defined(__x86_64__)
 struct Registers {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -66,7 +75,7 @@ bool has_tiles(unsigned saved) {
 // Bit i: the processor (and the operating system, which must save the registers) supports kPaths[i].
 unsigned supported() {
   const Registers one(1, 0), seven(7, 0), more(7, 1);
-  unsigned result = 1 | 3u << kOnRequest, saved = 0, high = 0;
+  unsigned result = everywhere(), saved = 0, high = 0;
   if (has(one.ecx, {27})) __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
   const bool avx2 = has(saved, {1, 2}) && has(one.ecx, {12, 28, 29}) && has(seven.ebx, {5});  // FMA, AVX, F16C; AVX2
   const bool avx512 = avx2 && has(saved, {5, 6, 7}) && has(seven.ebx, {16, 17, 30, 31});      // F, DQ, BW, VL
@@ -84,7 +93,7 @@ unsigned supported() {
 // and vpdpwssd twice in one; AMD's do as many of each.
 bool slow_bf16() { return Registers(0, 0).ebx == 0x756e6547; }  // "Genu"
 #else
-unsigned supported() { return 1 | 3u << kOnRequest; }
+unsigned supported() { return everywhere(); }
 bool slow_bf16() { return false; }
 #endif
 

@@ -42,8 +42,8 @@
 //
 // ---- to add ----
 //
-//   A GPU architecture: setup.py, ARCHITECTURES (what nvcc does not know is left out). Its own instructions: numbers.h,
-//   behind __CUDA_ARCH__; the other branch must stay.
+//   A GPU architecture: tools/building/cuda.py, ARCHITECTURES (what nvcc does not know is left out). Its own
+//   instructions: numbers.h, behind __CUDA_ARCH__; the other branch must stay.
 //   A number type of hidden: ../types.h (HiddenType), hidden_type in ../arguments.h, Number<T> in numbers.h, the
 //   choices by type at the end of gather_launch.h; for the CPU, load and store of the vector classes, and FloatKernels.
 //   Tests: test_cuda_on_cpu runs the kernels on a CPU, thread by thread; test_cuda_build compiles them for every

@@ -17,11 +17,7 @@ from . import reporting
 from .errors import UsageError
 
 # models: once imported, they are known by name
-__all__ = ["REBUILD", "cpu_dtype", "device", "dtype", "load", "models"]
-# pip keeps a wheel without kernels otherwise, and would install torch again
-REBUILD = (
-    "with a C++ compiler, pip install --no-cache-dir --force-reinstall --no-deps --no-build-isolation . makes them"
-)
+__all__ = ["cpu_dtype", "device", "dtype", "load", "models"]
 _LOSS = "on Set5 and Set14 at most {} dB below float32 (x2 to x4, EDSR-baseline-LIIF)"
 
 

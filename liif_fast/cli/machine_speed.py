@@ -66,7 +66,7 @@ def faster(device: torch.device, dtype: torch.dtype) -> str:
     if device.type != "cpu":
         return "nothing that a command could change"
     if library.status != "loaded":
-        return f"compiled kernels (the library is {library.status.split(':')[0]}): {common.REBUILD}"
+        return f"compiled kernels (the library is {library.status.split(':')[0]}): {library.cure()}"
     threads, allowed = torch.get_num_threads(), cores()
     if threads < allowed // 2:  # with two threads a core, torch takes one of them
         given = os.environ.get("OMP_NUM_THREADS")

@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> Any:
     found = common.load(args)
-    if library.status.startswith("not built") and found[0].device.type == "cpu":
-        reporting.say(f"note: plain PyTorch computes, more slowly than compiled kernels would: {common.REBUILD}")
+    if found[0].device.type == "cpu":
+        library.tell()  # before the first picture, and beside the bar
     return found
 
 

@@ -9,7 +9,7 @@ import command
 import pytest
 import torch
 
-from liif_fast.cli import common, machine_speed
+from liif_fast.cli import machine_speed
 from liif_fast.head import library, ops, triton
 from liif_fast.head.triton import choices
 from liif_fast.upscaling import estimate
@@ -71,7 +71,7 @@ def test_on_a_cpu(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert machine_speed.faster(CPU, torch.float32) == "torch uses 1 of 8 cores: OMP_NUM_THREADS=1 is set, unset it"
     monkeypatch.setattr(library, "status", "not built: why")
-    assert machine_speed.faster(CPU, torch.float32) == f"compiled kernels (the library is not built): {common.REBUILD}"
+    assert machine_speed.faster(CPU, torch.float32) == f"compiled kernels (the library is not built): {library.cure()}"
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(torch.version, "cuda", None)
     assert "torch is a CPU build: install its CUDA build" in machine_speed.faster(CPU, torch.float32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
-import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from liif_fast.head import library
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "liif_fast" / "_C.abi3.so"
 
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
+
 
 @pytest.fixture
 def tree(tmp_path):
@@ -26,6 +30,7 @@ def tree(tmp_path):
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    shutil.copytree(ROOT / "tools" / "building", tmp_path / "tools" / "building")
     shutil.copytree(ROOT / "liif_fast", tmp_path / "liif_fast", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     return tmp_path
 
@@ -41,15 +46,27 @@ def ours(process):
 
 
 def without_torch(tree):
-    """A torch that cannot be imported, before the real one on the path."""
+    """A torch that has nothing to build with, before the real one on the path."""
     (tree / "fake" / "torch").mkdir(parents=True)
     (tree / "fake" / "torch" / "__init__.py").write_text("raise ImportError('No module named torch')")
     return {"PYTHONPATH": str(tree / "fake")}
 
 
+def without_kernels(tree):
+    """The real ones take long to compile."""
+    for source in (tree / "csrc").rglob("*.cpp"):
+        source.unlink()
+    (tree / "csrc" / "module.cpp").write_text("int liif_fast_nothing() { return 0; }\n")
+
+
+def wheels(tree):
+    return [path.name for path in (tree / "dist").glob("*.whl")]
+
+
 def test_none_builds_pure_python(tree):
     process = build(tree, LIIF_FAST_BUILD="none")
-    assert (process.returncode, ours(process)) == (0, [])
+    assert process.returncode == 0
+    assert ours(process) == ["liif_fast: built pure Python, without compiled kernels: LIIF_FAST_BUILD=none"]
     assert not list((tree / "build").rglob("*.so"))
     assert list((tree / "build").rglob("liif.py"))
 
@@ -58,8 +75,8 @@ def test_auto_without_torch_says_so_in_one_line(tree):
     process = build(tree, **without_torch(tree))
     assert process.returncode == 0, process.stderr
     (line,) = ours(process)
-    assert "pure Python" in line
-    assert "--no-build-isolation" in line
+    assert "built pure Python, without compiled kernels: no usable torch in this environment" in line
+    assert "install torch, then this package again" in line
     assert list((tree / "build").rglob("liif.py"))
 
 
@@ -67,6 +84,7 @@ def test_auto_without_a_compiler_says_so_in_one_line(tree):
     process = build(tree, CXX="no-such-compiler")
     assert process.returncode == 0, process.stderr
     (line,) = ours(process)
+    assert process.stderr.splitlines()[-1] == line
     assert "no C++ compiler (no-such-compiler)" in line
 
 
@@ -79,51 +97,104 @@ def test_cpu_fails_with_the_reason(tree, cause):
     assert cause in line
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
-def test_a_wheel_with_kernels_fits_every_python_and_one_without_fits_all(tree):
-    for source in (tree / "csrc").rglob("*.cpp"):
-        source.unlink()
-    (tree / "csrc" / "module.cpp").write_text("int liif_fast_nothing() { return 0; }\n")  # the real ones take long
-    assert build(tree, "bdist_wheel", LIIF_FAST_BUILD="cpu").returncode == 0
-    assert build(tree, "bdist_wheel", LIIF_FAST_BUILD="none").returncode == 0
-    tags = sorted(wheel.stem.split("-", 2)[2] for wheel in (tree / "dist").glob("*.whl"))
-    assert tags[0].startswith("cp310-abi3-")
-    assert tags[1] == "py3-none-any"
+@needs_compiler
+@pytest.mark.parametrize(
+    ("case", "environment", "name", "said"),
+    [
+        ("kernels", {}, "0cpu_kernels-cp310-abi3-", "built the CPU kernels"),
+        ("asked", {"LIIF_FAST_BUILD": "none"}, "0pure_python_as_asked-py3-none-any", "LIIF_FAST_BUILD=none"),
+        ("torch", {}, "0pure_python_no_torch-py3-none-any", "no usable torch"),
+        ("compiler", {"CXX": "no-such-compiler"}, "0pure_python_no_compiler-py3-none-any", "no C++ compiler"),
+        ("mistake", {}, "0pure_python_compile_failed-py3-none-any", "they did not compile (see above)"),
+        (
+            "instructions",
+            {},
+            "0cpu_kernels-cp310-abi3-",
+            "without avx2, whose instructions this compiler does not know",
+        ),
+        ("release", {"LIIF_FAST_BUILD": "none", "LIIF_FAST_RELEASE": "1"}, "py3-none-any", "LIIF_FAST_BUILD=none"),
+    ],
+)
+def test_a_wheels_name_and_the_last_line_say_what_was_built(tree, case, environment, name, said):
+    """With kernels it fits every Python, without it fits all; also when that is known only after compiling."""
+    without_kernels(tree)
+    if case == "torch":
+        environment = without_torch(tree)
+    elif case == "mistake":
+        (tree / "csrc" / "module.cpp").write_text("no C++\n")
+    elif case == "instructions":
+        (tree / "csrc" / "kernels_avx2.cpp").write_text("#ifndef LIIF_FAST_SKIP\n#error unknown\n#endif\n")
+        if platform.machine() not in ("x86_64", "AMD64"):
+            pytest.skip("another instruction set")
+    process = build(tree, "bdist_wheel", **environment)
+    assert process.returncode == 0, process.stderr
+    (wheel,) = wheels(tree)
+    assert wheel.split("-", 2)[2].startswith(name)
+    last = process.stderr.splitlines()[-1]
+    assert last.startswith("liif_fast: built ")
+    assert said in last
+    with zipfile.ZipFile(tree / "dist" / wheel) as file:
+        names = file.namelist()
+        about = file.read(next(name for name in names if name.endswith("/WHEEL"))).decode()
+    assert any(name == "liif_fast/_C.abi3.so" for name in names) == ("abi3" in wheel)
+    assert f"Root-Is-Purelib: {str('abi3' not in wheel).lower()}" in about
+
+
+@needs_compiler
+def test_an_isolated_build_finds_the_torch_of_the_environment(tree, tmp_path):
+    """As pip runs it: packages of the environment hidden, a package index not needed."""
+    without_kernels(tree)
+    hidden = "import sys, sysconfig; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]; "
+    hidden += f"sys.path.append({str(tmp_path / 'tools-alone')!r}); sys.argv = ['setup.py', 'bdist_wheel']; "
+    hidden += "import runpy; runpy.run_path('setup.py', run_name='__main__'); assert 'torch' not in sys.modules"
+    tools = tmp_path / "tools-alone"
+    tools.mkdir()
+    for path in Path(importlib.util.find_spec("setuptools").origin).parents[1].glob("setuptools*"):
+        (tools / path.name).symlink_to(path)
+    environment = {**os.environ, "LIIF_FAST_BUILD": "auto"}
+    process = subprocess.run([sys.executable, "-c", hidden], cwd=tree, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert wheels(tree)[0].split("-")[2] in ("0cpu_kernels", "0cuda_kernels", "0cpu_kernels_no_cuda")
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("__version__ = '2.10.1'", "torch 2.10.1 is older than 2.11"),
+        ("__version__ = '2.13.0'", "has no headers of its stable interface"),
+        ("debug = False", "tells no version"),
+        ("__version__ =", "is no torch"),
+    ],
+)
+def test_a_torch_that_will_not_do(tree, version, said):
+    environment = without_torch(tree)
+    (tree / "fake" / "torch" / "version.py").write_text(version)
+    process = build(tree, LIIF_FAST_BUILD="cpu", **environment)
+    assert process.returncode != 0
+    assert said in ours(process)[0]
+
+
+def test_torchs_cuda_version_is_read_from_its_file(tree, monkeypatch):
+    """A CUDA build of torch, without importing it."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from building import torch_here
+
+    home = tree / "torch"
+    (home / "include" / "torch" / "csrc" / "stable").mkdir(parents=True)
+    (home / "include" / "torch" / "csrc" / "stable" / "library.h").touch()
+    (home / "version.py").write_text("__version__ = '2.12.0+cu130'\ncuda: Optional[str] = '13.0'\n")
+    monkeypatch.setattr(torch_here.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch_here, "hidden_folders", lambda: iter([tree / "empty", tree]))
+    assert torch_here.find() == (home, "2.12.0+cu130", "13.0")
+    monkeypatch.setattr(torch_here, "hidden_folders", lambda: iter([tree / "empty"]))
+    with pytest.raises(ImportError, match="No module named 'torch'"):
+        torch_here.find()
 
 
 def test_unknown_mode(tree):
     process = build(tree, LIIF_FAST_BUILD="gpu")
     assert process.returncode != 0
     assert "one of auto, cpu, cuda, none" in ours(process)[0]
-
-
-def test_a_missing_library_is_silent_but_not_hidden(monkeypatch, tmp_path):
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "head" / "library.py"))
-    monkeypatch.setattr(library, "status", "")
-    monkeypatch.delenv("LIIF_FAST_EXTENSION", raising=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        library.load()
-    assert "not built" in doctor.text(doctor.facts())
-
-
-def test_a_library_that_does_not_load_warns_once_with_the_linkers_words(monkeypatch, tmp_path):
-    (tmp_path / "_C.abi3.so").write_text("not a library")
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "head" / "library.py"))
-    monkeypatch.setattr(library, "status", "")
-    monkeypatch.delenv("LIIF_FAST_EXTENSION", raising=False)
-    with pytest.warns(
-        UserWarning, match="does not load, plain PyTorch is used instead: .*(invalid ELF|file too short)"
-    ):
-        library.load()
-    assert "does not load" in doctor.text(doctor.facts())
-
-
-def test_switched_off():
-    code = "import liif_fast, torch; print(liif_fast.head.library.status, hasattr(torch.ops.liif_fast, 'cpu_info'))"
-    environment = {**os.environ, "LIIF_FAST_EXTENSION": "0"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "switched off by LIIF_FAST_EXTENSION=0 False"
 
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason="the library is not built")

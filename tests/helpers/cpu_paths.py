@@ -19,8 +19,8 @@ WHY = "the compiled library is not loaded: `liif-fast doctor` says why"
 
 
 info = ops.cpu_kernels
-# those of the processor, and those in plain C++ that stand in for what it may lack
-PATHS = ",".join(info()[key] for key in ("available", "on_request")).split(",") if COMPILED else []
+# those of the processor, and those in plain C++ that stand in for what it may lack (a released wheel has none)
+PATHS = [name for key in ("available", "on_request") for name in info()[key].split(",") if name] if COMPILED else []
 
 
 @contextlib.contextmanager
