@@ -1,5 +1,5 @@
 # make demo: install into .venv and upscale a real photo; make test: all tests; make lint: style and types.
-# make wheels: what a release consists of.
+# make docs: the documentation; make wheels: what a release consists of.
 # make test-paths: what depends on the CPU's kernels and products, with each of them forced.
 # Another torch: make TORCH="torch --index-url ..." (a CPU or CUDA build of your choice, 2.11 or newer).
 PYTHON ?= python3
@@ -11,7 +11,7 @@ READY := $(VENV)/.installed
 # a process for each processor; the tests of a file, which share what takes long to make, stay in one
 WORKERS ?= -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-paths test-gpu hostile sanitize lint format wheels wheels-cuda release clean
+.PHONY: demo test test-paths test-gpu hostile sanitize lint format docs wheels wheels-cuda release clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -43,6 +43,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# build/docs/index.html, without network; warnings are errors
+docs: $(READY)
+	$(BIN)/python -m sphinx -b html -q -W --keep-going docs build/docs
 
 # into dist/: the sdist, a wheel of pure Python and one with the CPU kernels; wheels-cuda: the one with CUDA kernels too
 wheels:

@@ -1,4 +1,4 @@
-"""The folder in which the documentation's commands and examples run: what a reader has, with pictures of a few pixels."""
+"""The folder in which the documentation's commands and examples run: what a reader has, in few pixels."""
 
 from __future__ import annotations
 
