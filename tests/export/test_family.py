@@ -21,7 +21,7 @@ ENCODERS = {
     "edsr": {"name": "edsr-baseline", "args": {"n_resblocks": 2, "n_feats": 8, "no_upsampling": True}},
     "swinir": {
         "name": "swinir",
-        "args": {"embed_dim": 12, "depths": [2, 2], "num_heads": [2, 3], "window_size": 4, "img_size": 8},
+        "args": {"embed_dim": 12, "depths": [2], "num_heads": [2], "window_size": 4, "img_size": 8},
     },
 }
 NORM = {"inp": {"sub": [0.4, 0.5, 0.3], "div": [0.5, 0.4, 0.6]}, "gt": {"sub": [0.5], "div": [0.4]}}
