@@ -1,4 +1,4 @@
-"""What a type checker says: ``mypy --strict`` of a user's script, of every example in README, the docs and examples/."""
+"""What a type checker says: ``mypy --strict`` of a user's script, of all examples in README, docs and examples/."""
 
 from __future__ import annotations
 
