@@ -8,6 +8,9 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+
+import figures
 
 from liif_fast.base.version import VERSION
 
@@ -54,4 +57,5 @@ def setup(app: Sphinx) -> None:
     def converted(app: Sphinx, kind: str, name: str, thing: object, options: object, lines: list[str]) -> None:
         lines[:] = tables(lines)
 
+    figures.draw(Path(app.srcdir) / "figures")
     app.connect("autodoc-process-docstring", converted)
