@@ -26,7 +26,7 @@ from liif_fast.upscaling.options import Options
 
 
 def listed(folder: Path) -> Iterator[dict[str, str]]:
-    """Names of the pictures; those whose results may have one name (a.png, a.gif) go to one worker, which sees it."""
+    """Names of the pictures; those whose results may have one name (a.png, a.ppm) go to one worker, which sees it."""
     for at, inside, _ in os.walk(folder):
         inside[:] = sorted(name for name in inside if not name.startswith("."))
         found, errors = images_in(Path(at))

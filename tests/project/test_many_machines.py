@@ -114,7 +114,7 @@ def test_ray_enlarges_a_folder(tmp_path):
         doc_folder.picture(folder / ("inside" if i % 2 else ".") / f"{i}.png", seed=i)
     whole = (folder / "0.png").read_bytes()
     (folder / "damaged.png").write_bytes(whole[: len(whole) // 2])
-    doc_folder.picture(folder / "0.bmp")  # its result would be 0.png's or 0.bmp's: both are written
+    doc_folder.picture(folder / "0.bmp")  # has a result of its own
     doc_folder.picture(folder / "inside" / "1.ppm")  # its result would be 1.png
     token = tmp_path / "token"  # Ray makes one in the home folder where none is named
     token.write_text(secrets.token_hex(32), encoding="utf-8")
