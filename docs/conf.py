@@ -8,9 +8,6 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
-
-import figures
 
 from liif_fast.base.version import VERSION
 
@@ -54,8 +51,12 @@ def tables(lines: list[str]) -> list[str]:
 
 
 def setup(app: Sphinx) -> None:
+    sys.path.insert(0, str(Path(__file__).parent))
+    import figures
+
+    figures.draw(Path(__file__).parent / "figures")  # before the pages that show them are read
+
     def converted(app: Sphinx, kind: str, name: str, thing: object, options: object, lines: list[str]) -> None:
         lines[:] = tables(lines)
 
-    figures.draw(Path(app.srcdir) / "figures")
     app.connect("autodoc-process-docstring", converted)
