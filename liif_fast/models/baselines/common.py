@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,10 @@ class ImageModel(ImageInterface):
     def render(self, inp: Tensor, size: Sequence[int]) -> Tensor:
         """``[B, 3, h, w]`` normalised -> ``[B, 3, *size]`` normalised, with gradients when they are enabled."""
         raise NotImplementedError
+
+    if TYPE_CHECKING:  # nn.Module's returns Any
+
+        def __call__(self, inp: Tensor, coord: Tensor, cell: Tensor) -> Tensor: ...
 
     # --- the interface of training and validation ---
 
