@@ -135,11 +135,11 @@ class LIIF(Rendering):
         """
         return self._query(feat, coord, cell)
 
-    def _colours(self, hidden, head, size=None, origin=(0, 0)) -> Callable[..., Tensor]:
+    def _colours(self, hidden: Tensor, head: Any, size: Any = None, origin: Any = (0, 0)) -> Callable[..., Tensor]:
         """Inference: [B, h, w, D] -> a function, ([B, Q, 2], cell) -> [B, Q, out_dim]."""
         return functional.renderer(hidden, head, size=size, origin=origin, local_ensemble=self.local_ensemble)
 
-    def _upscale_tensor(self, pixels: Tensor, target: Target, tile, dtype, progress) -> Tensor:
+    def _upscale_tensor(self, pixels: Tensor, target: Target, tile: Any, dtype: Any, progress: Any) -> Tensor:
         if dtype == torch.int8:
             if torch.compiler.is_compiling():
                 raise ValueError("dtype: int8 looks at the image first: compile the upscale of model.quantize(image)")

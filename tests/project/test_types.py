@@ -34,9 +34,15 @@ from torch import Tensor
 from typing_extensions import assert_type
 
 import liif_fast
+import liif_fast.export
 from liif_fast import checkpoints, functional, reference
+from liif_fast.integrations.spandrel import install
 from liif_fast.models.renderer import Renderer
 from liif_fast.models.stream import Stream
+from liif_fast.quality import metrics
+from liif_fast.quality.evaluate import Report, evaluate
+from liif_fast.training import load_config
+from liif_fast.training.config import Config, EvalConfig
 
 Array = np.ndarray[Any, Any]
 
@@ -99,6 +105,7 @@ def functions(feat: Tensor, coord: Tensor, model: liif_fast.LIIF, file: Path) ->
         hidden = functional.hidden_map(feat, head)
         assert_type(functional.query(hidden, head, coord, coord), Tensor)
         assert_type(functional.render(hidden, head, coord, coord), Tensor)
+        assert_type(functional.renderer(hidden, head)(coord), Tensor)
     assert_type(reference.make_coord([3, 4]), Tensor)
     assert_type(liif_fast.MLP(4, 3, [8])(feat), Tensor)
     assert_type(liif_fast.encoders.RDN()(feat), Tensor)
@@ -107,6 +114,17 @@ def functions(feat: Tensor, coord: Tensor, model: liif_fast.LIIF, file: Path) ->
         model.save(file)
     except (liif_fast.CheckpointError, checkpoints.UnknownModelError):
         pass
+
+
+def tools(model: liif_fast.LIIF, file: Path, image: Tensor) -> None:
+    assert_type(liif_fast.export.to_onnx(model, "liif.onnx"), None)
+    assert_type(liif_fast.export.to_pt2(model, file), None)
+    assert_type(metrics.psnr(image, image), float)
+    assert_type(metrics.ssim(image, image), float)
+    assert_type(install(), None)
+    assert_type(evaluate(model.upscale, file, 4), Report)
+    assert_type(load_config("mine.yaml"), Config)
+    assert_type(load_config(file, EvalConfig), EvalConfig)
 """
 
 # a checker that says nothing here would say nothing anywhere

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...head.kept import Kept
+from ...sizes import Target
 from ...weights.state_dicts import default_norm
 from .. import overrides
 from ..image_interface import ImageInterface
@@ -84,7 +85,7 @@ class ImageModel(ImageInterface):
 
     # --- images and files ---
 
-    def _upscale_tensor(self, pixels, target, tile, dtype, progress) -> Tensor:
+    def _upscale_tensor(self, pixels: Tensor, target: Target, tile: Any, dtype: Any, progress: Any) -> Tensor:
         if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: {self.name} runs in float32, bfloat16 or float16, got {dtype}")
         for given, name in ((target.window is not None, "window"), (target.point, "point")):
