@@ -2,7 +2,7 @@
 docs/repositories.md, the figures that it prints and the files that it writes compared.
 
 The programs run unchanged, from files as they are (CR LF too). Python's own hook ``sitecustomize`` takes ``.cuda()``
-away, starts random numbers from a seed, and loads data in one process, for both alike.
+away, starts random numbers from a seed, and loads data in one process or few, for both alike.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-PRINTED = 2e-4  # of figures printed with four decimals: one step of the last, and sums made in another order
+FIRST = 1e-5  # relative, of the loss before any update: sums made in another order
+STEPS = 1e-3  # relative, of losses after it: Adam makes a full step of a gradient near 0, also where that is rounding
+PSNR = 5e-3  # dB, of two models trained so
+PRINTED = 2.1e-4  # dB, of one model: two steps of the last of four decimals
 LEVELS = 1  # of 255, in the demo's picture: a colour between two levels may go to either
 HOOK = """
 import random
@@ -37,10 +40,23 @@ else:
             del sys.modules[name]
         for name in ("nms", "qnms"):
             torch.library.define(f"torchvision::{name}", "(Tensor a, Tensor b, float c) -> Tensor")
+    import os
     from torch.utils import data
+    workers = int(os.environ.get("CHECK_WORKERS", "0"))
+    if workers:  # begun as on macOS and Windows
+        torch.multiprocessing.set_start_method("spawn", force=True)
     torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *a, **k: self
     made = data.DataLoader.__init__
-    data.DataLoader.__init__ = lambda self, *a, **k: made(self, *a, **{**k, "num_workers": 0, "pin_memory": False})
+    ours = {"num_workers": workers, "pin_memory": False}
+    data.DataLoader.__init__ = lambda self, *a, **k: made(self, *a, **{**k, **ours})
+    loss = torch.nn.L1Loss.forward
+
+    def said(self, *a):
+        value = loss(self, *a)
+        print(f"step {value.item():.9g}")
+        return value
+
+    torch.nn.L1Loss.forward = said
     torch.manual_seed(0), random.seed(0), numpy.random.seed(0)
 """
 
@@ -96,8 +112,9 @@ class Repository:
         path = os.pathsep.join(map(str, (hook, ROOT, packages)))
         self.environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
 
-    def run(self, *words: str) -> str:
-        return self._said([sys.executable, *self.before, *words])
+    def run(self, *words: str, workers: int = 0) -> str:
+        """``workers``: of theirs that load data, begun as macOS and Windows do; 0: none, which is quicker."""
+        return self._said([sys.executable, *self.before, *words], workers=workers)
 
     def script(self, name: str, *words: str) -> str:
         """By bash, as the page has it."""
@@ -107,10 +124,9 @@ class Repository:
         text = text.split("echo 'set14'")[0] + "\ntrue\n"
         return self._said(["bash", "-s", *words], text)
 
-    def _said(self, command: list[str], text: str | None = None) -> str:
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, input=text
-        )
+    def _said(self, command: list[str], text: str | None = None, workers: int = 0) -> str:
+        environment = {**self.environment, "CHECK_WORKERS": str(workers)}
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, input=text)
         if done.returncode:
             sys.exit(f"{self.folder}: {' '.join(command)}\n{done.stdout}\n{done.stderr}")
         return done.stdout
@@ -125,16 +141,26 @@ class Repository:
 
 
 def figures(said: str) -> list[float]:
-    return [float(x) for x in re.findall(r"(?:loss=|psnr=|result: )(-?[\d.]+)", said)]
+    """The PSNR that a program prints."""
+    return [float(x) for x in re.findall(r"(?:psnr=|result: )(-?[\d.]+)", said)]
 
 
-def same(what: str, plain: str, fast: str) -> None:
+def same(what: str, plain: str, fast: str, within: float = PRINTED) -> None:
     a, b = figures(plain), figures(fast)
     assert a, f"{what}: no figure in {plain}"
     assert len(a) == len(b), f"{what}: {plain}\n{fast}"
     off = max(abs(x - y) for x, y in zip(a, b, strict=True))
-    print(f"{what}: {a}, with liif_fast {b}: {off:.1e} apart")
-    assert off <= PRINTED, what
+    print(f"{what}: PSNR {a}, with liif_fast {b}: {off:.1e} dB apart")
+    assert off <= within, what
+
+
+def same_steps(what: str, plain: str, fast: str) -> None:
+    a, b = ([float(x) for x in re.findall(r"^step (\S+)$", said, re.M)] for said in (plain, fast))
+    assert a, f"{what}: no loss in {plain}"
+    off = [abs(x - y) / x for x, y in zip(a, b, strict=True)]
+    print(f"{what}: losses {a[0]:.6f} ... {a[-1]:.6f}, apart by {off[0]:.1e}, in {len(a)} steps at most {max(off):.1e}")
+    assert off[0] <= FIRST, what
+    assert max(off) <= STEPS, what
 
 
 def same_keys(what: str, a: Path, b: Path) -> None:
@@ -161,10 +187,13 @@ def check(name: str, source: Path, folder: Path, hook: Path, trains: str, config
         made = smaller(plain.folder, config)
         smaller(fast.folder, config)
         said = [r.run(trains, "--config", made, "--name", made[:-5]) for r in (plain, fast)]
-        same(f"{name} {trains} {config}", *said)
+        same_steps(f"{name} {trains} {config}", *said)
+        same(f"{name} {trains} {config}", *said, within=PSNR)
         files = [r.folder / "save" / made[:-5] / "epoch-last.pth" for r in (plain, fast)]
         same_keys(f"{name} {config}", *files)
         tested += [(f"{config} trained as it is", files[0]), (f"{config} trained with liif_fast", files[1])]
+    words = ["--config", f"small_{configs[0]}", "--name", "workers"]
+    same_steps(f"{name} {trains}, with workers", *(r.run(trains, *words, workers=2) for r in (plain, fast)))
     for what, file in tested:
         assert plain.model(file).startswith("models."), what
         assert fast.model(file).startswith("liif_fast."), what
