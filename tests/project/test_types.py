@@ -20,6 +20,7 @@ GIVEN = {
     "README.md": "from PIL import Image; frames: list[Image.Image]",
     "docs/gpu.md": "import torch, liif_fast; model: liif_fast.LIIF; frames: list[torch.Tensor]",
     "docs/programs.md": "import torch; height: int; width: int",
+    "docs/repositories.md": "import torch",
     "docs/video.md": "from typing import Any; from PIL import Image; frames: list[Image.Image]; clip: Any",
 }
 
