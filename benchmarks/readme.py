@@ -1,5 +1,5 @@
-"""README's figures are the rows': this writes its tables and pictures from cpu.jsonl, gpu.jsonl, family.jsonl and the
-folder small in benchmarks/results, and those of docs/ and benchmarks/GPU.md.
+"""The figures of README and the documentation are the rows': this writes their tables and pictures from cpu.jsonl,
+gpu.jsonl, family.jsonl and the folder small in benchmarks/results, and those of benchmarks/GPU.md.
 
     python benchmarks/readme.py          # between the marks <!-- rows: NAME --> and <!-- end of rows -->
     python benchmarks/readme.py --check  # exit code 1 where a page or a picture is not what the rows say

@@ -1,4 +1,4 @@
-"""What README and benchmarks/GPU.md say of a GPU, from benchmarks/results/gpu.jsonl; see ``readme``."""
+"""What docs/gpu.md and benchmarks/GPU.md say of a GPU, from benchmarks/results/gpu.jsonl; see ``readme``."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def frames(rows: Rows) -> str:
 
 
 def others(rows: Rows) -> str:
-    """A line for each row of the cases that README does not show."""
+    """A line for each row of the cases that docs/gpu.md does not show."""
     lines = []
     for row in _timed(rows):
         if row["case"] == CARD or row["case"].startswith(("frames", "video")):

@@ -1,4 +1,4 @@
-"""README's tables of the models trained here, from what ``liif-fast compare`` and the runs wrote into results/small."""
+"""docs/evaluation.md's tables, from what ``liif-fast compare`` and the runs wrote into results/small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers and tables as README has them."""
+"""Numbers and tables as README and docs/ have them."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python tools/page_picture.py PHOTO.png TRUTH.png OUT.png --at 0.6,0.4 --turns 7
 
-The README's is of a part of a photo of BuddiesOfBudgie/budgie-backgrounds (CC0), reduced to a half by Pillow's bicubic.
+docs/page.md's is a part of a photo of BuddiesOfBudgie/budgie-backgrounds (CC0), reduced to a half by Pillow's bicubic.
 """
 
 from __future__ import annotations

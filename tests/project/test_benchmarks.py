@@ -1,4 +1,4 @@
-"""The benchmarks are honest: a wrong contender is refused, rows say what README says, every case runs."""
+"""The benchmarks are honest: a wrong contender is refused, README and docs/ say what the rows say, every case runs."""
 
 from __future__ import annotations
 

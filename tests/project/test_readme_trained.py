@@ -1,4 +1,4 @@
-"""README's tables of the models trained here say what the files in benchmarks/results/small say."""
+"""The tables of the models trained here (docs/evaluation.md) say what the files in benchmarks/results/small say."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def test_all_names_are_there():
 
 
 @pytest.mark.parametrize(
-    ("name", "scale", "better_by"),  # dB on one photo: less than measured (README has Set5), more than rounding
+    ("name", "scale", "better_by"),  # dB on one photo: less than measured, more than rounding
     [("small-liif", 2, 1.0), ("small-liif", 3, 1.0), ("small-liif", 4, 1.0), ("small-srcnn-x4", 4, 0.5)],
 )
 def test_better_than_bicubic_without_a_network(name, scale, better_by, photo, monkeypatch):

@@ -1,4 +1,4 @@
-"""configs/small-*.yaml: what the README's table was trained by is repeated bit for bit."""
+"""configs/small-*.yaml: what the table of docs/evaluation.md was trained by is repeated bit for bit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The small weights that two cores train in hours, into the package: NAME.safetensors in float16, NAME.md, their card.
 
     liif-fast train configs/small-liif.yaml        # likewise small-srcnn-x4, small-srresnet-x4, small-srgan-x4
-    liif-fast compare ... --niqe -o save/compare   # the table of the README, whose rows go into the cards
+    liif-fast compare ... --niqe -o save/compare   # the table of docs/evaluation.md, whose rows go into the cards
     python tools/open_weights/small.py WORK
 
 WORK is the folder in which that was done, with load/photos, load/benchmark and save/. To be run on the machine that
