@@ -51,6 +51,11 @@ def tables(lines: list[str]) -> list[str]:
 
 
 def setup(app: Sphinx) -> None:
+    sys.path.insert(0, str(Path(__file__).parent))
+    import figures
+
+    figures.draw(Path(__file__).parent / "figures")  # before the pages that show them are read
+
     def converted(app: Sphinx, kind: str, name: str, thing: object, options: object, lines: list[str]) -> None:
         lines[:] = tables(lines)
 

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from .models import quantized as quantized
     from .models import tiles as tiles
     from .models.liif import LIIF as LIIF
+    from .models.loading import load as load
     from .models.mlp import MLP as MLP
     from .registry import make as make
     from .registry import register as register
     from .weights import checkpoints as checkpoints
     from .weights.checkpoints import CheckpointError as CheckpointError
-    from .weights.checkpoints import load as load
 
 __version__ = VERSION
 # public modules, known as liif_fast.NAME (to import statements too), and public names, and where they are
@@ -57,7 +57,7 @@ _NAMES = {
     "MLP": ".models.mlp",
     "CheckpointError": ".weights.checkpoints",
     "NoKernelsWarning": ".head.library",
-    "load": ".weights.checkpoints",
+    "load": ".models.loading",
     "make": ".registry",
     "make_coord": ".head.functional",
     "register": ".registry",

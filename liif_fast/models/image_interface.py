@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ..images.kinds import Picture
 from ..sizes import Target
 from ..weights import checkpoints, folders
+
+_Model = TypeVar("_Model", bound="ImageInterface")
 
 
 class ImageInterface(nn.Module):
@@ -18,7 +21,7 @@ class ImageInterface(nn.Module):
 
     def upscale(
         self,
-        image: Any,
+        image: Picture,
         scale: float | None = None,
         size: Sequence[int] | None = None,
         *,
@@ -27,7 +30,7 @@ class ImageInterface(nn.Module):
         tile: int | str = "auto",
         dtype: torch.dtype | None = None,
         progress: Callable[[float], None] | None = None,
-    ) -> Any:
+    ) -> Picture:
         """Enlarge an image (or reduce it: any scale above 0), in bounded memory; returns the same kind as it gets.
 
         Args:
@@ -68,7 +71,8 @@ class ImageInterface(nn.Module):
             part = None if progress is None else lambda done: progress(done * share)
             return self._upscale_tensor(pixels, target._replace(alpha=alpha), tile, dtype, part)
 
-        return pictures.apply(image, enlarge, window)
+        made: Picture = pictures.apply(image, enlarge, window)
+        return made
 
     def _upscale_tensor(
         self,
@@ -87,7 +91,7 @@ class ImageInterface(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls,
+        cls: type[_Model],
         name: str | os.PathLike[str],
         *,
         revision: str | None = None,
@@ -96,7 +100,7 @@ class ImageInterface(nn.Module):
         cache_dir: str | os.PathLike[str] | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
-    ) -> Any:
+    ) -> _Model:
         """A model from the Hugging Face Hub (the extra ``hub``), in eval mode.
 
         Args:
@@ -110,7 +114,8 @@ class ImageInterface(nn.Module):
                 no right to read it, no network, no weights in it, damaged ones, or ones of another class than this.
         """
         options = {"cache_dir": cache_dir, "force_download": force_download, "local_files_only": local_files_only}
-        return folders.load(name, device, cls, revision=revision, token=token, **options)
+        model: _Model = folders.load(name, device, cls, revision=revision, token=token, **options)
+        return model
 
     def save_pretrained(
         self,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..images.kinds import Picture
 from ..sizes import Target, checked_size, checked_window
 from . import overrides, whole_images
 from .checks import check_input
@@ -19,6 +20,10 @@ from .stream import Stream
 
 class Rendering(ImageInterface):
     """The methods of ``LIIF`` that make whole images; ``self`` is one."""
+
+    if TYPE_CHECKING:  # nn.Module's says nothing
+
+        def __call__(self, inp: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor: ...
 
     def render(
         self: Any,
@@ -64,7 +69,7 @@ class Rendering(ImageInterface):
 
     def stream(
         self: Any,
-        frames: Iterable[Any],
+        frames: Iterable[Picture],
         scale: float | None = None,
         size: Sequence[int] | None = None,
         *,
@@ -74,7 +79,7 @@ class Rendering(ImageInterface):
         dtype: torch.dtype | None = None,
         reuse: bool = True,
         refresh: int | None = None,
-    ) -> Stream:
+    ) -> Stream[Picture]:
         """The frames of a video, enlarged one after the other while others are read: an iterator, see ``Stream``.
 
         Args:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..base.shown import shown
+from ..images.kinds import Picture
 from ..sizes import Target, output_size
 from . import callers, heap
 from .moving import Moving
@@ -32,7 +33,7 @@ _WATCH = 1.0  # seconds until it is seen that there are no threads
 _PATIENCE = 2.0  # seconds that a stream which is closed waits for what makes the frames
 
 
-class Stream(Iterator[Any]):
+class Stream(Iterator[Picture]):
     """The frames of ``LIIF.stream``, enlarged, in their order.
 
     Frames are read in one thread, computed in another (on CUDA as a recorded graph, with copies beside it) and returned
@@ -49,7 +50,7 @@ class Stream(Iterator[Any]):
     def __init__(
         self,
         model: LIIF,
-        frames: Iterable[Any],
+        frames: Iterable[Picture],
         target: Target,
         tile: int | str = "auto",
         dtype: torch.dtype | None = None,
@@ -67,7 +68,9 @@ class Stream(Iterator[Any]):
         self._moving = Moving(model, target, tile, dtype, reuse)
         self._work = _Work(self._moving, iter(frames), _AHEAD if reuse else 1, refresh, callers.state(model.device))
         _works.add(self._work)
-        self._stop = weakref.finalize(self, self._work.stop)  # threads hold the work, not the stream
+        self._stop: weakref.finalize[..., Any] = weakref.finalize(
+            self, self._work.stop
+        )  # threads hold the work, not the stream
         self._work.start()
 
     frames = property(lambda self: self._moving.frames)
@@ -75,7 +78,7 @@ class Stream(Iterator[Any]):
     tiles = property(lambda self: self._moving.tiles)
     tiles_reused = property(lambda self: self._moving.tiles_reused)
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Picture:
         if not self._stop.alive:
             raise StopIteration
         found = self._work.result()
@@ -85,7 +88,8 @@ class Stream(Iterator[Any]):
                 raise found.error
             raise StopIteration
         try:
-            return found()
+            made: Picture = found()
+            return made
         except BaseException:
             self.close()
             raise
@@ -100,7 +104,7 @@ class Stream(Iterator[Any]):
         self._stop.detach()
         self._work.stop(patience)
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Stream[Picture]:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 import liif_fast
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LINES = 75
+LINES = 100
 
 
 def run(folder: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
