@@ -110,6 +110,7 @@ cp "$work/made"/*.whl dist
 rm -r "$work/source/liif_fast"
 export PYTHONPATH=$work/installed:$work/packages OMP_NUM_THREADS=1
 exact='integers or hostile or read_as_it_is or plain_operator or half_a_step'
+gradients='neon and not neon_ and not float64 and not closer' # the other paths are for inference
 for processor in "${processors[@]}"; do
   echo "check.sh: as $processor"
   export PROCESSOR=$processor
@@ -126,5 +127,6 @@ for processor in "${processors[@]}"; do
     case " $found " in *" $wanted "*) ;; *) echo "check.sh: $wanted is wanted" >&2; exit 1 ;; esac
     "$work/python" -m pytest -q -p no:cacheprovider tests/head/test_cpu_{kernels,arguments}.py -k 'not official'
     "$work/python" -m pytest -q -p no:cacheprovider tests/models/test_quantized.py -k "$exact"
+    "$work/python" -m pytest -q -p no:cacheprovider tests/head/test_decode.py -k "$gradients"
   )
 done
