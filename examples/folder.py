@@ -30,7 +30,7 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     model, failed = liif_fast.load(args.model), 0
     for path in files:
-        output = args.output / f"{path.stem}.png"
+        output = args.output / f"{path.name}.png"  # a.jpg and a.png are two pictures
         if output.exists():
             continue  # of an earlier run
         try:

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# The official repository's and LTE's own programs, as they are and with liif_fast in the place of their models, as
-# docs/repositories.md says: train, test and demo on a few pixels, on a CPU. Losses, figures and pictures must agree.
+# The official repository's and LTE's own programs, as they are and with liif_fast (docs/repositories.md), on a CPU:
 #
-#     tools/check_repositories.sh PATH/liif PATH/lte     # clones of yinboc/liif and of jaewon-lee-b/lte
+#     tools/check_repositories.sh PATH/liif PATH/lte       # clones of github.com/yinboc/liif and jaewon-lee-b/lte
 #
-# PYTHON: an interpreter with liif_fast; what the programs import is fetched into build/repositories/packages.
+# LIIF_FAST_DATA: a folder with weights/edsr-baseline-liif.pth (official). The environment .venv, or VENV; or PYTHON, any
+# that has liif_fast's dependencies. What theirs want besides (tensorboardX, imageio, timm, and the torchvision of this
+# torch) goes into build/repositories/packages, which they alone see. The clones are copied, not touched. Some minutes.
 set -euo pipefail
+liif=$(cd "$1" && pwd) lte=$(cd "$2" && pwd)
 cd "$(dirname "$0")/.."
-python=${PYTHON:-.venv/bin/python}
-packages=build/repositories/packages
-# of the release that goes with torch 2.13; another torch wants another: TORCHVISION="torchvision==..."
-test -d "$packages" || "$python" -m pip install -q --no-deps --target "$packages" "${TORCHVISION:-torchvision==0.28.*}" \
-  timm tensorboardX imageio protobuf
-PYTHONPATH="$PWD/$packages:$PWD" "$python" tools/check_repositories.py "$@"
+python=${PYTHON:-${VENV:-.venv}/bin/python}
+folder=$PWD/build/repositories
+
+minor=$("$python" -c 'import torch; print(int(torch.__version__.split(".")[1]) + 15)') # torch 2.13: torchvision 0.28
+"$python" -m pip install -q --no-deps --upgrade --target "$folder/packages" \
+    tensorboardX imageio timm "torchvision==0.$minor.*"
+PYTHONPATH=$PWD "$python" tools/check_repositories.py "$liif" "$lte" "$folder"

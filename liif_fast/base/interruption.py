@@ -14,6 +14,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def imported() -> None:
 
 
 @contextlib.contextmanager
-def handled():
+def handled() -> Iterator[None]:
     """Signals raise within this block; afterwards they do what they did before it."""
     global _came
     _came = None

@@ -21,7 +21,7 @@ class _Short(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         return super().repr_int(x, level) if x.bit_length() <= _NUMBER_BITS else f"a number of {x.bit_length()} bits"
 
-    def repr_dict(self, x: dict, level: int) -> str:
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         if not x or level <= 0:
             return "{...}" if x else "{}"
         items = (next_ for next_, _ in zip(x.items(), range(self.maxdict), strict=False))

@@ -12,8 +12,9 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from ..images import finding
-from ..video.enlarge import STREAM, VideoResult, enlarge_video
+from ..video.enlarge import VideoResult, enlarge_video
 from ..video.options import VideoOptions
+from ..video.outputs import STREAM
 from . import common, reporting
 from .errors import UsageError
 from .upscale import tile

@@ -20,7 +20,7 @@ from .opening import opened
 _AT_ONCE = 64  # images decoded before they are stored, which bounds the memory beside the cache itself
 
 
-class Packed(Sequence):
+class Packed(Sequence[np.ndarray]):
     """Images one after the other in one block of bytes: ``packed[i]`` is a view, uint8 ``[H, W, 3]``."""
 
     def __init__(self, block: np.ndarray, sizes: Sequence[tuple[int, int]]) -> None:

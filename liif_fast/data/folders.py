@@ -29,7 +29,7 @@ _ALPHA = {"RGBA", "LA", "PA", "La", "RGBa"}
 
 
 @register_dataset("image-folder")
-class ImageFolder(Dataset):
+class ImageFolder(Dataset[Tensor]):
     """The images of a folder, sorted by name, as RGB.
 
     Args:
@@ -115,7 +115,7 @@ class ImageFolder(Dataset):
 
 
 @register_dataset("paired-image-folders")
-class PairedImageFolders(Dataset):
+class PairedImageFolders(Dataset[tuple[Tensor, Tensor]]):
     """Two folders of the same images, low and high resolution: ``(root_path_1's, root_path_2's)``, in the order of the
     first one's names. Arguments as for `ImageFolder`.
 

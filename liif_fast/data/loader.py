@@ -30,7 +30,7 @@ Key = tuple[int, int, int]  # index of the sample, epoch, position in the epoch
 Batch = dict[str, Tensor]
 
 
-class Keyed(Dataset):
+class Keyed(Dataset[Batch]):
     """Samples by key: what is random in one comes from (seed, epoch, position) alone."""
 
     def __init__(self, samples: Any, seed: int) -> None:
@@ -49,7 +49,7 @@ class Keyed(Dataset):
         return self.samples[index]
 
 
-class Batches(Sampler):
+class Batches(Sampler[list[Key]]):
     """Keys of this process's share of every batch of an epoch.
 
     A batch of the whole run has ``batch_size`` samples for each process; the last one of an epoch may have fewer, as
@@ -85,7 +85,7 @@ class Batches(Sampler):
         return mine * self.world / left
 
 
-class WholeBatches(Sampler):
+class WholeBatches(Sampler[list[Key]]):
     """Keys of every world-th batch, in order and the same at each iteration: validation shares out whole batches,
     because the PSNR of a batch is not the mean of its samples'."""
 
@@ -110,7 +110,7 @@ def workers(wanted: int | None) -> int:
 
 def make_loader(
     samples: Any, batches: Batches | WholeBatches, *, seed: int, num_workers: int, pin_memory: bool = False
-) -> DataLoader:
+) -> DataLoader[Batch]:
     """A DataLoader over ``samples`` (a wrapper) in the order of ``batches``; ``close`` ends its worker processes."""
     return _Loader(
         Keyed(samples, seed),
@@ -123,7 +123,7 @@ def make_loader(
     )
 
 
-class _Loader(DataLoader):
+class _Loader(DataLoader[Batch]):
     """A DataLoader whose worker processes see in ``ended``, a byte that they share with it, when to obey signals."""
 
     def __init__(self, dataset: Any, *, num_workers: int, **kwargs: Any) -> None:

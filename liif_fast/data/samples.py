@@ -20,7 +20,7 @@ from .errors import DataError
 from .folders import ImageFolder, PairedImageFolders
 
 
-class Samples(Dataset):
+class Samples(Dataset[dict[str, Tensor]]):
     """What the wrappers share: ``samples[i]`` as the official ones give it, ``sample`` the same in fewer bytes."""
 
     paired = False  # whether the dataset gives pairs of images
@@ -109,7 +109,7 @@ class Samples(Dataset):
                     f"batch_size 1, or inp_size{'' if self.grid else ' and sample_q'}"
                 )
 
-    def _sizes(self, index: int) -> tuple | None:
+    def _sizes(self, index: int) -> tuple[Any, ...] | None:
         """The file to name, and (height, width) of the image, or of both; None where that is not known. None behind
         the dataset's last image, because repetitions are of the same size."""
         folders = (self.dataset.dataset_1, self.dataset.dataset_2) if self.paired_folders else (self.dataset,)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import chain, convolution, differentiable, fourier_queries, int8, reference, sampling, transforms
 from .checks import check_queries
-from .fourier import FourierHead
+from .fourier import FourierHead as FourierHead
 from .ops import CPU_KERNELS
 from .precision import HALF, as_geometry, fastest_autocast, geometry_dtype
 from .raw_gather import gather_corners
@@ -55,6 +55,12 @@ class Head(NamedTuple):
 
 
 AnyHead: TypeAlias = Head | FourierHead
+
+
+class Colours(Protocol):
+    """Colours at coordinates: ``[B, Q, 2], [B, Q, 2] or None -> [B, Q, O]``; what ``renderer`` gives."""
+
+    def __call__(self, coord: Tensor, cell: Tensor | None = None) -> Tensor: ...
 
 
 def fold(layers: Sequence[tuple[Tensor, Tensor]], channels: int, feat_unfold: bool, cell_decode: bool) -> Head:
@@ -169,7 +175,7 @@ def renderer(
     origin: Sequence[int] = (0, 0),
     local_ensemble: bool = True,
     act_scale: Tensor | None = None,
-) -> Callable[..., Tensor]:
+) -> Colours:
     """``render`` for many calls, with all done that does not depend on the queries: (coord, cell=None) -> colours. No
     gradient.
 

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ def int8_encoder_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if device == "cpu" and torch.bfloat16 in FAST_HALF_CPU else torch.float32
 
 
-def fastest_autocast(device: str) -> contextlib.AbstractContextManager:
+def fastest_autocast(device: str) -> contextlib.AbstractContextManager[Any]:
     """Autocast as it is, except on CPUs that multiply its half precision more slowly than float32: there none."""
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)

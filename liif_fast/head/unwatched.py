@@ -20,7 +20,9 @@ def plain(tensors: Iterable[Tensor | None]) -> bool:
 
 def unwatched(x: Tensor) -> bool:
     """Whether what is done with x ``[B, C, H, W]`` is just computed, in its own dtype."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or transforms.active():
+    if torch.compiler.is_compiling() or transforms.active():
+        return False
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # torch.jit has it from elsewhere
         return False
     if not plain([x]) or x.ndim != 4 or not x.numel() or is_in_torch_dispatch_mode():
         return False

@@ -1,18 +1,16 @@
-"""For type checkers: the kinds of images that ``upscale`` takes, each of which gives the same kind."""
+"""The kinds of pictures that models take, and give back, for type checkers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from typing import Any
-
+if TYPE_CHECKING:  # Pillow takes longer to import than all the rest
     import numpy as np
     from PIL import Image
 
     from .photo import Photo
 
-# subclasses, such as the file that PIL.Image.open gives, become the class itself
+# the kind that comes is the kind that is given back
 Picture = TypeVar("Picture", "Image.Image", "np.ndarray[Any, Any]", Tensor, "Photo")

@@ -38,7 +38,8 @@ def _functions() -> tuple[Any, Any] | None:
     """libtiff's TIFFSetErrorHandler and a handler; None where Pillow hides its libtiff (Windows)."""
     try:
         # a symbol is looked for in the libraries that the module needs, too
-        setter, printer = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler, ctypes.CDLL(None).vsnprintf
+        core = Image.core.__file__  # type: ignore[attr-defined]  # not in its stubs
+        setter, printer = ctypes.CDLL(core).TIFFSetErrorHandler, ctypes.CDLL(None).vsnprintf
     except (AttributeError, OSError, TypeError):
         return None
     setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ from ..images.kinds import Picture
 from ..sizes import Target
 from ..weights import checkpoints, folders
 
-_Model = TypeVar("_Model", bound="ImageInterface")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class ImageInterface(nn.Module):
@@ -71,8 +72,8 @@ class ImageInterface(nn.Module):
             part = None if progress is None else lambda done: progress(done * share)
             return self._upscale_tensor(pixels, target._replace(alpha=alpha), tile, dtype, part)
 
-        made: Picture = pictures.apply(image, enlarge, window)
-        return made
+        enlarged: Picture = pictures.apply(image, enlarge, window)
+        return enlarged
 
     def _upscale_tensor(
         self,
@@ -91,7 +92,7 @@ class ImageInterface(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls: type[_Model],
+        cls,
         name: str | os.PathLike[str],
         *,
         revision: str | None = None,
@@ -100,7 +101,7 @@ class ImageInterface(nn.Module):
         cache_dir: str | os.PathLike[str] | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
-    ) -> _Model:
+    ) -> Self:
         """A model from the Hugging Face Hub (the extra ``hub``), in eval mode.
 
         Args:
@@ -114,7 +115,7 @@ class ImageInterface(nn.Module):
                 no right to read it, no network, no weights in it, damaged ones, or ones of another class than this.
         """
         options = {"cache_dir": cache_dir, "force_download": force_download, "local_files_only": local_files_only}
-        model: _Model = folders.load(name, device, cls, revision=revision, token=token, **options)
+        model: Self = folders.load(name, device, cls, revision=revision, token=token, **options)
         return model
 
     def save_pretrained(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from . import folding, overrides, padding, whole_images
 from .checks import check_features
 from .encoding import encode
 from .rendering import Rendering
+
+if TYPE_CHECKING:
+    from .quantized import QuantizedLIIF
 
 
 @register("liif")
@@ -47,7 +50,7 @@ class LIIF(Rendering):
         feat: the features of the last ``gen_feat``.
     """
 
-    _eight_bit: type[Any]  # QuantizedLIIF, which says so itself
+    _eight_bit: type[QuantizedLIIF]  # which says so itself
 
     feat: Tensor | None
     adds_image = False  # whether colours are added to the image; then ``inp`` are those of the last gen_feat
@@ -132,11 +135,11 @@ class LIIF(Rendering):
         """
         return self._query(feat, coord, cell)
 
-    def _colours(self, hidden, head, size=None, origin=(0, 0)) -> Callable[..., Tensor]:
+    def _colours(self, hidden: Tensor, head: Any, size: Any = None, origin: Any = (0, 0)) -> Callable[..., Tensor]:
         """Inference: [B, h, w, D] -> a function, ([B, Q, 2], cell) -> [B, Q, out_dim]."""
         return functional.renderer(hidden, head, size=size, origin=origin, local_ensemble=self.local_ensemble)
 
-    def _upscale_tensor(self, pixels: Tensor, target: Target, tile, dtype, progress) -> Tensor:
+    def _upscale_tensor(self, pixels: Tensor, target: Target, tile: Any, dtype: Any, progress: Any) -> Tensor:
         if dtype == torch.int8:
             if torch.compiler.is_compiling():
                 raise ValueError("dtype: int8 looks at the image first: compile the upscale of model.quantize(image)")
@@ -145,7 +148,7 @@ class LIIF(Rendering):
             return self.quantize(pixels if len(pixels) else None)._upscale_tensor(pixels, target, tile, None, progress)
         return whole_images.upscale(self, pixels, target, tile, dtype, progress)
 
-    def quantize(self, images: Any = None) -> LIIF:
+    def quantize(self, images: Any = None) -> QuantizedLIIF:
         """A copy for inference whose hidden layers run on 8-bit integers (see ``liif_fast.quantized``).
 
         Args:

@@ -1,29 +1,39 @@
-"""``liif_fast.load`` with the type of what it gives."""
+"""``liif_fast.load`` as type checkers see it; weights, below, know nothing of the classes that they are of."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import torch
 
 from ..weights import checkpoints
-from .baselines.common import ImageModel
-from .liif import LIIF
+
+if TYPE_CHECKING:
+    from .baselines import SRCNN, SRResNet
+    from .liif import LIIF
 
 
-class _Load(Protocol):
-    """A file can hold a baseline too (SRCNN, ...), which no type checker knows: annotate it, or ``typing.cast``."""
+class Load(Protocol):
+    """A LIIF (an LTE is one), but for the baselines that are in the package: a name decides.
 
-    @overload  # a name that comes as a variable is known as LIIF: one of the two must be
+    Of a checkpoint of a baseline its user says what it is: ``typing.cast(SRCNN, liif_fast.load("srcnn.pth"))``.
+    """
+
+    # mypy warns that the same name may come as no more than a str: then it is called a LIIF, as any checkpoint
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, name_or_path: Literal["small-srcnn-x4", "srcnn-x4-open"], device: torch.device | str | None = None
+    ) -> SRCNN: ...
+
+    @overload
     def __call__(  # type: ignore[overload-overlap]
         self,
-        name_or_path: Literal["small-srcnn-x4", "small-srgan-x4", "srcnn-x4-open", "srresnet-x4-open", "srgan-x4-open"],
+        name_or_path: Literal["small-srgan-x4", "srgan-x4-open", "srresnet-x4-open"],
         device: torch.device | str | None = None,
-        *,
-        spec: Mapping[str, Any] | None = None,
-    ) -> ImageModel: ...
+    ) -> SRResNet: ...
+
     @overload
     def __call__(
         self,
@@ -34,4 +44,4 @@ class _Load(Protocol):
     ) -> LIIF: ...
 
 
-load: _Load = checkpoints.load
+load: Load = checkpoints.load

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.methods import replaced
-from ..head import functional, sampling
+from ..head import sampling
+from ..head.precision import geometry_dtype
 
 if TYPE_CHECKING:
     from .liif import LIIF
@@ -73,7 +74,7 @@ def renderer(
     model: LIIF,
     inp: Tensor,
     size: sampling.Sampling,
-    precision: Callable[[], contextlib.AbstractContextManager],
+    precision: Callable[[], contextlib.AbstractContextManager[Any]],
     whole: bool,
 ) -> Piece:
     """As ``parts.encode_part``, by the model's methods: ``[B, 3, H, W] -> spans -> [B, O, rows, columns]``.
@@ -123,5 +124,5 @@ def _image(model: LIIF, colours: Tensor, coord: Tensor, width: int) -> Tensor:
         raise ValueError(
             f"{type(model).__name__}: colours {[*coord.shape[:2], 'O']} are wanted from its own methods, got {got}"
         )
-    colours = colours.to(functional.geometry_dtype(colours.dtype))
+    colours = colours.to(geometry_dtype(colours.dtype))
     return colours.transpose(1, 2).unflatten(-1, (-1, width))

@@ -76,7 +76,7 @@ def encode_part(
     whole = tuple(in_size) == tuple(inp.shape[-2:])
     with half_precision(inp.device.type, fast):
         feat = model._encode(inp) if encoder is None else encode(model, inp, encoder)
-        options: dict[str, Any] = {"dtype": functional.geometry_dtype(feat.dtype), "device": feat.device}
+        options: dict[str, Any] = {"dtype": precision.geometry_dtype(feat.dtype), "device": feat.device}
         map_size = tuple(feat.shape[2:])
         same_size = map_size == tuple(inp.shape[-2:])
         if not whole and (head is None or not same_size):
@@ -116,6 +116,6 @@ def encode_part(
     return render
 
 
-def half_precision(device: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
+def half_precision(device: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
     """Autocast for a half-precision dtype; for others, whatever holds outside."""
     return torch.autocast(device, dtype=dtype) if dtype in HALF else contextlib.nullcontext()

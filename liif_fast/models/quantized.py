@@ -160,7 +160,7 @@ class QuantizedLIIF(LIIF):
             largest.append(h.amax())
         return torch.stack(largest).float() if largest else self.act_scale.new_zeros(0)
 
-    def _colours(self, hidden, head, size=None, origin=(0, 0)) -> Callable[..., Tensor]:
+    def _colours(self, hidden: Tensor, head: Any, size: Any = None, origin: Any = (0, 0)) -> Callable[..., Tensor]:
         # looking at values waits for the device, which a CUDA graph cannot record and a compiler cannot trace
         if torch.compiler.is_compiling():
             torch._assert_async((self.act_scale > 0).all(), _NOT_CALIBRATED)  # false for NaN

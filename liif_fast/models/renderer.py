@@ -129,7 +129,7 @@ class Renderer:
             return False
         return not any(map(folding.hooked, parts))
 
-    def _describe(self, inp: Tensor, parts: list[nn.Module]) -> tuple:
+    def _describe(self, inp: Tensor, parts: list[nn.Module]) -> tuple[object, ...]:
         state = [t for m in parts for of in (m._parameters, m._buffers) for t in of.values() if t is not None]
         return (
             tuple(inp.shape), inp.dtype, inp.device,

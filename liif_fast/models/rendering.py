@@ -21,7 +21,7 @@ from .stream import Stream
 class Rendering(ImageInterface):
     """The methods of ``LIIF`` that make whole images; ``self`` is one."""
 
-    if TYPE_CHECKING:  # nn.Module's says nothing
+    if TYPE_CHECKING:  # nn.Module's returns Any
 
         def __call__(self, inp: Tensor, coord: Tensor, cell: Tensor | None = None) -> Tensor: ...
 

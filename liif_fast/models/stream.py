@@ -10,7 +10,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -73,10 +73,21 @@ class Stream(Iterator[Picture]):
         )  # threads hold the work, not the stream
         self._work.start()
 
-    frames = property(lambda self: self._moving.frames)
-    frames_reused = property(lambda self: self._moving.frames_reused)
-    tiles = property(lambda self: self._moving.tiles)
-    tiles_reused = property(lambda self: self._moving.tiles_reused)
+    @property
+    def frames(self) -> int:
+        return self._moving.frames
+
+    @property
+    def frames_reused(self) -> int:
+        return self._moving.frames_reused
+
+    @property
+    def tiles(self) -> int:
+        return self._moving.tiles
+
+    @property
+    def tiles_reused(self) -> int:
+        return self._moving.tiles_reused
 
     def __next__(self) -> Picture:
         if not self._stop.alive:
@@ -88,8 +99,7 @@ class Stream(Iterator[Picture]):
                 raise found.error
             raise StopIteration
         try:
-            made: Picture = found()
-            return made
+            return cast(Picture, found())
         except BaseException:
             self.close()
             raise

@@ -181,7 +181,7 @@ class Comparison:
 
 def compare(
     methods: Sequence[Method],
-    data: Sequence[str | PathLike],
+    data: Sequence[str | PathLike[str]],
     scales: Sequence[float],
     plot: Sequence[float] = (),
     protocol: str = "benchmark",
@@ -246,7 +246,7 @@ def applies(method: Method, scale: float) -> bool:
     return method.scale is None or method.scale == scale
 
 
-def data_names(data: Sequence[str | PathLike]) -> dict[str, str]:
+def data_names(data: Sequence[str | PathLike[str]]) -> dict[str, str]:
     """Folders by short names: their own, or their parents' for one called HR; ValueError for the same folder twice."""
     names: dict[str, str] = {}
     seen = set()

@@ -129,7 +129,7 @@ class Report:
 
 def evaluate(
     upscale_fn: Upscaler,
-    data: str | PathLike,
+    data: str | PathLike[str],
     scale: float,
     protocol: str = "benchmark",
     lr: str = "auto",
@@ -171,7 +171,7 @@ def evaluate(
     return Report(tuple(rows), scale, protocol, found[0].source, found[0].where, with_niqe)
 
 
-def check_arguments(data: str | PathLike, scale: float, protocol: str = "benchmark", lr: str = "auto") -> None:
+def check_arguments(data: str | PathLike[str], scale: float, protocol: str = "benchmark", lr: str = "auto") -> None:
     """Raises what `evaluate` would (ValueError, FileNotFoundError) before it looks for images."""
     metrics.border(protocol, scale)  # reports a bad protocol or scale
     pairs.check(data, lr)

@@ -12,7 +12,9 @@ A fractional scale is rounded up for the border.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -134,7 +136,7 @@ def describe_ssim(scale: float) -> str:
     return f"SSIM on Y of 8-bit images, border {border('y', scale)}, Gaussian {SSIM_WINDOW}x{SSIM_WINDOW}, sigma 1.5"
 
 
-def _torchmetrics_ssim():
+def _torchmetrics_ssim() -> Callable[..., Any]:
     try:
         from torchmetrics.functional.image import structural_similarity_index_measure
     except ImportError as error:

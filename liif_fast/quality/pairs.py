@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Pair:
         return _REDUCE[self.source](hr, self.low_size) if self.lr_file is None else _read(self.lr_file), hr
 
 
-def find(data: str | PathLike, scale: float, lr: str = "auto") -> list[Pair]:
+def find(data: str | PathLike[str], scale: float, lr: str = "auto") -> list[Pair]:
     """The pairs of a folder, by name; all have one source. Only the files' headers are read.
 
     Raises:
@@ -100,7 +101,7 @@ def find(data: str | PathLike, scale: float, lr: str = "auto") -> list[Pair]:
     return _match(hr_files, lr_folder, scale)
 
 
-def check(data: str | PathLike, lr: str = "auto") -> None:
+def check(data: str | PathLike[str], lr: str = "auto") -> None:
     """Raises what `find` would (ValueError, FileNotFoundError) before it looks for images."""
     if lr not in LR_SOURCES:
         raise ValueError(f"lr must be one of {', '.join(LR_SOURCES)}, got {shown(lr)}")
@@ -185,7 +186,7 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _opened(file: Path):
+def _opened(file: Path) -> Iterator[Any]:
     try:
         with opened(file) as image:
             yield image

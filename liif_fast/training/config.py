@@ -39,7 +39,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from .. import registry
 from ..base.shown import named, shown
@@ -106,7 +106,14 @@ class EvalConfig:
     eval_bsize: int | None = None
 
 
-def load_config(path: str | os.PathLike[str], kind: type = Config) -> Any:
+_Kind = TypeVar("_Kind", Config, EvalConfig)
+
+
+@overload
+def load_config(path: str | os.PathLike[str]) -> Config: ...
+@overload
+def load_config(path: str | os.PathLike[str], kind: type[_Kind]) -> _Kind: ...
+def load_config(path: str | os.PathLike[str], kind: type[Any] = Config) -> Any:
     """Read and check a YAML file.
 
     Args:

@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "adversarial_weight": 1e-3,
     "pixel_weight": 0.0,
 }
-Autocast = Callable[[], contextlib.AbstractContextManager]
+Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
 class Critic:
@@ -55,7 +55,7 @@ class Critic:
         self,
         spec: Mapping[str, Any],
         milestones: Mapping[str, Any] | None,
-        pixel_loss: Callable,
+        pixel_loss: Callable[..., Tensor],
         gt_norm: tuple[Tensor, Tensor],
         device: torch.device,
     ) -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ class Journal:
         image.save(data, "PNG")
         self._written(lambda: weight_files.write(self.folder / name, data.getvalue()))
 
-    def _written(self, action) -> None:
+    def _written(self, action: Callable[[], object]) -> None:
         try:
             action()
         except OSError as error:

@@ -21,7 +21,9 @@ def make_optimizer(parameters: Iterable[nn.Parameter], spec: Mapping[str, Any]) 
     return OPTIMIZERS[spec["name"]](list(parameters), **spec["args"])
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, multi_step_lr: Mapping[str, Any] | None):
+def make_schedule(
+    optimizer: torch.optim.Optimizer, multi_step_lr: Mapping[str, Any] | None
+) -> torch.optim.lr_scheduler.MultiStepLR | None:
     """MultiStepLR, to be stepped after every epoch; None: the rate stays."""
     return None if multi_step_lr is None else torch.optim.lr_scheduler.MultiStepLR(optimizer, **multi_step_lr)
 

@@ -29,7 +29,7 @@ from .optimizer import make_optimizer, make_schedule
 from .step import LOSSES, half_precision, hash_seed, norm_tensors
 
 _log = logging.getLogger(__name__)
-Loader = DataLoader | on_device.OnDevice
+Loader = DataLoader[dict[str, torch.Tensor]] | on_device.OnDevice
 
 
 @dataclass

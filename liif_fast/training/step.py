@@ -200,7 +200,7 @@ class Step:
         if self.critic is not None:
             yield from self.critic.discriminator.buffers()
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)

@@ -30,7 +30,10 @@ from . import hub, pretrained, savable, state_dicts
 from . import sets as weight_sets
 from .files import first_line, said_of
 from .savable import data_norm_of, state_of
-from .state_dicts import CheckpointError, Contents, State, UnknownModelError, some
+from .sets import State
+from .state_dicts import CheckpointError as CheckpointError
+from .state_dicts import Contents, some
+from .state_dicts import UnknownModelError as UnknownModelError
 
 FORMAT = 1
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -62,7 +65,9 @@ def load(
 
     Returns:
         The nn.Module, of the class that its spec names, in the file's dtype (float32 for weights that are in the
-        package), with ``data_norm`` set to what its images need.
+        package), with ``data_norm`` set to what its images need. ``liif_fast.load`` is a LIIF to type checkers (an LTE
+        is one), but for the baselines whose names are in the package; of a checkpoint of a baseline say what it is:
+        ``typing.cast(liif_fast.baselines.SRCNN, liif_fast.load("srcnn.pth"))``.
 
     Raises:
         UnknownModelError: no such file or name. CheckpointError: a file that is damaged, that would need code to be

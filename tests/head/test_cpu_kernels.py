@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cpu_paths import COMPILED, PATHS, WHY, exact, forced, sample
-from liif_fast.reference import make_coord
 
 from liif_fast.head import ops
+from liif_fast.reference import make_coord
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason=WHY)
 LIB = torch.ops.liif_fast

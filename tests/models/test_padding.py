@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from liif_fast.reference import make_coord
 from torch import nn
 
 import liif_fast
 from liif_fast.models import padding, tiles
+from liif_fast.reference import make_coord
 from liif_fast.weights import checkpoints
 
 IMNET = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": [16, 16]}}

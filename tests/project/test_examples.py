@@ -66,8 +66,8 @@ def test_folder_goes_on_behind_what_it_cannot_read(tmp_path):
     done = run(tmp_path, "folder.py", "photos", "large", "--model", "small-liif")
     assert done.returncode == 1
     assert "b.png: cannot identify image file" in done.stderr
-    assert sorted(path.name for path in (tmp_path / "large").iterdir()) == ["a.png", "c.png"]
-    with Image.open(tmp_path / "large" / "c.png") as large:
+    assert sorted(path.name for path in (tmp_path / "large").iterdir()) == ["a.png.png", "c.jpg.png"]
+    with Image.open(tmp_path / "large" / "c.jpg.png") as large:
         assert large.size == (40, 32)
     (tmp_path / "photos" / "b.png").unlink()
     done = run(tmp_path, "folder.py", "photos", "large", "--model", "small-liif")

@@ -9,9 +9,9 @@ import safetensors.torch
 import small_encoders
 import swinir_weights
 import torch
-from liif_fast.encoders import SwinIR
 
 import liif_fast
+from liif_fast.encoders import SwinIR
 from liif_fast.weights import architectures, checkpoints, state_dicts
 
 EDSR = {"name": "edsr-baseline", "args": {"n_resblocks": 1, "no_upsampling": True}}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import int8, ops
+from .. import int8, plain
 from . import choices, render
 from .configs import KINDS, WIDTHS, Config, candidates, family
 
@@ -89,7 +89,7 @@ def _problem(kind: str, D: int, queries: int, device: torch.device):
         return render.render_int8, int8.render_int8, (
             hidden, coord, cell, w_pos, *layers, w_out, b_out, size, (0, 0), True
         )  # fmt: skip
-    return render.render, ops.PLAIN["render"], (
+    return render.render, plain.PLAIN["render"], (
         hidden, coord, cell, w_pos, w_mlp, b_mlp, w_out, b_out, size, (0, 0), True
     )  # fmt: skip
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...head.kept import Kept
+from ...sizes import Target
 from ...weights.state_dicts import default_norm
 from .. import overrides
 from ..image_interface import ImageInterface
@@ -43,6 +44,10 @@ class ImageModel(ImageInterface):
     def render(self, inp: Tensor, size: Sequence[int]) -> Tensor:
         """``[B, 3, h, w]`` normalised -> ``[B, 3, *size]`` normalised, with gradients when they are enabled."""
         raise NotImplementedError
+
+    if TYPE_CHECKING:  # nn.Module's returns Any
+
+        def __call__(self, inp: Tensor, coord: Tensor, cell: Tensor) -> Tensor: ...
 
     # --- the interface of training and validation ---
 
@@ -80,7 +85,7 @@ class ImageModel(ImageInterface):
 
     # --- images and files ---
 
-    def _upscale_tensor(self, pixels, target, tile, dtype, progress) -> Tensor:
+    def _upscale_tensor(self, pixels: Tensor, target: Target, tile: Any, dtype: Any, progress: Any) -> Tensor:
         if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype: {self.name} runs in float32, bfloat16 or float16, got {dtype}")
         for given, name in ((target.window is not None, "window"), (target.point, "point")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -97,6 +99,10 @@ class EDSR(nn.Module):
     def in_channels(self) -> int | None:
         """Of the images; None if the first layer does not tell."""
         return getattr(getattr(self.head, "0", None), "in_channels", None)
+
+    if TYPE_CHECKING:  # nn.Module's returns Any
+
+        def __call__(self, x: Tensor) -> Tensor: ...
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.head(x)

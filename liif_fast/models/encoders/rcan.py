@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from ...registry import register
@@ -87,6 +89,10 @@ class RCAN(nn.Module):
     def in_channels(self) -> int | None:
         """Of the images; None if the first layer does not tell."""
         return getattr(getattr(self.head, "0", None), "in_channels", None)
+
+    if TYPE_CHECKING:  # nn.Module's returns Any
+
+        def __call__(self, x: Tensor) -> Tensor: ...
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.head(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -95,6 +97,10 @@ class RDN(nn.Module):
         for r in [2, 2] if scale == 4 else [scale]:
             layers += [conv(width if not layers else growth, growth * r * r, kernel_size), nn.PixelShuffle(r)]
         return nn.Sequential(*layers, conv(growth, 3, kernel_size))
+
+    if TYPE_CHECKING:  # nn.Module's returns Any
+
+        def __call__(self, x: Tensor) -> Tensor: ...
 
     def forward(self, x: Tensor) -> Tensor:
         shallow = self.SFENet1(x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -202,6 +202,10 @@ class SwinIR(nn.Module):
     def in_channels(self) -> int | None:
         """Of the images; None if the first layer does not tell."""
         return getattr(self.conv_first, "in_channels", None)
+
+    if TYPE_CHECKING:  # nn.Module's returns Any
+
+        def __call__(self, x: Tensor) -> Tensor: ...
 
     def forward(self, x: Tensor) -> Tensor:
         whole = padding.padded(x, self.window_size)

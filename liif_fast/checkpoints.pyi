@@ -1,0 +1,2 @@
+# for type checkers: at run time an alias (see __init__.py)
+from .weights.checkpoints import *
