@@ -47,7 +47,7 @@ COMMON += ["-fno-fast-math", "-ffp-contract=off"]
 COMMON += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"] if "clang" not in os.environ.get("CXX", "") else []
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
-INSTRUCTION_SETS = {
+X86 = {
     "kernels_avx2.cpp": AVX2,
     "kernels_avx_vnni.cpp": AVX2,
     "kernels_avx512.cpp": AVX512,
@@ -55,6 +55,13 @@ INSTRUCTION_SETS = {
     "kernels_avx512_vnni.cpp": [*AVX512, "-mavx512vnni"],
     "kernels_amx.cpp": [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
 }
+ARM64 = {
+    "kernels_neon.cpp": ["-march=armv8-a"],
+    "kernels_neon_dotprod.cpp": ["-march=armv8.2-a+dotprod"],
+    "kernels_neon_i8mm.cpp": ["-march=armv8.2-a+i8mm"],
+    "kernels_neon_bf16.cpp": ["-march=armv8.2-a+bf16"],
+}
+INSTRUCTION_SETS = {"x86_64": X86, "AMD64": X86, "aarch64": ARM64, "arm64": ARM64}.get(platform.machine(), {})
 
 # no one waits for these kernels but the compiler; a release has none
 FOR_TESTS = ["-DLIIF_FAST_SKIP"] if RELEASE else ["-Os", "-Wno-psabi"]
@@ -165,7 +172,7 @@ class BuildKernels(build_ext):
             return target
         name = os.path.basename(source)
         path = name.removeprefix("kernels_").removesuffix(".cpp")
-        special = INSTRUCTION_SETS.get(name, []) if platform.machine() in ("x86_64", "AMD64") else []
+        special = INSTRUCTION_SETS.get(name, [])
         always = FOR_TESTS if name.startswith("kernels_plain") else []
 
         def run(flags: list[str]) -> None:

@@ -24,7 +24,7 @@
 //
 // Below the line everything is compiled once for each instruction set: kernels_*.cpp include those templates inside an
 // anonymous namespace. T: hidden's type. V: a vector class (vec_portable.h; vec_avx2.h and vec_avx512.h, which share
-// vec_x86.h). K: a kind of arithmetic (kinds.h, kinds_vnni.h, or the kernels_*.cpp that alone has it).
+// vec_x86.h; vec_neon.h). K: a kind of arithmetic (kinds.h, kinds_vnni.h, or the kernels_*.cpp that alone has it).
 //
 // ---- forward: render<K, T> for queries [begin, end) ----
 //
@@ -47,7 +47,7 @@
 //
 // Kinds differ in what an activation is between layers:
 //    Float            float32, float64                  as it is (other features are widened as they are loaded)
-//    BFloat16         bfloat16, avx512_bf16             rounded to bfloat16
+//    BFloat16         bfloat16, *_bf16                  rounded to bfloat16
 //    Fixed16          bfloat16, *_vnni                  16-bit integers and one scale for each row (K::quantize), which
 //                                                       is known when a row is complete: `dynamic`
 //    Int8             render_int8                       0..255, scales given; the roundings are in render.cpp
@@ -79,22 +79,24 @@
 // The backward passes of corner_gather and of gather_corners, which has no ReLU and no w_pos, enter at scatter.h.
 // b_out's gradient is a plain sum, which Python takes.
 //
-// ---- to add an instruction set NEW of x86 (elsewhere setup.py and supported() know the portable path alone) ----
+// ---- to add an instruction set NEW of x86 or of aarch64 (elsewhere there is the portable path alone) ----
 //
-//   1. kernels_NEW.cpp, on the pattern of kernels_avx512.cpp: a vector class (that of another path, or vec_NEW.h with
-//      what the head of kinds.h lists), kPath, kinds.h, the kinds, and path_NEW with &FloatKernels::training<K> or
-//      inference<K> for each. Leave null what it does no faster: the best path below it is used there. A new kind gives
-//      what the head of head_tile.h lists; out of Float, Quantized or Fixed (kinds.h) it needs only dot and put.
-//      rows must divide kBlockRows, and panel x N the 64 columns to whose multiple rows are padded.
-//      Another order of packed weights: Element below, and where parameters.h and render.cpp choose by it.
-//   2. path_NEW among the declarations below; in paths.cpp its place in kPaths (from slow to fast) and its bit in
-//      supported(), which is that place: CPUID's flags, and that the system saves the registers.
+//   1. kernels_NEW.cpp, on the pattern of kernels_avx512.cpp or kernels_neon.cpp: a vector class (that of another path,
+//      or vec_NEW.h with what the head of kinds.h lists), kPath, kinds.h, the kinds, and path_NEW with
+//      &FloatKernels::training<K> or inference<K> for each. Leave null what it does no faster: the best path below it
+//      is used there. A new kind gives what the head of head_tile.h lists; out of Float, Quantized or Fixed (kinds.h)
+//      it needs only dot and put. rows must divide kBlockRows, and panel x N the 64 columns to whose multiple rows are
+//      padded. Another order of packed weights: Element below, and where parameters.h and render.cpp choose by it.
+//   2. path_NEW among the declarations below; in paths.cpp its place in its architecture's kPaths (from slow to fast)
+//      and its bit in supported(), which is that place: of x86 CPUID's flags, and that the system saves the registers;
+//      of aarch64 what the system says.
 //   3. setup.py, INSTRUCTION_SETS: the flags for kernels_NEW.cpp. By a compiler that does not know them the file is
 //      compiled with LIIF_FAST_SKIP, and must then give a table of nulls: LIIF_NO_KERNELS.
 //   4. The name is then one for LIIF_FAST_CPU and cpu_use, and `liif-fast doctor` lists it. By an ending in "vnni"
 //      Python knows that bfloat16 features are multiplied as integers (integer_bfloat16 in liif_fast/head/ops.py).
 //   5. Tests take their paths from what the processor offers (tests/helpers/cpu_paths.py): on one that has NEW,
-//      test_cpu_kernels, test_decode and test_quantized run it against exact results with nothing to add.
+//      test_cpu_kernels, test_decode and test_quantized run it against exact results with nothing to add. Without such
+//      a processor: tools/aarch64 builds and tests in an emulator.
 //   Matrix units of another type (AMX-FP16): its product in Tiles, a kind in tile_kinds.h, a table in tile_paths.h.
 //
 // Plain data below: files compiled with different instruction sets include it, so no function here may be instantiated
@@ -236,6 +238,7 @@ struct PathKernels {
 };
 
 extern const PathKernels path_portable, path_avx2, path_avx_vnni, path_avx512, path_avx512_vnni, path_avx512_bf16;
+extern const PathKernels path_neon, path_neon_dotprod, path_neon_i8mm, path_neon_bf16;
 extern const PathKernels path_amx_bf16, path_amx_int8, path_plain_amx_bf16, path_plain_amx_int8;
 extern const GatherKernel<double> gather_double;
 extern const HeadKernel<double> head_double;
@@ -248,10 +251,12 @@ const GatherKernel<float>& gather_kernel();
 
 }  // namespace liif
 
-// Files for x86's instruction sets leave their kernels out on other processors, and where the compiler does not know
-// the instructions (setup.py).
+// Files for an architecture's instruction sets leave their kernels out on other processors, and where the compiler does
+// not know the instructions (setup.py).
 #if defined(__x86_64__) && !defined(LIIF_FAST_SKIP)
 #define LIIF_X86_PATHS
+#elif defined(__aarch64__) && !defined(LIIF_FAST_SKIP)
+#define LIIF_ARM_PATHS
 #endif
 #define LIIF_NO_KERNELS(name) \
   const liif::PathKernels liif::path_##name = {#name, nullptr, nullptr, nullptr, nullptr};

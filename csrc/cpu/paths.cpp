@@ -15,15 +15,25 @@
 #if defined(__x86_64__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace liif {
 namespace {
 
 // From the slowest to the fastest; a later one is used where it has a kernel.
+#if defined(__aarch64__)
+const PathKernels* const kPaths[] = {&path_portable,       &path_neon,      &path_neon_dotprod,
+                                     &path_neon_i8mm,      &path_neon_bf16, &path_plain_amx_int8,
+                                     &path_plain_amx_bf16};
+#else
 const PathKernels* const kPaths[] = {&path_portable,    &path_avx2,        &path_avx_vnni, &path_avx512,
                                      &path_avx512_vnni, &path_avx512_bf16, &path_amx_int8, &path_amx_bf16,
                                      &path_plain_amx_int8, &path_plain_amx_bf16};
+#endif
 constexpr int kPathCount = int(sizeof kPaths / sizeof *kPaths), kOnRequest = kPathCount - 2;
 const char* g_no_amx = nullptr;  // why not, on a processor that has it
 
@@ -92,6 +102,30 @@ unsigned supported() {
 // vdpbf16ps starts once in two cycles on Intel's processors (measured on family 6 model 207), float32's multiply-add
 // and vpdpwssd twice in one; AMD's do as many of each.
 bool slow_bf16() { return Registers(0, 0).ebx == 0x756e6547; }  // "Genu"
+#elif defined(__aarch64__)
+// Whether there are FEAT_DotProd, FEAT_I8MM and FEAT_BF16: a bit each, from the lowest on.
+unsigned features() {
+#if defined(__linux__)
+  // HWCAP_ASIMDDP; HWCAP2_I8MM and HWCAP2_BF16: headers of an older system do not name them
+  return unsigned((getauxval(AT_HWCAP) >> 20 & 1) | (getauxval(AT_HWCAP2) >> 13 & 3) << 1);
+#elif defined(__APPLE__)
+  unsigned bits = 0, bit = 1;
+  for (const char* name : {"FEAT_DotProd", "FEAT_I8MM", "FEAT_BF16"}) {
+    int there = 0;
+    size_t size = sizeof there;
+    const bool known = sysctlbyname((std::string("hw.optional.arm.") + name).c_str(), &there, &size, nullptr, 0) == 0;
+    if (known && there) bits |= bit;
+    bit *= 2;
+  }
+  return bits;
+#else
+  return 0;
+#endif
+}
+
+// Bit i: the processor supports kPaths[i].
+unsigned supported() { return everywhere() | 1u << 1 | features() << 2; }
+bool slow_bf16() { return false; }
 #else
 unsigned supported() { return everywhere(); }
 bool slow_bf16() { return false; }

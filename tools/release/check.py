@@ -15,6 +15,7 @@ import argparse
 import io
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -25,7 +26,10 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATHS = ("portable", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+PATHS = {
+    "x86_64": ("portable", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
+    "aarch64": ("portable", "neon", "neon_dotprod", "neon_i8mm", "neon_bf16"),
+}
 NEEDED = (
     "CHANGELOG.md",
     "Makefile",
@@ -56,7 +60,9 @@ def main() -> None:
     for path in files:
         (check_sdist if path.suffix == ".gz" else check_wheel)(path)
     for python in args.pythons:
-        install([path for path in files if path.suffix == ".whl"], python, args.torch)
+        # the wheel for another architecture is tested by what made it (tools/aarch64)
+        here = [path for path in files if path.stem.endswith(("-any", platform.machine()))]
+        install(here, python, args.torch)
 
 
 def want(good: bool, message: str) -> None:
@@ -85,11 +91,11 @@ def check_wheel(path: Path) -> None:
             want((python, abi) == ("cp310", "abi3"), f"{path.name} is not for every Python from 3.10 on")
             want(system.startswith("manylinux_2_28_"), f"{path.name} is not manylinux_2_28")
             want(libraries == ["liif_fast/_C.abi3.so"], f"{path.name} has {libraries}")
-            check_library(path, wheel.read(libraries[0]))
+            check_library(path, system, wheel.read(libraries[0]))
     print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
 
 
-def check_library(path: Path, content: bytes) -> None:
+def check_library(path: Path, system: str, content: bytes) -> None:
     from elftools.elf.elffile import ELFFile  # auditwheel's own dependency
 
     audit = [sys.executable, "-m", "auditwheel", "show", "--json", path]
@@ -104,9 +110,10 @@ def check_library(path: Path, content: bytes) -> None:
     undefined = [s.name for s in elf.get_section_by_name(".dynsym").iter_symbols() if s["st_shndx"] == "SHN_UNDEF"]
     python = [name for name in undefined if re.match(r"_?Py[A-Z_]", name)]
     want(not python, f"{path.name} uses Python's {python}")
-    if path.stem.endswith("x86_64"):
-        absent = [name for name in PATHS if f"\0{name}\0".encode() not in content]
-        want(not absent, f"{path.name} knows no {absent}")
+    machine = system.removeprefix("manylinux_2_28_")
+    want(machine in PATHS, f"{path.name} is for {machine}, whose paths are not known here")
+    absent = [name for name in PATHS[machine] if f"\0{name}\0".encode() not in content]
+    want(not absent, f"{path.name} knows no {absent}")
 
 
 def install(wheels: list[Path], python: str, torch: list[str]) -> None:
