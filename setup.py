@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
 
 ROOT = Path(__file__).resolve().parent
@@ -112,6 +114,15 @@ def jobs() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Modules(build_py):
+    """Copies the modules that there are: what an earlier build left, modules that are gone and its library, goes."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib, "liif_fast"), ignore_errors=True)
+        super().run()
+
+
 class BuildKernels(build_ext):
     """Compiles the files in parallel, each with the flags of its instruction set."""
 
@@ -167,22 +178,23 @@ class BuildKernels(build_ext):
             self.spawn([nvcc, *NVCC, *architecture_flags(nvcc), "-c", source, "-o", target])
             return target
         (target,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
-        sources = [source, __file__, *headers]
-        if not self.force and os.path.exists(target) and os.path.getmtime(target) > max(map(os.path.getmtime, sources)):
-            return target
         name = os.path.basename(source)
         path = name.removeprefix("kernels_").removesuffix(".cpp")
         special = INSTRUCTION_SETS.get(name, [])
         always = FOR_TESTS if name.startswith("kernels_plain") else []
+        common = [*COMMON, *(f"-isystem{d}" for d in ext.include_dirs), *always]
+        stamp = Path(f"{target}.flags")  # how the object was made: another compiler or other flags make another
 
         def run(flags: list[str]) -> None:
-            includes = [f"-isystem{d}" for d in ext.include_dirs]
-            self.compiler.compile(
-                [source], output_dir=self.build_temp, extra_postargs=[*COMMON, *includes, *always, *flags]
-            )
+            stamp.unlink(missing_ok=True)
+            self.compiler.compile([source], output_dir=self.build_temp, extra_postargs=[*common, *flags])
+            stamp.write_text(self.command([*common, *flags]), encoding="utf-8")
 
+        newest = max(map(os.path.getmtime, [source, __file__, *headers]))
+        there = not self.force and stamp.is_file() and os.path.exists(target) and os.path.getmtime(target) > newest
         try:
-            run(special)
+            if not there or stamp.read_text(encoding="utf-8") != self.command([*common, *special]):
+                run(special)
             outcome.paths += [path] if special else []
         except CompileError:
             if not special:
@@ -190,6 +202,9 @@ class BuildKernels(build_ext):
             outcome.left_out.append(path)
             run(["-DLIIF_FAST_SKIP"])
         return target
+
+    def command(self, flags: list[str]) -> str:
+        return shlex.join([*getattr(self.compiler, "compiler_so_cxx", self.compiler.compiler_so), *flags])
 
 
 class Wheel(bdist_wheel):
@@ -268,7 +283,7 @@ def kernels() -> list[Extension]:
 extensions = kernels()
 setup(
     ext_modules=extensions,
-    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
+    cmdclass={"build_py": Modules, "build_ext": BuildKernels, "bdist_wheel": Wheel},
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if extensions else {},
     long_description=readme.long_description(ROOT),
     long_description_content_type="text/markdown",

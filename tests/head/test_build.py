@@ -141,6 +141,37 @@ def test_a_wheels_name_and_the_last_line_say_what_was_built(tree, case, environm
 
 
 @needs_compiler
+def test_a_second_build_has_nothing_of_the_first_that_is_gone(tree):
+    """Modules that were deleted since, and a library that this build could not make."""
+    without_kernels(tree)
+    gone = tree / "liif_fast" / "gone.py"
+    gone.write_text("")
+    assert build(tree, "bdist_wheel").returncode == 0
+    gone.unlink()
+    (tree / "csrc" / "module.cpp").write_text("no C++\n")
+    process = build(tree, "bdist_wheel", "--dist-dir", "second")
+    assert process.returncode == 0, process.stderr
+    (wheel,) = (tree / "second").iterdir()
+    assert "0pure_python_compile_failed" in wheel.name
+    with zipfile.ZipFile(wheel) as file:
+        assert not {"liif_fast/gone.py", "liif_fast/_C.abi3.so"} & set(file.namelist())
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="another instruction set")
+def test_a_better_compiler_makes_what_the_first_did_not_know(tree):
+    """Objects are those of the compiler and the flags that are asked for; what is kept is named all the same."""
+    without_kernels(tree)
+    source = tree / "csrc" / "kernels_avx2.cpp"
+    source.write_text("#ifndef KNOWN\n#ifndef LIIF_FAST_SKIP\n#error unknown\n#endif\n#endif\n")
+    assert "without avx2" in build(tree).stderr.splitlines()[-1]
+    for _ in range(2):  # made, and then kept
+        last = build(tree, CXX=f"{os.environ.get('CXX', 'g++')} -DKNOWN").stderr.splitlines()[-1]
+        assert "; for avx2 and any processor" in last
+        assert "without avx2" not in last
+
+
+@needs_compiler
 def test_an_isolated_build_finds_the_torch_of_the_environment(tree, tmp_path):
     """As pip runs it: packages of the environment hidden, a package index not needed."""
     without_kernels(tree)

@@ -26,7 +26,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--look", action="store_true", help="only what is seen at once: tree, version, changelog, tag")
     parser.add_argument("--ci-passed", action="store_true", help="do not run .ci/run again")
-    parser.add_argument("--pythons", nargs="+", default=[], help="interpreters into which each wheel is installed")
+    parser.add_argument(
+        "--pythons", nargs="+", default=[sys.executable], help="interpreters; each wheel is installed for each of them"
+    )
     parser.add_argument("--torch", nargs="+", default=["torch==2.13.0"], help="what is installed there before")
     args = parser.parse_args()
 
@@ -44,8 +46,7 @@ def main() -> int:
         step("tools/release/wheels.sh")
         if os.environ.get("CUDA_HOME") or shutil.which("nvcc"):
             step("tools/release/wheels.sh", "cuda")
-        into = ["--pythons", *args.pythons, "--torch", *args.torch] if args.pythons else []
-        step(python, "tools/release/check.py", "dist", *into)
+        step(python, "tools/release/check.py", "dist", "--pythons", *args.pythons, "--torch", *args.torch)
     print("release: left to do, by a person:")
     for line in left(ROOT, version):
         print(f"  {line}")

@@ -46,7 +46,7 @@ if [ "$kind" = cuda ]; then
   cuda=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/cu\1\2/p')
   sed -i "s/^version = \".*\"/version = \"$version+$cuda\"/" pyproject.toml
 else
-  rm -f "$root/dist/liif_fast-$version"[.-]*
+  rm -f "$root/dist/liif_fast-$version"[.+-]* # an earlier commit's, that with CUDA kernels too
   cp "$work/sdist"/*.tar.gz "$root/dist"
   wheel none
   mv "$work/raw"/*-py3-none-any.whl "$root/dist"
