@@ -29,10 +29,16 @@ def main() -> None:
     args = parser.parse_args()
     if (args.scale is None) == (args.size is None):
         parser.error("one of --scale and --size is wanted")
+    if args.output.exists():
+        parser.error(f"{args.output}: is there already; give another name")
+    if args.output.suffix.lower() not in Image.registered_extensions():
+        parser.error(f"{args.output}: a name that ends in .png, .jpg, ... is wanted")
 
     model = liif_fast.load(args.model)
     with Image.open(args.photo) as photo:
         large = model.upscale(photo, scale=args.scale, size=args.size, window=args.window)
+    if args.output.suffix.lower() in (".jpg", ".jpeg") and large.mode != "L":
+        large = large.convert("RGB")  # JPEG has no alpha
     large.save(args.output)
     print(f"{args.output}: {large.width}x{large.height}")
 

@@ -56,7 +56,7 @@ def clip(path: Path) -> None:
         stream = out.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 48, 40, "yuv420p"
         for i in range(3):
-            frame = np.full((40, 48, 3), 40 * i + 60, np.uint8)
+            frame = np.full((40, 48, 3), (40 * i + 60, 90, 200 - 40 * i), np.uint8)  # no grey: a wrong matrix shows
             out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         out.mux(stream.encode())
 

@@ -45,7 +45,7 @@ def runs(block: doc_blocks.Block) -> bool:
     if not block.note:
         return True
     if found := CHECKED.fullmatch(block.note):
-        assert (ROOT / found[1]).exists(), f"{block.page.name}:{block.line}: there is no {found[1]}"
+        assert (ROOT / found[1]).is_file(), f"{block.page.name}:{block.line}: there is no {found[1]}"
         return False
     assert NOT_RUN.fullmatch(block.note), f"{block.page.name}:{block.line}: block: {block.note}"
     return False

@@ -16,6 +16,8 @@ import liif_fast
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LINES = 100
+# a bitmap of 30000x30000 pixels, whose header is all there is of it
+HUGE = "424d3600000000000000360000002800000030750000307500000100180000000000" + "00" * 20
 
 
 def run(folder: Path, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -63,15 +65,28 @@ def test_folder_goes_on_behind_what_it_cannot_read(tmp_path):
     for i, name in enumerate(("a.png", "c.jpg")):
         doc_folder.picture(tmp_path / "photos" / name, seed=i)
     (tmp_path / "photos" / "b.png").write_bytes(b"no picture")
+    Image.new("F", (4, 4)).save(tmp_path / "photos" / "a-float.tif")
+    (tmp_path / "photos" / "a-huge.bmp").write_bytes(bytes.fromhex(HUGE))
     done = run(tmp_path, "folder.py", "photos", "large", "--model", "small-liif")
     assert done.returncode == 1
     assert "b.png: cannot identify image file" in done.stderr
+    assert len(done.stderr.splitlines()) == 3, done.stderr  # a line for each
     assert sorted(path.name for path in (tmp_path / "large").iterdir()) == ["a.png.png", "c.jpg.png"]
     with Image.open(tmp_path / "large" / "c.jpg.png") as large:
         assert large.size == (40, 32)
-    (tmp_path / "photos" / "b.png").unlink()
+    for name in ("b.png", "a-float.tif", "a-huge.bmp"):
+        (tmp_path / "photos" / name).unlink()
     done = run(tmp_path, "folder.py", "photos", "large", "--model", "small-liif")
     assert (done.returncode, done.stdout) == (0, "")  # nothing is done twice
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("none", "out"), "no such folder"), ((".", "."), "give another folder"), ((".", "out"), "no pictures")],
+)
+def test_a_folder_that_will_not_do_is_said(tmp_path, arguments, said):
+    done = run(tmp_path, "folder.py", *arguments)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
 def test_video_frames(tmp_path):
@@ -80,16 +95,27 @@ def test_video_frames(tmp_path):
     done = run(tmp_path, "video_frames.py", "clip.mp4", "large.mp4", "--scale", 1.5, "--model", "small-liif")
     assert (done.returncode, done.stdout) == (0, "large.mp4: 3 frames\n"), done.stderr
     with av.open(str(tmp_path / "large.mp4")) as video:
-        levels = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
-    assert [level.shape for level in levels] == [(60, 72, 3)] * 3
-    assert levels[0].mean() < levels[1].mean() < levels[2].mean()  # in their order
+        shown = list(video.decode(video=0))
+    assert {(frame.width, frame.height, int(frame.colorspace), int(frame.color_range)) for frame in shown} == {
+        (72, 60, 1, 1)
+    }
+    with av.open(str(tmp_path / "clip.mp4")) as video:
+        given = [frame.to_ndarray(format="rgb24").mean((0, 1)) for frame in video.decode(video=0)]
+    for frame, colour in zip(shown, given, strict=True):  # each in its place and in its colour; x264 rounds
+        assert np.abs(frame.to_ndarray(format="rgb24").mean((0, 1)) - colour).max() < 3
+    again = run(tmp_path, "video_frames.py", "clip.mp4", "clip.mp4")
+    assert again.returncode == 2
+    assert "clip.mp4: is there already" in again.stderr
 
 
 def test_own_encoder(tmp_path):
     doc_folder.picture(tmp_path / "photos" / "a.png", 100, 100)
-    done = run(tmp_path, "own_encoder.py", "photos", "my.safetensors", "--steps", 3)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("step 3: loss 0.")
+    losses = []
+    for steps in (1, 100):
+        done = run(tmp_path, "own_encoder.py", "photos", "my.safetensors", "--steps", steps)
+        assert done.returncode == 0, done.stderr
+        losses.append(float(done.stdout.split()[-1]))
+    assert losses[1] < losses[0] / 2  # it learns: 0.3 and more at first, below 0.1 after a hundred steps
     doc_folder.picture(tmp_path / "photo.png")
     command = ["-m", "liif_fast", "photo.png", "-s", "2", "-m", "my.safetensors", "-o", "large.png"]
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
